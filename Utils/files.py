@@ -174,7 +174,9 @@ def _load(path: Path, remedy: str, load) -> Any:
         return load()
     except pickle.UnpicklingError as error:
         if "which is not data" in str(error):
-            raise UserError(f"{path} is refused: {one_line(error)}; get the file from a source you trust") from error
+            raise UserError(
+                f"{path} is refused: {one_line(error)}; get the file from a source you trust"
+            ) from error
         raise UserError(f"{path} cannot be read ({one_line(error)}); {remedy}") from error
     except (EOFError, RuntimeError, ValueError, KeyError, IndexError, TypeError, AttributeError) as error:
         raise UserError(f"{path} cannot be read, it may be cut off ({one_line(error)}); {remedy}") from error

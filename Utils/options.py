@@ -1,0 +1,294 @@
+"""What a user says on the command line and in the paths file."""
+
+import argparse
+import difflib
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+
+from Utils.errors import UserError, one_line
+
+# The paper's hyperparameters. A data set may override some of them or add its own (`Database.settings`).
+HYPERPARAMETERS: dict[str, Any] = {
+    "number_of_clusters": 100,
+    "batch_size": 0,  # 0: the paper's, 16 pairs in step one and 32 pictures in step two
+    "learning_rate": 5e-4,
+    "weight_decay": 1e-5,
+    "image_size": 256,
+    "width": 256,
+    "confidence_superpoint": 0.1,
+    "nms_superpoint": 6,
+    "outlier_fraction": 0.4,
+    "confidence_fan": 0.2,
+    "iterations_first": 20_000,
+    "clustering_rounds": 30,
+    "iterations_per_scheduler_step": 2_000,
+    "total_iterations": 80_000,
+    "gradient_accumulation": 2,
+    "learning_rate_steps": (50_000, 65_000),
+    "iterations_before_merging": 25_000,
+    "cluster_overlap": 0.7,
+    "min_cluster_points": 500,
+    "augmentation": "fast",
+    "precision": "auto",
+    "compile": False,
+    "minutes_between_checkpoints": 10.0,
+    "checkpoints_kept": 5,
+    "seed": 1993,
+}
+_CHOICES = {"augmentation": ("fast", "imgaug"), "precision": ("auto", "float32", "bfloat16")}
+# Smallest value that makes sense, for the numbers that have one.
+_AT_LEAST = {
+    "number_of_clusters": 2,
+    "batch_size": 0,
+    "learning_rate": 0.0,
+    "weight_decay": 0.0,
+    "image_size": 64,
+    "width": 32,
+    "confidence_superpoint": 0.0,
+    "nms_superpoint": 1,
+    "outlier_fraction": 0.0,
+    "confidence_fan": 0.0,
+    "iterations_first": 1,
+    "clustering_rounds": 0,
+    "iterations_per_scheduler_step": 1,
+    "total_iterations": 1,
+    "gradient_accumulation": 1,
+    "iterations_before_merging": 0,
+    "cluster_overlap": 0.0,
+    "min_cluster_points": 0,
+    "minutes_between_checkpoints": 0.0,
+    "checkpoints_kept": 0,
+    "seed": 0,
+}
+_MULTIPLE_OF = {"image_size": 64, "width": 32}
+_BELOW = {"outlier_fraction": 1.0}
+
+
+class Hyperparameters:
+    """Named values, read as attributes; an unknown name is an AttributeError."""
+
+    def __init__(self, values: Mapping[str, Any]) -> None:
+        self.__dict__.update(values)
+
+    def __getattr__(self, name: str) -> Any:
+        raise AttributeError(f"no hyperparameter {name}")
+
+    def as_dict(self) -> dict[str, Any]:
+        return dict(self.__dict__)
+
+
+class Paths:
+    """The paths file: a mapping of keys to folders and files."""
+
+    def __init__(self, file: Path | str) -> None:
+        self.file = Path(file)
+        if not self.file.is_file():
+            raise UserError(f"{self.file} does not exist; name the paths file with --paths")
+        try:
+            content = yaml.safe_load(self.file.read_text(encoding="utf-8"))
+        except (yaml.YAMLError, UnicodeDecodeError) as error:
+            raise UserError(f"{self.file} is not readable as YAML: {one_line(error)}") from error
+        if not isinstance(content, dict):
+            raise UserError(f"{self.file} is no mapping; write lines of the form `key: path`")
+        self._values = content
+
+    def get(self, key: str) -> str:
+        """The value of a key, "" where it is missing or empty."""
+        value = self._values.get(key)
+        if value is None:
+            return ""
+        if not isinstance(value, str):
+            raise UserError(f"{self.file}: {key} is {value!r} and no path; put it in quotes")
+        return value.strip()
+
+    def require(self, key: str) -> str:
+        """The value of a key that must be there."""
+        if key not in self._values:
+            raise UserError(f"{self.file} has no key {key}; add the line `{key}: <path>`")
+        value = self.get(key)
+        if not value:
+            raise UserError(f"{self.file}: {key} is empty; set it to the path")
+        return value
+
+    def folder(self, key: str) -> Path:
+        """The directory that a key names, which must exist."""
+        folder = Path(self.require(key)).expanduser()
+        if not folder.is_dir():
+            raise UserError(f"{self.file}: {key} names {folder}, which is no directory; correct the path")
+        return folder
+
+
+@dataclass
+class Options:
+    """One run of a script."""
+
+    dataset_name: str
+    experiment_name: str
+    num_workers: int
+    resume: bool
+    paths: Paths
+    data_path: Path
+    log_path: Path
+    device: torch.device
+    hyper: Hyperparameters
+    images: str | None = None
+    visualisation: str | None = None
+    predictions: str | None = None
+
+
+def parse(
+    argv: Sequence[str] | None,
+    description: str,
+    databases: Mapping[str, type],
+    flags: Sequence[str] = (),
+) -> Options:
+    """Read the command line of a script.
+
+    `databases` maps the names that --dataset_name takes to their classes, whose `settings` override or extend
+    the hyperparameters. `flags` names the options beside the common ones: resume, visualisation, predictions,
+    experiment (then --experiment_name is required). Raises UserError; a syntax error of the command line ends
+    the program with code 2 (argparse).
+    """
+    parser = argparse.ArgumentParser(description=description)
+    add = parser.add_argument
+    add("--dataset_name", required=True, choices=list(databases), metavar="NAME", help=", ".join(databases))
+    if "experiment" in flags:
+        add("--experiment_name", required=True, metavar="NAME", help="any name; the same for all steps")
+    add(
+        "--num_workers",
+        type=int,
+        default=None,
+        help="processes that load pictures (default: cores, at most 16)",
+    )
+    if "resume" in flags:
+        add("--resume", action="store_true", help="go on where an earlier run of this experiment stopped")
+    if "visualisation" in flags:
+        choices = ("Step1_Keypoints", "Step1_Clusters", "Step2")
+        add("--visualisation", required=True, choices=choices, help="which pictures to draw")
+    if "predictions" in flags:
+        add("--predictions", metavar="FILE", help="evaluate a saved predictions pickle, without a network")
+    add("--paths", default="paths/main.yaml", metavar="FILE", help="the paths file (default: %(default)s)")
+    add("--data_path", default="data/", metavar="DIR", help="lists and boxes (default: %(default)s)")
+    add("--images", metavar="DIR", help="pictures of the data set Custom, instead of Custom_datapath")
+    add("--device", default="auto", metavar="DEVICE", help="auto, cpu, cuda or cuda:n (default: %(default)s)")
+    add("--set", action="append", default=[], metavar="NAME=VALUE", dest="settings", help="a hyperparameter")
+    given = parser.parse_args(argv)
+
+    paths = Paths(given.paths)
+    return Options(
+        dataset_name=given.dataset_name,
+        experiment_name=_experiment_name(getattr(given, "experiment_name", "")),
+        num_workers=_num_workers(given.num_workers),
+        resume=getattr(given, "resume", False),
+        paths=paths,
+        data_path=Path(given.data_path),
+        log_path=Path(paths.require("log_path")).expanduser(),
+        device=_device(given.device),
+        hyper=hyperparameters(given.settings, databases[given.dataset_name].settings),
+        images=given.images,
+        visualisation=getattr(given, "visualisation", None),
+        predictions=getattr(given, "predictions", None),
+    )
+
+
+def hyperparameters(settings: Sequence[str], of_database: Mapping[str, Any]) -> Hyperparameters:
+    """The paper's values, then the data set's, then the user's NAME=VALUE settings.
+
+    Raises UserError on an unknown name (naming the nearest known one), a value of the wrong type or range.
+    """
+    values = {**HYPERPARAMETERS, **of_database}
+    for setting in settings:
+        name, equals, text = setting.partition("=")
+        name = name.strip()
+        if not equals:
+            raise UserError(f"--set {setting}: write it as NAME=VALUE")
+        if name not in values:
+            near = difflib.get_close_matches(name, values, n=1, cutoff=0.0)
+            raise UserError(f"--set {name}: no such hyperparameter; the nearest known one is {near[0]}")
+        values[name] = _convert(name, text.strip(), values[name])
+    for name, value in values.items():
+        _check_range(name, value)
+    return Hyperparameters(values)
+
+
+def _convert(name: str, text: str, default: Any) -> Any:
+    """`text` as a value of the type of `default`."""
+    try:
+        if isinstance(default, bool):
+            return {"true": True, "1": True, "false": False, "0": False}[text.lower()]
+        if isinstance(default, int):
+            return int(text.replace("_", ""))
+        if isinstance(default, float):
+            value = float(text)
+            if value != value or value in (float("inf"), float("-inf")):
+                raise ValueError
+            return value
+        if isinstance(default, tuple):
+            return tuple(int(part.replace("_", "")) for part in text.strip("()[]").split(",") if part.strip())
+    except (ValueError, KeyError):
+        kind = "list of whole numbers" if isinstance(default, tuple) else type(default).__name__
+        raise UserError(f"--set {name}={text}: the value must be a {kind}, such as {default}") from None
+    return text
+
+
+def _check_range(name: str, value: Any) -> None:
+    if name in _CHOICES and value not in _CHOICES[name]:
+        raise UserError(f"--set {name}={value}: the value must be one of {', '.join(_CHOICES[name])}")
+    if name in _AT_LEAST and value < _AT_LEAST[name]:
+        raise UserError(f"--set {name}={value}: the value must be at least {_AT_LEAST[name]}")
+    if name in _MULTIPLE_OF and value % _MULTIPLE_OF[name]:
+        raise UserError(f"--set {name}={value}: the value must be a multiple of {_MULTIPLE_OF[name]}")
+    if name in _BELOW and value >= _BELOW[name]:
+        raise UserError(f"--set {name}={value}: the value must be below {_BELOW[name]}")
+
+
+def _experiment_name(name: str) -> str:
+    if name in (".", "..", "CheckPoints") or "/" in name or "\\" in name or "\0" in name:
+        raise UserError(f"--experiment_name {name}: use a plain name that can be a folder's")
+    return name
+
+
+def available_cores() -> int:
+    """Cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def _num_workers(given: int | None) -> int:
+    if given is None:
+        return min(16, available_cores())
+    if given < 0:
+        raise UserError(f"--num_workers {given}: give 0 or more")
+    return given
+
+
+def _device(text: str) -> torch.device:
+    if text == "auto":
+        local_rank = os.environ.get("LOCAL_RANK", "0")
+        text = f"cuda:{local_rank}" if torch.cuda.is_available() else "cpu"
+    try:
+        device = torch.device(text)
+    except RuntimeError:
+        raise UserError(f"--device {text}: give auto, cpu, cuda or cuda:n") from None
+    if device.type not in ("cpu", "cuda"):
+        raise UserError(f"--device {text}: give auto, cpu, cuda or cuda:n")
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise UserError(
+            f"--device {text}: this machine has no CUDA GPU that torch can use; give --device cpu"
+        )
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise UserError(f"--device {text}: there are only {torch.cuda.device_count()} GPUs")
+    return device
+
+
+def command_line() -> str:
+    """The command that started this process, for the log."""
+    return " ".join([Path(sys.argv[0]).name, *sys.argv[1:]])
