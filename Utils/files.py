@@ -90,7 +90,21 @@ _ALLOWED = {
 _TORCH_STORAGES = {
     f"{kind}Storage"
     for kind in (
-        "Float Double Half BFloat16 Long Int Short Char Byte Bool ComplexFloat ComplexDouble Untyped".split()
+        [
+            "Float",
+            "Double",
+            "Half",
+            "BFloat16",
+            "Long",
+            "Int",
+            "Short",
+            "Char",
+            "Byte",
+            "Bool",
+            "ComplexFloat",
+            "ComplexDouble",
+            "Untyped",
+        ]
     )
 }
 _ANCIENT_BUILTINS = "__builtin__"  # what Python 2 called builtins
@@ -174,9 +188,7 @@ def _load(path: Path, remedy: str, load) -> Any:
         return load()
     except pickle.UnpicklingError as error:
         if "which is not data" in str(error):
-            raise UserError(
-                f"{path} is refused: {one_line(error)}; get the file from a source you trust"
-            ) from error
+            raise UserError(f"{path} is refused: {one_line(error)}; get the file from a source you trust") from error
         raise UserError(f"{path} cannot be read ({one_line(error)}); {remedy}") from error
     except (EOFError, RuntimeError, ValueError, KeyError, IndexError, TypeError, AttributeError) as error:
         raise UserError(f"{path} cannot be read, it may be cut off ({one_line(error)}); {remedy}") from error

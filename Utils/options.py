@@ -4,7 +4,7 @@ import argparse
 import difflib
 import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -72,16 +72,30 @@ _BELOW = {"outlier_fraction": 1.0}
 
 
 class Hyperparameters:
-    """Named values, read as attributes; an unknown name is an AttributeError."""
+    """Named values, read as attributes; `given` are the names that the user set."""
 
-    def __init__(self, values: Mapping[str, Any]) -> None:
+    def __init__(self, values: Mapping[str, Any], given: Collection[str] = ()) -> None:
         self.__dict__.update(values)
+        self._given = frozenset(given)
 
     def __getattr__(self, name: str) -> Any:
         raise AttributeError(f"no hyperparameter {name}")
 
     def as_dict(self) -> dict[str, Any]:
-        return dict(self.__dict__)
+        return {name: value for name, value in self.__dict__.items() if name != "_given"}
+
+    def adopt(self, values: Mapping[str, Any], source: Path | str) -> None:
+        """Take over what a checkpoint was trained with, so that later steps need not be told again.
+
+        Raises UserError where the user asked for something else.
+        """
+        for name, value in values.items():
+            if name in self._given and getattr(self, name) != value:
+                raise UserError(
+                    f"--set {name}={getattr(self, name)}: {source} was made with {name}={value}; "
+                    f"leave the setting out or use another experiment"
+                )
+            self.__dict__[name] = value
 
 
 class Paths:
@@ -204,6 +218,7 @@ def hyperparameters(settings: Sequence[str], of_database: Mapping[str, Any]) -> 
     Raises UserError on an unknown name (naming the nearest known one), a value of the wrong type or range.
     """
     values = {**HYPERPARAMETERS, **of_database}
+    given = set()
     for setting in settings:
         name, equals, text = setting.partition("=")
         name = name.strip()
@@ -213,9 +228,10 @@ def hyperparameters(settings: Sequence[str], of_database: Mapping[str, Any]) -> 
             near = difflib.get_close_matches(name, values, n=1, cutoff=0.0)
             raise UserError(f"--set {name}: no such hyperparameter; the nearest known one is {near[0]}")
         values[name] = _convert(name, text.strip(), values[name])
+        given.add(name)
     for name, value in values.items():
         _check_range(name, value)
-    return Hyperparameters(values)
+    return Hyperparameters(values, given)
 
 
 def _convert(name: str, text: str, default: Any) -> Any:
@@ -281,9 +297,7 @@ def _device(text: str) -> torch.device:
     if device.type not in ("cpu", "cuda"):
         raise UserError(f"--device {text}: give auto, cpu, cuda or cuda:n")
     if device.type == "cuda" and not torch.cuda.is_available():
-        raise UserError(
-            f"--device {text}: this machine has no CUDA GPU that torch can use; give --device cpu"
-        )
+        raise UserError(f"--device {text}: this machine has no CUDA GPU that torch can use; give --device cpu")
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
         raise UserError(f"--device {text}: there are only {torch.cuda.device_count()} GPUs")
     return device

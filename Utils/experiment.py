@@ -1,0 +1,210 @@
+"""One experiment's files below log_path: where they are, which is newest, and its log."""
+
+import datetime
+import platform
+import re
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from Utils.errors import UserError
+from Utils.files import writing
+from Utils.options import Options, command_line
+
+
+class Experiment:
+    """`<log_path>/<name>/Logs` and `<log_path>/<name>/CheckPoints`.
+
+    Files to read are also looked for in `<log_path>/CheckPoints/`, where the published models are unpacked:
+    directly, or in a folder of the experiment's name. Which file is newest is told by the number in its name.
+    """
+
+    def __init__(self, log_path: Path | str, name: str) -> None:
+        self.name = name
+        self.folder = Path(log_path) / name
+        self.logs = self.folder / "Logs"
+        self.checkpoints = self.folder / "CheckPoints"
+        unpacked = Path(log_path) / "CheckPoints"
+        self._places = [
+            self.checkpoints,
+            unpacked / name / "CheckPoints",
+            unpacked / name,
+            unpacked,
+        ]
+
+    # Names of files
+
+    def bootstrap_keypoints(self) -> Path:
+        return self.checkpoints / "SuperPointKeypoints.pickle"
+
+    def bootstrap_clusters(self) -> Path:
+        """The centroids and thresholds of the bootstrap's clusters, which name the points of new pictures."""
+        return self.checkpoints / "SuperPointClusters.pth"
+
+    def updated_keypoints(self, iteration: int) -> Path:
+        return self.checkpoints / f"UpdatedKeypoints{iteration}.pickle"
+
+    def merged_keypoints(self, iteration: int) -> Path:
+        return self.checkpoints / f"MergedKeypoints{iteration}.pickle"
+
+    def first_step_checkpoint(self, iteration: int) -> Path:
+        return self.checkpoints / f"{self.name}FirstStepIteration{iteration}.pth"
+
+    def second_step_checkpoint(self, epoch: int) -> Path:
+        return self.checkpoints / f"{self.name}SecondStepEpoch{epoch}.pth"
+
+    def first_step_state(self) -> Path:
+        """Where step one is between two clustering rounds, for --resume."""
+        return self.checkpoints / f"{self.name}FirstStepState.pth"
+
+    def second_step_state(self) -> Path:
+        """Where step two is between two checkpoints, for --resume."""
+        return self.checkpoints / f"{self.name}SecondStepState.pth"
+
+    def predictions(self, iteration: int) -> Path:
+        return self.checkpoints / f"EvaluateStep2Keypoints{iteration}.pickle"
+
+    # Finding files
+
+    def numbered(self, prefix: str, suffix: str) -> list[tuple[int, Path]]:
+        """All files `<prefix><number><suffix>`, by ascending number; the experiment's own folder goes first."""
+        pattern = re.compile(re.escape(prefix) + r"(\d+)" + re.escape(suffix))
+        found: dict[int, Path] = {}
+        for place in self._places:
+            if place.is_dir():
+                for path in place.iterdir():
+                    match = pattern.fullmatch(path.name)
+                    if match:
+                        found.setdefault(int(match[1]), path)
+        return sorted(found.items())
+
+    def first_step_checkpoints(self) -> list[tuple[int, Path]]:
+        return self.numbered(f"{self.name}FirstStepIteration", ".pth")
+
+    def second_step_checkpoints(self) -> list[tuple[int, Path]]:
+        return self.numbered(f"{self.name}SecondStepEpoch", ".pth")
+
+    def updated_keypoints_files(self) -> list[tuple[int, Path]]:
+        return self.numbered("UpdatedKeypoints", ".pickle")
+
+    def merged_keypoints_files(self) -> list[tuple[int, Path]]:
+        return self.numbered("MergedKeypoints", ".pickle")
+
+    def newest_second_step(self) -> tuple[int, Path]:
+        """Epoch and path of the newest checkpoint of step two; UserError where there is none."""
+        return self._newest(self.second_step_checkpoints(), "a checkpoint of step two", "Train_Secondstep.py")
+
+    def newest_first_step(self) -> tuple[int, Path]:
+        """Iteration and path of the newest checkpoint of step one; UserError where there is none."""
+        return self._newest(self.first_step_checkpoints(), "a checkpoint of step one", "Train_Firststep.py")
+
+    def newest_updated_keypoints(self) -> tuple[int, Path]:
+        """Iteration and path of step one's newest pseudo-groundtruth; UserError where there is none."""
+        return self._newest(
+            self.updated_keypoints_files(),
+            "UpdatedKeypoints<iteration>.pickle",
+            "Train_Firststep.py to its first round",
+        )
+
+    def _newest(self, files: list[tuple[int, Path]], what: str, script: str) -> tuple[int, Path]:
+        if not files:
+            raise UserError(f"{self.checkpoints} has no {what} of experiment {self.name}; run {script} first")
+        return files[-1]
+
+    # Writing
+
+    def open(self) -> None:
+        """Make the folders; UserError where that is not possible."""
+        for folder in (self.logs, self.checkpoints):
+            try:
+                folder.mkdir(parents=True, exist_ok=True)
+                probe = folder / ".writable"
+                probe.touch()
+                probe.unlink()
+            except OSError as error:
+                raise UserError(
+                    f"{folder} is not writable ({error.strerror}); set log_path in the paths file to another folder"
+                ) from error
+
+    def log(self, message: str) -> None:
+        """Print a line and append it, with the time, to the text log."""
+        print(message, flush=True)
+        now = datetime.datetime.now().isoformat(sep=" ", timespec="seconds")
+        with open(self.logs / f"{self.name}.txt", "a", encoding="utf-8") as handle:
+            handle.write(f"{now} {message}\n")
+
+    def describe_run(self, options: Options) -> None:
+        """Append this run's command, hyperparameters, versions and seed to Logs/run.yaml."""
+        path = self.logs / "run.yaml"
+        runs = []
+        if path.is_file():
+            try:
+                runs = yaml.safe_load(path.read_text(encoding="utf-8")) or []
+            except yaml.YAMLError:
+                path.replace(path.with_suffix(".damaged.yaml"))
+        runs.append(
+            {
+                "started": datetime.datetime.now().isoformat(sep=" ", timespec="seconds"),
+                "command": command_line(),
+                "dataset_name": options.dataset_name,
+                "device": str(options.device),
+                "num_workers": options.num_workers,
+                "seed": options.hyper.seed,
+                "hyperparameters": {k: _plain(v) for k, v in sorted(options.hyper.as_dict().items())},
+                "versions": versions(),
+            }
+        )
+        with writing(path) as temporary:
+            temporary.write_text(yaml.safe_dump(runs, sort_keys=False), encoding="utf-8")
+
+    def scalars(self, step: str) -> "Scalars":
+        """TensorBoard scalars of one step, in Logs/tensorboard/<step>."""
+        return Scalars(self.logs / "tensorboard" / step)
+
+    def begin_step(self, resume: bool, started: list[Path], script: str) -> None:
+        """Refuse to write over an earlier run of the step unless it is to be resumed."""
+        if started and not resume:
+            raise UserError(
+                f"{started[0]} exists: experiment {self.name} has been here before; go on with {script} --resume, "
+                f"or choose another --experiment_name"
+            )
+
+
+class Scalars:
+    """TensorBoard scalars; a resumed run's points replace those it computes again."""
+
+    def __init__(self, folder: Path) -> None:
+        from torch.utils.tensorboard import SummaryWriter  # slow to import
+
+        self._writer = SummaryWriter(str(folder))
+
+    def add(self, iteration: int, values: Mapping[str, float]) -> None:
+        for name, value in values.items():
+            self._writer.add_scalar(name, value, iteration)
+
+    def close(self) -> None:
+        self._writer.close()
+
+
+def versions() -> dict[str, str]:
+    """Versions of what the numbers depend on."""
+    import cv2
+    import faiss
+    import numpy
+    import scipy
+    import torch
+    import torchvision
+
+    modules = (torch, torchvision, faiss, numpy, scipy, cv2)
+    return {
+        "python": platform.python_version(),
+        "platform": f"{sys.platform} {platform.machine()}",
+        **{module.__name__: str(module.__version__) for module in modules},
+    }
+
+
+def _plain(value: Any) -> Any:
+    return list(value) if isinstance(value, tuple) else value
