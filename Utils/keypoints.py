@@ -1,0 +1,224 @@
+"""Keypoints: suppression and detection on whole batches, and the table of a data set's pseudo-groundtruth."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torchvision.ops import nms
+
+from Utils.errors import UserError
+from Utils.files import dump_pickle, load_pickle
+
+# On a GPU several images share one call of nms, whose cost and memory grow with the square of the points.
+_POINTS_PER_DEVICE_CALL = 16_384
+
+
+def suppress(points, scores, images, half_side: float, iou: float = 0.01):
+    """Greedy non-maximum suppression of squares around points, image by image, best score first.
+
+    points: (n, 2) x, y; scores: (n,); images: (n,) int, the image of each point; numpy arrays, or tensors on
+    any device. A point's square is [x - half_side, x + half_side] x [y - half_side, y + half_side]; it
+    suppresses every worse point of its image with an overlap (intersection over union) above `iou`. Of equal
+    scores the earlier index wins.
+
+    Returns the kept indices (m,) int64, of the kind and on the device of `points`, sorted by image, then by
+    descending score.
+    """
+    if not torch.is_tensor(points):
+        arrays = (torch.from_numpy(np.ascontiguousarray(array)) for array in (points, scores, images))
+        return suppress(*arrays, half_side, iou).numpy()
+    if len(points) == 0:
+        return torch.zeros(0, dtype=torch.int64, device=points.device)
+    order = torch.argsort(scores, stable=True, descending=True)
+    order = order[torch.argsort(images[order], stable=True)]
+    # Double precision keeps the overlap exact also for fractional points that are moved far apart below.
+    centres = points[order].double()
+    _, counts = torch.unique_consecutive(images[order], return_counts=True)
+    kept = []
+    start = 0
+    for group in _groups(counts.tolist(), 1 if points.device.type == "cpu" else _POINTS_PER_DEVICE_CALL):
+        stop = start + sum(group)
+        kept.append(start + _suppress_sorted(centres[start:stop], group, half_side, iou))
+        start = stop
+    return order[torch.cat(kept)]
+
+
+def _groups(counts: list[int], most: int) -> list[list[int]]:
+    """Join consecutive images to groups of at most `most` points (or one image)."""
+    groups: list[list[int]] = []
+    total = most
+    for count in counts:
+        if total + count > most:
+            groups.append([])
+            total = 0
+        groups[-1].append(count)
+        total += count
+    return groups
+
+
+def _suppress_sorted(centres: torch.Tensor, counts: list[int], half_side: float, iou: float) -> torch.Tensor:
+    """Kept indices, ascending, of points (n, 2) that are sorted by image and descending score."""
+    if len(counts) > 1:
+        # Different images are moved so far apart that their squares cannot meet.
+        step = (centres.amax() - centres.amin() + 4 * half_side + 1).ceil()
+        image = torch.repeat_interleave(torch.tensor(counts, device=centres.device))
+        centres = centres + (image * step)[:, None]
+    squares = torch.cat([centres - half_side, centres + half_side], dim=1)
+    rank = -torch.arange(len(centres), dtype=centres.dtype, device=centres.device)
+    return nms(squares, rank, iou).sort().values
+
+
+def detect(
+    score_maps: torch.Tensor, threshold: float, half_side: float
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Points of a batch of score maps above a threshold, after suppression.
+
+    score_maps: (B, H, W). Returns points (n, 2) float32 x, y in map pixels, scores (n,) and images (n,) int64
+    (index in the batch), sorted by image, then by descending score; on the device of the maps, so that the
+    caller moves them to the host once.
+    """
+    images, y, x = torch.nonzero(score_maps > threshold, as_tuple=True)
+    scores = score_maps[images, y, x]
+    points = torch.stack([x, y], dim=1).float()
+    kept = suppress(points, scores, images, half_side)
+    return points[kept], scores[kept], images[kept]
+
+
+@dataclass(frozen=True)
+class KeypointTable:
+    """Keypoints of many images in three flat arrays, so that worker processes share and slice them cheaply.
+
+    names: (n,) str, one per image, all different; offsets: (n + 1,) int64, the points of image i are
+    points[offsets[i]:offsets[i + 1]]; points: (total, 3) float32: x, y in grid cells, cluster (-1: none).
+    """
+
+    names: np.ndarray
+    offsets: np.ndarray
+    points: np.ndarray
+
+    def __post_init__(self) -> None:
+        if self.points.ndim != 2 or self.points.shape[1] != 3:
+            raise ValueError(f"points are {self.points.shape}, not (total, 3)")
+        if self.offsets.shape != (len(self.names) + 1,) or self.offsets[-1] != len(self.points):
+            raise ValueError("offsets do not fit names and points")
+
+    @classmethod
+    def from_lists(cls, names: Sequence[str] | np.ndarray, lists: Iterable, source: str = "keypoints"):
+        """Build a table from one (n, 3) array per name; an empty array is an image without points.
+
+        Raises UserError, beginning with `source`, for other shapes, values that are not numbers, unknown
+        coordinates, a name that comes twice.
+        """
+        names = np.asarray(names, dtype=str)
+        arrays = [_as_points(name, values, source) for name, values in zip(names, lists, strict=True)]
+        offsets = np.zeros(len(arrays) + 1, dtype=np.int64)
+        np.cumsum([len(array) for array in arrays], out=offsets[1:])
+        points = np.concatenate([np.zeros((0, 3), np.float32), *arrays])
+        return cls._checked(names, offsets, points, source)
+
+    @classmethod
+    def from_flat(cls, names: Sequence[str] | np.ndarray, images: np.ndarray, points: np.ndarray):
+        """Build a table from points (total, 3) in any order and the index of each one's name (total,)."""
+        names = np.asarray(names, dtype=str)
+        order = np.argsort(images, kind="stable")
+        offsets = np.zeros(len(names) + 1, dtype=np.int64)
+        np.cumsum(np.bincount(images, minlength=len(names)), out=offsets[1:])
+        return cls._checked(names, offsets, np.asarray(points, np.float32)[order], "keypoints")
+
+    @classmethod
+    def from_dict(cls, content: Mapping[str, np.ndarray], source: str = "keypoints"):
+        """Build a table from a dictionary image name -> (n, 3); errors as in `from_lists`."""
+        if not isinstance(content, Mapping):
+            raise UserError(f"{source}: a {type(content).__name__} and no dictionary of image names; make it again")
+        if not all(isinstance(name, str) for name in content):
+            raise UserError(f"{source}: the keys are no image names; make it again")
+        return cls.from_lists(list(content), content.values(), source)
+
+    @classmethod
+    def load(cls, path: Path | str):
+        """Read a pseudo-groundtruth pickle: dictionary name -> (n, 3) x, y, cluster. Raises UserError."""
+        return cls.from_dict(load_pickle(path), str(path))
+
+    @classmethod
+    def _checked(cls, names: np.ndarray, offsets: np.ndarray, points: np.ndarray, source: str):
+        bad = ~np.isfinite(points[:, :2]).all(axis=1)
+        if bad.any():
+            image = np.searchsorted(offsets, np.argmax(bad), side="right") - 1
+            raise UserError(f"{source}: a point of {names[image]} has no finite x and y; make the file again")
+        ordered = np.sort(names)
+        twice = ordered[1:][ordered[1:] == ordered[:-1]]
+        if len(twice):
+            raise UserError(f"{source}: {twice[0]} comes twice; give each image one entry")
+        points[~np.isfinite(points[:, 2]), 2] = -1
+        return cls(names, offsets, points)
+
+    def save(self, path: Path | str) -> None:
+        """Write the pickle that `load` reads, whole or not at all; images without points are in it too."""
+        dump_pickle(self.to_dict(), path)
+
+    def to_dict(self) -> dict[str, np.ndarray]:
+        """Dictionary image name -> (n, 3) float32 view of the table."""
+        pieces = np.split(self.points, self.offsets[1:-1]) if len(self.names) else []
+        return dict(zip(self.names.tolist(), pieces, strict=True))
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def of(self, image: int) -> np.ndarray:
+        """Points (n, 3) of one image, a view."""
+        return self.points[self.offsets[image] : self.offsets[image + 1]]
+
+    def counts(self) -> np.ndarray:
+        """Number of points of each image, (n,) int64."""
+        return np.diff(self.offsets)
+
+    def images(self) -> np.ndarray:
+        """Index of the image of each point, (total,) int64."""
+        return np.repeat(np.arange(len(self.names)), self.counts())
+
+    def clusters(self) -> np.ndarray:
+        """Cluster of each point, (total,) int64, -1: none."""
+        return self.points[:, 2].astype(np.int64)
+
+    def cluster_counts(self, number_of_clusters: int = 0) -> np.ndarray:
+        """Number of points of each cluster, (number_of_clusters or more,) int64; -1 is left out."""
+        clusters = self.clusters()
+        return np.bincount(clusters[clusters >= 0], minlength=number_of_clusters)
+
+    def index(self, names: Sequence[str] | np.ndarray) -> np.ndarray:
+        """Row of each name in this table, (m,) int64, -1 where it has none."""
+        names = np.asarray(names, dtype=str)
+        if len(self.names) == 0:
+            return np.full(len(names), -1)
+        order = np.argsort(self.names, kind="stable")
+        rows = order[np.searchsorted(self.names, names, sorter=order).clip(max=len(order) - 1)]
+        return np.where(self.names[rows] == names, rows, -1)
+
+    def align(self, names: Sequence[str] | np.ndarray):
+        """The table in the order of another list of names; names that this one lacks get no points."""
+        names = np.asarray(names, dtype=str)
+        rows = self.index(names)
+        lengths = np.where(rows >= 0, self.counts()[rows], 0) if len(self) else np.zeros(len(names), np.int64)
+        offsets = np.zeros(len(names) + 1, dtype=np.int64)
+        np.cumsum(lengths, out=offsets[1:])
+        first = self.offsets[rows.clip(min=0)] - offsets[:-1]
+        return KeypointTable(names, offsets, self.points[np.repeat(first, lengths) + np.arange(offsets[-1])])
+
+    def keep(self, mask: np.ndarray):
+        """The table with only the points where mask (total,) is true; every image stays."""
+        offsets = np.concatenate([[0], np.cumsum(mask, dtype=np.int64)])[self.offsets]
+        return KeypointTable(self.names, offsets, self.points[mask])
+
+
+def _as_points(name: str, values, source: str) -> np.ndarray:
+    try:
+        array = np.asarray(values, dtype=np.float32)
+    except (TypeError, ValueError):
+        raise UserError(f"{source}: the entry of {name} is no array of numbers; make the file again") from None
+    if array.size == 0:
+        return np.zeros((0, 3), np.float32)
+    if array.ndim != 2 or array.shape[1] != 3:
+        raise UserError(f"{source}: the entry of {name} has shape {array.shape}, not (n, 3); make the file again")
+    return array
