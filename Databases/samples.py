@@ -1,0 +1,345 @@
+"""Training samples and pictures in order, on any database; knows no data set by name.
+
+Every sample is a pure function of (seed, stage, position): the position is the running number of the sample in
+the whole training. So a resumed run draws the same samples, whatever the number of worker processes.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from Databases.augmentation import AUGMENTATIONS, FIRST_STEP, SECOND_STEP
+from Databases.database import Database, ImageSet
+from Utils import crops
+from Utils.errors import UserError
+from Utils.keypoints import KeypointTable
+from Utils.pictures import to_gray
+
+MIN_KEYPOINTS = 9  # of a picture that step one trains on
+MAX_PAIRS = 3000  # of one sample of step one
+GRID = 4  # input pixels per cell
+_STAGES = {"first": 1, "second": 2}
+_PERMUTATION = 0  # stage of the random order of pictures
+
+
+def shuffled(seed: int, stage: int, epoch: int, count: int) -> np.ndarray:
+    """The order of `count` pictures in an epoch."""
+    return np.random.default_rng([seed, _PERMUTATION, stage, epoch]).permutation(count)
+
+
+class _Samples(Dataset):
+    """What both steps share: which picture a position means, and its augmented crop."""
+
+    def __init__(
+        self,
+        database: Database,
+        table: KeypointTable,
+        eligible: np.ndarray,
+        image_size: int,
+        seed: int,
+        augmentation: str,
+        stage: str,
+    ) -> None:
+        self.database, self.images = database, database.training
+        self.table, self.eligible = table, eligible
+        self.size, self.seed, self.stage = image_size, seed, _STAGES[stage]
+        self.augment = AUGMENTATIONS[augmentation]
+        self.strength = FIRST_STEP if stage == "first" else SECOND_STEP
+        self._epoch, self._order = -1, np.zeros(0, np.int64)
+
+    def __len__(self) -> int:
+        return len(self.eligible)
+
+    def image_at(self, position: int) -> int:
+        """Index of the training image at a position; each epoch passes once through all eligible ones."""
+        epoch, place = divmod(position, len(self.eligible))
+        if epoch != self._epoch:
+            self._epoch = epoch
+            self._order = self.eligible[shuffled(self.seed, self.stage, epoch, len(self.eligible))]
+        return int(self._order[place])
+
+    def rng_at(self, position: int) -> np.random.Generator:
+        return np.random.default_rng([self.seed, self.stage, position])
+
+    def augmented(self, image: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+        """The augmented crop (S, S, 3) uint8 and the keypoints on it that lie on the grid (n, 3) x, y, cluster."""
+        picture = self.database.read(self.images, image)
+        height, width = picture.shape[:2]
+        crop = self.database.crop(self.images.boxes[image], width, height, self.size)
+        pixels, to_crop = self.augment(picture, crop, self.size, self.strength, rng)
+        points = self.table.of(image)
+        # Keypoints are stored on the grid of the picture's plain crop.
+        moved = crops.apply(crops.compose(to_crop, crops.invert(crop)), points[:, :2] * float(GRID))
+        cells = np.rint(moved / GRID).astype(np.int64)
+        inside = ((cells >= 0) & (cells < self.size // GRID)).all(axis=1)
+        return pixels, np.column_stack([cells, points[:, 2].astype(np.int64)])[inside]
+
+
+@dataclass
+class FirstStepBatch:
+    """B samples of step one, two pictures each: pictures 2 b and 2 b + 1 belong to sample b.
+
+    pictures: (2B, 3, S, S) uint8; keypoints: (n, 3) int64 picture, x, y on the grid, for the detector;
+    ends: (m, 3) int64 picture, x, y of the points that pairs join; pairs: (p, 2) int64 rows of `ends`;
+    positive: (p,) bool, whether the two are of the same cluster.
+    """
+
+    pictures: Tensor
+    keypoints: Tensor
+    ends: Tensor
+    pairs: Tensor
+    positive: Tensor
+
+    def to(self, device: torch.device) -> "FirstStepBatch":
+        return FirstStepBatch(*(part.to(device, non_blocking=True) for part in _parts(self)))
+
+    def pin_memory(self) -> "FirstStepBatch":
+        return FirstStepBatch(*(part.pin_memory() for part in _parts(self)))
+
+
+@dataclass
+class SecondStepBatch:
+    """B samples of step two. pictures: (B, 3, S, S) uint8; keypoints: (n, 4) int64 picture, cluster, x, y."""
+
+    pictures: Tensor
+    keypoints: Tensor
+
+    def to(self, device: torch.device) -> "SecondStepBatch":
+        return SecondStepBatch(*(part.to(device, non_blocking=True) for part in _parts(self)))
+
+    def pin_memory(self) -> "SecondStepBatch":
+        return SecondStepBatch(*(part.pin_memory() for part in _parts(self)))
+
+
+def _parts(batch) -> list[Tensor]:
+    return list(vars(batch).values())
+
+
+class FirstStepSamples(_Samples):
+    """Pairs of pictures with their keypoints and the pairs of points to pull together and push apart."""
+
+    def __init__(self, database: Database, table: KeypointTable, image_size: int, seed: int, augmentation: str):
+        eligible = np.flatnonzero(table.counts() >= MIN_KEYPOINTS)
+        if len(eligible) == 0:
+            raise UserError(
+                f"none of the {len(table)} training pictures has {MIN_KEYPOINTS} keypoints in clusters; "
+                f"lower --set confidence_superpoint or number_of_clusters, or check the boxes"
+            )
+        super().__init__(database, table, eligible, image_size, seed, augmentation, "first")
+
+    def __getitem__(self, position: int):
+        rng = self.rng_at(position)
+        first = second = self.image_at(position)
+        if rng.random() < 0.5:
+            second = int(self.eligible[rng.integers(len(self.eligible))])
+        pixels_1, points_1 = self.augmented(first, rng)
+        pixels_2, points_2 = self.augmented(second, rng)
+        return pixels_1, pixels_2, points_1, points_2, *correspondences(points_1, points_2, rng)
+
+
+def correspondences(
+    points_1: np.ndarray, points_2: np.ndarray, rng: np.random.Generator, most: int = MAX_PAIRS
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Positive and negative pairs of points of two pictures; (n, 3) each: x, y, cluster.
+
+    Of the m clusters that occur in both pictures, positive pairs join the two points of a cluster, negative
+    pairs a point of picture 1 and a point of picture 2 of another cluster. Where that makes more than `most`
+    pairs, all positive and a random choice of the negative ones are taken.
+
+    Returns rows of points_1 (m,), rows of points_2 (m,), pairs (p, 2) of indices into these, positive (p,) bool.
+    """
+    _, rows_1, rows_2 = np.intersect1d(points_1[:, 2], points_2[:, 2], return_indices=True)
+    m = len(rows_1)
+    pairs = np.stack(np.divmod(np.arange(m * m), max(m, 1)), axis=1)
+    positive = pairs[:, 0] == pairs[:, 1]
+    if len(pairs) > most:
+        negative = np.flatnonzero(~positive)
+        chosen = rng.choice(negative, size=max(most - m, 0), replace=False, shuffle=False)
+        kept = np.sort(np.concatenate([np.flatnonzero(positive), chosen]))[:most]
+        pairs, positive = pairs[kept], positive[kept]
+    return rows_1, rows_2, pairs, positive
+
+
+def collate_first_step(samples: Sequence) -> FirstStepBatch:
+    """Join what `FirstStepSamples` gives to one batch."""
+    pictures, keypoints, ends, pairs, positive = [], [], [], [], []
+    rows = 0
+    for b, (pixels_1, pixels_2, points_1, points_2, rows_1, rows_2, sample_pairs, sample_positive) in enumerate(
+        samples
+    ):
+        pictures += [pixels_1, pixels_2]
+        keypoints += [_with_picture(2 * b, points_1[:, :2]), _with_picture(2 * b + 1, points_2[:, :2])]
+        ends += [_with_picture(2 * b, points_1[rows_1, :2]), _with_picture(2 * b + 1, points_2[rows_2, :2])]
+        pairs.append(sample_pairs + (rows, rows + len(rows_1)))
+        positive.append(sample_positive)
+        rows += 2 * len(rows_1)
+    return FirstStepBatch(
+        _stack_pictures(pictures),
+        torch.from_numpy(np.concatenate(keypoints)),
+        torch.from_numpy(np.concatenate(ends)),
+        torch.from_numpy(np.concatenate(pairs)),
+        torch.from_numpy(np.concatenate(positive)),
+    )
+
+
+class SecondStepSamples(_Samples):
+    """Pictures with their keypoints of active clusters."""
+
+    def __init__(
+        self,
+        database: Database,
+        table: KeypointTable,
+        active: np.ndarray,
+        image_size: int,
+        seed: int,
+        augmentation: str,
+    ):
+        table = table.keep(np.isin(table.clusters(), active))
+        eligible = np.flatnonzero(table.counts() > 0)
+        if len(eligible) == 0:
+            raise UserError("no training picture has a keypoint of an active cluster; lower --set min_cluster_points")
+        super().__init__(database, table, eligible, image_size, seed, augmentation, "second")
+
+    def __getitem__(self, position: int):
+        return self.augmented(self.image_at(position), self.rng_at(position))
+
+
+def collate_second_step(samples: Sequence) -> SecondStepBatch:
+    """Join what `SecondStepSamples` gives to one batch."""
+    keypoints = [_with_picture(b, points[:, [2, 0, 1]]) for b, (_, points) in enumerate(samples)]
+    return SecondStepBatch(
+        _stack_pictures([pixels for pixels, _ in samples]), torch.from_numpy(np.concatenate(keypoints))
+    )
+
+
+def _with_picture(picture: int, columns: np.ndarray) -> np.ndarray:
+    """Put a column with the picture's index before others."""
+    return np.column_stack([np.full(len(columns), picture, dtype=np.int64), columns])
+
+
+def _stack_pictures(pictures: Sequence[np.ndarray]) -> Tensor:
+    """n of (S, S, 3) uint8 -> (n, 3, S, S), channels last in memory."""
+    return torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2)
+
+
+def to_input(pictures: Tensor) -> Tensor:
+    """(N, 3, S, S) uint8 -> float32 in [0, 1], keeping the memory format."""
+    return pictures.float().div_(255)
+
+
+def training_batches(
+    samples: _Samples, start: int, stop: int, batch_size: int, num_workers: int, device: torch.device, shard=(0, 1)
+) -> Iterator:
+    """Batches `start` to `stop` (excluded) of the training; shard (r, n): samples r, r + n, ... of each batch."""
+    rank, world = shard
+    positions = [range(batch * batch_size + rank, (batch + 1) * batch_size, world) for batch in range(start, stop)]
+    collate = collate_first_step if isinstance(samples, FirstStepSamples) else collate_second_step
+    yield from DataLoader(
+        samples,
+        batch_sampler=positions,
+        num_workers=num_workers,
+        collate_fn=collate,
+        pin_memory=device.type == "cuda",
+        worker_init_fn=_one_thread,
+        prefetch_factor=4 if num_workers else None,
+    )
+
+
+def _one_thread(_: int) -> None:
+    import cv2
+
+    cv2.setNumThreads(1)
+    torch.set_num_threads(1)
+
+
+class Crops(Dataset):
+    """The plain crops of an image set: (S, S, 3) uint8 in order."""
+
+    def __init__(self, database: Database, images: ImageSet, image_size: int) -> None:
+        self.database, self.images, self.size = database, images, image_size
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, image: int) -> tuple[np.ndarray, np.ndarray]:
+        """The crop and the (2, 3) point map from the picture to it."""
+        picture = self.database.read(self.images, image)
+        height, width = picture.shape[:2]
+        crop = self.database.crop(self.images.boxes[image], width, height, self.size)
+        return crops.warp(picture, crop, self.size), crop
+
+
+class GrayPictures(Dataset):
+    """The whole gray pictures of an image set, (H, W) uint8 in order, with the map to their crop (2, 3)."""
+
+    def __init__(self, database: Database, images: ImageSet, image_size: int) -> None:
+        self.database, self.images, self.size = database, images, image_size
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, image: int) -> tuple[np.ndarray, np.ndarray]:
+        picture = self.database.read(self.images, image)
+        height, width = picture.shape[:2]
+        return to_gray(picture), self.database.crop(self.images.boxes[image], width, height, self.size)
+
+
+def _indices_of_batches(images: Sequence[int], batch_size: int) -> list[Sequence[int]]:
+    return [images[i : i + batch_size] for i in range(0, len(images), batch_size)]
+
+
+def crop_batches(
+    database: Database,
+    images: ImageSet,
+    image_size: int,
+    batch_size: int,
+    num_workers: int,
+    indices: Sequence[int] | None = None,
+) -> Iterator[tuple[Tensor, np.ndarray, np.ndarray]]:
+    """Plain crops in order: pictures (B, 3, S, S) uint8, maps picture -> crop (B, 2, 3), image indices (B,)."""
+    indices = range(len(images)) if indices is None else indices
+    batches = _indices_of_batches(indices, batch_size)
+    loader = DataLoader(
+        Crops(database, images, image_size),
+        batch_sampler=batches,
+        num_workers=num_workers,
+        collate_fn=_collate_crops,
+        worker_init_fn=_one_thread,
+    )
+    for batch, (pictures, maps) in zip(batches, loader, strict=True):
+        yield pictures, maps, np.asarray(batch)
+
+
+def _collate_crops(samples: Sequence) -> tuple[Tensor, np.ndarray]:
+    return _stack_pictures([pixels for pixels, _ in samples]), np.stack([crop for _, crop in samples])
+
+
+def gray_batches(
+    database: Database,
+    images: ImageSet,
+    image_size: int,
+    batch_size: int,
+    num_workers: int,
+    indices: Sequence[int] | None = None,
+) -> Iterator[tuple[Tensor, np.ndarray, np.ndarray]]:
+    """Whole gray pictures in order, those of a batch all of one size: (B, H, W) uint8, maps (B, 2, 3), indices."""
+    indices = range(len(images)) if indices is None else indices
+    batches = _indices_of_batches(indices, batch_size)
+    loader = DataLoader(
+        GrayPictures(database, images, image_size),
+        batch_sampler=batches,
+        num_workers=num_workers,
+        collate_fn=list,
+        worker_init_fn=_one_thread,
+    )
+    for batch, samples in zip(batches, loader, strict=True):
+        batch = np.asarray(batch)
+        shapes = [gray.shape for gray, _ in samples]
+        for shape in dict.fromkeys(shapes):
+            same = [i for i, other in enumerate(shapes) if other == shape]
+            pictures = torch.from_numpy(np.stack([samples[i][0] for i in same]))
+            yield pictures, np.stack([samples[i][1] for i in same]), batch[same]
