@@ -1,0 +1,140 @@
+"""CelebA, aligned: 178x218 pictures of faces; MAFL with 68 points for the evaluation."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from Databases.database import (
+    REGRESSION_PICTURES,
+    Database,
+    ImageSet,
+    distance,
+    find_folder,
+    require_dictionary,
+    rows_of,
+)
+from Utils.crops import face_crop
+from Utils.errors import UserError
+from Utils.files import load_pickle
+
+SIZE = (178, 218)  # width, height
+LANDMARKS = 68
+NORMALISER = (41, 46)  # a corner of the one eye and its mirror image in the other
+
+_PICTURE_FOLDERS = (
+    "",
+    "img_align_celeba_hq",
+    "img_align_celeba",
+    "Img/img_align_celeba_hq",
+    "Img/img_align_celeba",
+    "Img",
+)
+# Each list under the name it has in data/CelebA, then under those in the download.
+_LISTS = {
+    "list_eval_partition.txt": ("Eval/list_eval_partition.txt", "list_eval_partition.txt"),
+    "mafl_training.txt": ("MAFL/training.txt", "MAFL/mafl_training.txt", "mafl_training.txt"),
+    "mafl_testing.txt": ("MAFL/testing.txt", "MAFL/mafl_testing.txt", "mafl_testing.txt"),
+}
+
+
+class CelebA(Database):
+    """The paper's CelebA protocol: trained on partition 0 without MAFL's test pictures."""
+
+    name = "CelebA"
+
+    def __init__(self, training: ImageSet, regression: ImageSet, test: ImageSet) -> None:
+        self.training, self.regression, self.test = training, regression, test
+
+    @classmethod
+    def open(cls, options: Any) -> "CelebA":
+        folder = options.paths.folder("CelebA_datapath")
+        lists = Path(options.data_path) / "CelebA"
+        partition, mafl_training, mafl_testing = (_find_list(name, lists, folder) for name in _LISTS)
+        names, parts = _read_partition(partition)
+        test_names = _read_names(mafl_testing)
+        regression_names = _read_names(mafl_training)[:REGRESSION_PICTURES]
+        training_names = names[(parts == 0) & ~np.isin(names, test_names)]
+
+        root = _picture_folder(folder, names[0])
+        boxes = _Boxes(lists / "CelebABoundingBoxes.pickle", root)
+        landmarks = _read_landmarks(lists / "MaflGroundtruthLandmarks.pickle")
+
+        def images(names: np.ndarray, with_landmarks: bool) -> ImageSet:
+            points = None
+            if with_landmarks and landmarks is not None:
+                file = lists / "MaflGroundtruthLandmarks.pickle"
+                points = rows_of(landmarks, names.tolist(), (LANDMARKS, 2), "landmarks", file, _PUBLISHED)
+            return ImageSet(root, names, boxes.of(names), points, size=SIZE)
+
+        return cls(images(training_names, False), images(regression_names, True), images(test_names, True))
+
+    def crop(self, box: np.ndarray, width: int, height: int, size: int) -> np.ndarray:
+        return face_crop(box, width, height, size)
+
+    def normalisers(self, groundtruth: np.ndarray) -> np.ndarray:
+        return distance(groundtruth, *NORMALISER)
+
+
+_PUBLISHED = "get the file from the published code's data/CelebA"
+
+
+class _Boxes:
+    """The boxes pickle, for as long as the data set is being opened."""
+
+    def __init__(self, file: Path, pictures: Path) -> None:
+        self.file = file
+        self.remedy = f"make them with `python tools/find_boxes.py {pictures} --aligned --output {file}`"
+        self.table = load_pickle(file, remedy=f"{_PUBLISHED} or {self.remedy}")
+        require_dictionary(self.table, file)
+
+    def of(self, names: np.ndarray) -> np.ndarray:
+        return rows_of(self.table, names.tolist(), (4,), "box", self.file, self.remedy)
+
+
+def _read_landmarks(file: Path) -> dict[str, Any] | None:
+    """MAFL's points; None where there is no such file: training needs none."""
+    if not file.exists():
+        return None
+    table = load_pickle(file, remedy=_PUBLISHED)
+    require_dictionary(table, file)
+    return table
+
+
+def _find_list(name: str, lists: Path, download: Path) -> Path:
+    """The list in data/CelebA, else in the download, of which `download` may be the root or a folder inside."""
+    candidates = [lists / name]
+    candidates += [root / path for root in (download, *download.resolve().parents[:2]) for path in _LISTS[name]]
+    found = next((path for path in candidates if path.is_file()), None)
+    if found is None:
+        raise UserError(f"{lists / name} does not exist, nor {_LISTS[name][0]} in {download}; copy it there")
+    return found
+
+
+def _read_partition(file: Path) -> tuple[np.ndarray, np.ndarray]:
+    """Names (n,) str and parts (n,) int of the lines `000001.jpg 0`."""
+    words = file.read_text(encoding="utf-8", errors="replace").split()
+    parts = words[1::2]
+    if not words or len(words) % 2 or not set(parts) <= {"0", "1", "2"}:
+        raise UserError(f"{file} does not consist of lines such as `000001.jpg 0`; download it again")
+    return np.array(words[::2]), np.array(parts).astype(np.int64)
+
+
+def _read_names(file: Path) -> np.ndarray:
+    """One picture name a line, (n,) str."""
+    names = file.read_text(encoding="utf-8", errors="replace").split()
+    if not names:
+        raise UserError(f"{file} is empty; download it again")
+    return np.array(names)
+
+
+def _picture_folder(folder: Path, first: str) -> Path:
+    """The folder of the pictures: `folder` itself or a known one inside it."""
+    found = find_folder([folder / sub for sub in _PICTURE_FOLDERS], lambda f: (f / first).is_file())
+    if found is None:  # perhaps the first picture alone is missing
+        found = find_folder(
+            [folder / sub for sub in _PICTURE_FOLDERS], lambda f: next(f.glob("*.jpg"), None) is not None
+        )
+    if found is None:
+        raise UserError(f"no pictures (*.jpg) in {folder} or in its img_align_celeba_hq; correct CelebA_datapath")
+    return found

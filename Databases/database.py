@@ -1,0 +1,212 @@
+"""What every data set offers: pictures by index, crops, and the numbers of the evaluation."""
+
+import os
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+
+from Utils.errors import UserError
+from Utils.pictures import read_picture
+
+REGRESSION_PICTURES = 1000  # the paper's number of pictures with groundtruth to fit the regressors on
+SMALLEST_INSIDE = 1 / 3  # a box with less of its area than this in the picture belongs to another picture
+
+
+@dataclass(frozen=True)
+class ImageSet:
+    """Pictures of one split, addressed by index; flat arrays, so that worker processes share them."""
+
+    root: Path
+    names: np.ndarray  # (n,) str: keys of the pseudo-groundtruth and of predictions
+    boxes: np.ndarray  # (n, 4) float32: x1, y1, x2, y2 in picture pixels
+    landmarks: np.ndarray | None  # (n, G, 2) float32 in picture pixels, NaN = unknown
+    files: np.ndarray | None = None  # (n,) str: relative to root, where they differ from the names
+    size: tuple[int, int] | None = None  # (width, height) where all pictures must have the same
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def file(self, i: int) -> str:
+        """Name of picture i's file, relative to the root."""
+        return str((self.names if self.files is None else self.files)[i]).lstrip("/")
+
+    def path(self, i: int) -> Path:
+        """File of picture i."""
+        return self.root / self.file(i)
+
+    def subset(self, indices: np.ndarray) -> "ImageSet":
+        """The pictures of an index or boolean array, in its order."""
+        arrays = {f.name: getattr(self, f.name) for f in fields(self)}
+        return replace(self, **{k: v[indices] for k, v in arrays.items() if isinstance(v, np.ndarray)})
+
+
+class Database(ABC):
+    """One data set. Subclasses live in one file each and are registered in `Databases.DATABASES`."""
+
+    name: ClassVar[str]  # as in --dataset_name
+    settings: ClassVar[dict[str, Any]] = {}  # defaults of --set names that this data set overrides or adds
+    ridge_samples: int = 300  # N of the evaluation: regression pictures per regressor
+    constant_background: bool = False  # whether the bootstrap drops points like those outside the boxes
+
+    training: ImageSet
+    regression: ImageSet  # at most 1000, with groundtruth, for the regressors of the evaluation
+    test: ImageSet
+
+    @classmethod
+    @abstractmethod
+    def open(cls, options: Any) -> "Database":
+        """Read lists, boxes and groundtruth, no pictures. Raises UserError where the data set is incomplete."""
+
+    @abstractmethod
+    def crop(self, box: np.ndarray, width: int, height: int, size: int) -> np.ndarray:
+        """The point map (2, 3) from a picture of width x height pixels to its size x size crop."""
+
+    @abstractmethod
+    def normalisers(self, groundtruth: np.ndarray) -> np.ndarray:
+        """Groundtruth (n, G, 2) in pixels of the 256x256 crop -> (n,) lengths by which errors are divided."""
+
+    def order_landmarks(self, groundtruth: np.ndarray) -> np.ndarray:
+        """Groundtruth (n, G, 2) in picture order; the same where nothing is to be exchanged."""
+        return groundtruth
+
+    def read(self, images: ImageSet, i: int) -> np.ndarray:
+        """Picture i as RGB uint8 (H, W, 3), with which the set's boxes and landmarks agree.
+
+        Raises UserError where the file is missing, unreadable or of another size than the set's.
+        """
+        picture = read_picture(images.path(i))
+        if images.size is not None and picture.shape[1::-1] != tuple(images.size):
+            raise UserError(
+                f"picture {images.path(i)} has {picture.shape[1]}x{picture.shape[0]} pixels, "
+                f"{self.name} has {images.size[0]}x{images.size[1]}; use the pictures as downloaded"
+            )
+        return picture
+
+    def splits(self) -> dict[str, ImageSet]:
+        """The three image sets by name."""
+        return {"training": self.training, "regression": self.regression, "test": self.test}
+
+    def check_cheaply(self) -> None:
+        """What can be told without reading pictures; the scripts call it before hours of work.
+
+        Raises UserError where a split is empty, a listed picture does not exist, or a box is empty or lies
+        outside its picture.
+        """
+        for split, images in self.splits().items():
+            if not len(images):
+                raise UserError(f"{self.name} has no {split} pictures under {images.root}; check the path and lists")
+            missing = missing_pictures(images)
+            if len(missing):
+                raise UserError(
+                    f"{_count(missing, 'picture')} of the {split} list of {self.name} missing, "
+                    f"first {images.path(missing[0])}; complete the download or correct the path"
+                )
+            bad = bad_boxes(images.boxes, images.size)
+            if len(bad):
+                i = bad[0]
+                raise UserError(
+                    f"{_count(bad, 'box', 'boxes')} of the {split} pictures of {self.name} empty or outside the "
+                    f"picture, first {images.names[i]}: {_numbers(images.boxes[i])}; make the boxes again"
+                )
+
+
+def missing_pictures(images: ImageSet) -> np.ndarray:
+    """Indices of the pictures whose files do not exist; lists each folder once, opens nothing."""
+    listings: dict[str, set[str]] = {}
+    missing = []
+    for i in range(len(images)):
+        folder, _, file = images.file(i).rpartition("/")
+        if folder not in listings:
+            listings[folder] = _listing(images.root / folder)
+        if file not in listings[folder]:
+            missing.append(i)
+    return np.array(missing, np.int64)
+
+
+def _listing(folder: Path) -> set[str]:
+    try:
+        return set(os.listdir(folder))
+    except OSError:
+        return set()
+
+
+def bad_boxes(boxes: np.ndarray, size: np.ndarray | tuple[int, int] | None = None) -> np.ndarray:
+    """Indices of boxes (n, 4) that are empty, unknown, or, where the sizes ((2,) or (n, 2)) are known,
+    mostly outside the picture. Boxes of detectors may reach out of the picture a little."""
+    boxes = np.asarray(boxes, np.float64)
+    extent = boxes[:, 2:] - boxes[:, :2]
+    good = np.isfinite(boxes).all(1) & (extent > 0).all(1)
+    if size is not None:
+        inside = np.minimum(boxes[:, 2:], np.asarray(size)) - np.maximum(boxes[:, :2], 0)
+        with np.errstate(invalid="ignore"):
+            good &= (inside > 0).all(1) & (inside.prod(1) >= SMALLEST_INSIDE * extent.prod(1))
+    return np.flatnonzero(~good)
+
+
+def rows_of(
+    table: Any, names: Collection[str], shape: tuple[int, ...], what: str, file: Path | str, remedy: str
+) -> np.ndarray:
+    """The rows of a dictionary name -> numbers that belong to `names`, as float32 (n, *shape).
+
+    Raises UserError naming `file` where it is no dictionary, lacks a name, or a row has another shape.
+    """
+    require_dictionary(table, file)
+    missing = [name for name in names if name not in table]
+    if missing:
+        raise UserError(f"{file} has no {what} for {_count(missing, 'picture')}, first {missing[0]}; {remedy}")
+    rows = [table[name] for name in names]
+    try:
+        array = np.asarray(rows, np.float32)
+        if len(rows) and array.size == len(rows) * np.prod(shape):
+            return array.reshape(len(rows), *shape)
+        if not rows:
+            return np.zeros((0, *shape), np.float32)
+    except (TypeError, ValueError):
+        pass
+    wrong = next((n for n, row in zip(names, rows) if _size(row) != np.prod(shape)), names[0])
+    expected = "x".join(map(str, shape))
+    raise UserError(f"{file}: the {what} of {wrong} is not {expected} numbers; {remedy}")
+
+
+def require_dictionary(table: Any, file: Path | str) -> None:
+    """Raise UserError where what a pickle holds is no dictionary of picture names."""
+    if not isinstance(table, Mapping) or not all(isinstance(name, str) for name in table):
+        raise UserError(f"{file} is no dictionary of picture names; make or download it again")
+
+
+def _size(row: Any) -> int:
+    try:
+        return np.asarray(row, np.float32).size
+    except (TypeError, ValueError):
+        return -1
+
+
+def distance(points: np.ndarray, a: int, b: int) -> np.ndarray:
+    """Distance of points a and b: (n, G, 2) -> (n,)."""
+    return np.linalg.norm(points[:, a] - points[:, b], axis=-1)
+
+
+def root_of_extent(points: np.ndarray) -> np.ndarray:
+    """sqrt(w h) of the extent of the known points: (n, G, 2) -> (n,), NaN where none is known."""
+    low = np.where(np.isnan(points), np.inf, points).min(1)
+    high = np.where(np.isnan(points), -np.inf, points).max(1)
+    extent = np.where(np.isfinite(low), high - low, np.nan)
+    return np.sqrt(extent.prod(-1))
+
+
+def find_folder(candidates: Collection[Path], accept: Callable[[Path], bool]) -> Path | None:
+    """The first candidate that is a folder and that `accept` takes."""
+    return next((folder for folder in candidates if folder.is_dir() and accept(folder)), None)
+
+
+def _count(items: Collection, one: str, many: str = "") -> str:
+    """Such as `3 pictures`."""
+    return f"{len(items)} {one if len(items) == 1 else many or one + 's'}"
+
+
+def _numbers(values: np.ndarray) -> str:
+    return ", ".join(f"{v:g}" for v in values)

@@ -1,0 +1,136 @@
+"""Crops as affine maps of points, and the pixels that belong to them.
+
+A map is a float64 (2, 3) matrix m: `points @ m[:, :2].T + m[:, 2]`, from picture to crop. Points are
+continuous: a crop that resizes its window by a factor of s takes the window's corner (x, y) to (0, 0) and
+(x + w, y + h) to (s w, s h). Pixel *indices* are half a pixel off from that, `pixel_map`, which is what
+cv2.resize does too.
+"""
+
+import cv2
+import numpy as np
+
+from Utils.errors import UserError
+
+FACE_MARGIN_SMALL, FACE_SMALL = 8, 20  # pixels; and the box size below which the small margin is used
+
+
+def face_window(box: np.ndarray, width: np.ndarray | int, height: np.ndarray | int) -> np.ndarray:
+    """The method's crop window of faces: box (..., 4), picture sizes (...) -> (..., 4) int64.
+
+    With d = ((1.2 x2 - x1) + (2 y2 - y1)) / 2 the box grows by int(8 d / 100) pixels on each side (8 where
+    d < 20) and is cut off at the picture's last row and column. Right and bottom are excluded.
+    """
+    x1, y1, x2, y2 = np.moveaxis(np.asarray(box, np.float64), -1, 0)
+    d = ((1.2 * x2 - x1) + (2 * y2 - y1)) / 2
+    margin = np.where(d < FACE_SMALL, FACE_MARGIN_SMALL, np.trunc(8 * d / 100))
+    right = np.minimum(x2 + margin, np.asarray(width) - 1)
+    bottom = np.minimum(y2 + margin, np.asarray(height) - 1)
+    corners = (np.maximum(x1 - margin, 0), np.maximum(y1 - margin, 0), right, bottom)
+    return np.trunc(np.stack(np.broadcast_arrays(*corners), axis=-1)).astype(np.int64)
+
+
+def padded_window(box: np.ndarray, width: np.ndarray | int, height: np.ndarray | int, margin: float) -> np.ndarray:
+    """Box (..., 4) grown on each side by `margin` x its mean side, cut off at the picture: (..., 4) int64.
+
+    Right and bottom are excluded.
+    """
+    box = np.asarray(box, np.float64)
+    grown = margin * (box[..., 2] - box[..., 0] + box[..., 3] - box[..., 1]) / 2
+    limits = np.stack(np.broadcast_arrays(width, height), axis=-1)
+    first = np.maximum(np.floor(box[..., :2] - grown[..., None]), 0)
+    last = np.minimum(np.ceil(box[..., 2:] + grown[..., None]), limits)
+    return np.concatenate(np.broadcast_arrays(first, last), axis=-1).astype(np.int64)
+
+
+def window_crop(window: np.ndarray, size: int) -> np.ndarray:
+    """Map (..., 2, 3) that takes a window (..., 4) x1, y1, x2, y2 to size x size pixels.
+
+    Raises UserError where a window is empty: its box lies outside the picture.
+    """
+    window = np.asarray(window, np.float64)
+    extent = window[..., 2:] - window[..., :2]
+    if (extent < 1).any():
+        raise UserError("a box lies outside its picture or is empty; run `python -m Databases.check` to see which")
+    scale = size / extent
+    m = np.zeros((*window.shape[:-1], 2, 3))
+    m[..., 0, 0], m[..., 1, 1] = scale[..., 0], scale[..., 1]
+    m[..., :, 2] = -window[..., :2] * scale
+    return m
+
+
+def face_crop(box: np.ndarray, width: np.ndarray | int, height: np.ndarray | int, size: int) -> np.ndarray:
+    """The map picture -> crop, (..., 2, 3), of the method's face crop (`face_window`) to size x size pixels.
+
+    Raises UserError where a box leaves nothing of the picture.
+    """
+    return window_crop(face_window(box, width, height), size)
+
+
+def padded_crop(
+    box: np.ndarray, width: np.ndarray | int, height: np.ndarray | int, size: int, margin: float
+) -> np.ndarray:
+    """The map picture -> crop, (..., 2, 3), of a box with a margin (`padded_window`)."""
+    return window_crop(padded_window(box, width, height, margin), size)
+
+
+def zoom_crop(width: int, height: int, size: int, zoom: float) -> np.ndarray:
+    """The map picture -> crop (2, 3): zoomed about the picture's centre on its own canvas, then resized."""
+    scale = np.array([zoom * size / width, zoom * size / height])
+    centre = np.array([width / 2, height / 2])
+    return np.column_stack([np.diag(scale), size / 2 - scale * centre])
+
+
+def whole_crop(width: int, height: int, size: int) -> np.ndarray:
+    """The map picture -> crop (2, 3) that resizes the whole picture to size x size pixels."""
+    return zoom_crop(width, height, size, 1.0)
+
+
+def apply(m: np.ndarray, points: np.ndarray) -> np.ndarray:
+    """Map points: m (..., 2, 3), points (..., n, 2) -> (..., n, 2). NaN stays NaN."""
+    return np.asarray(points) @ np.swapaxes(m[..., :2], -1, -2) + m[..., None, :, 2]
+
+
+def invert(m: np.ndarray) -> np.ndarray:
+    """The map back, (..., 2, 3)."""
+    linear = np.linalg.inv(m[..., :2])
+    return np.concatenate([linear, -linear @ m[..., 2:]], axis=-1)
+
+
+def compose(outer: np.ndarray, inner: np.ndarray) -> np.ndarray:
+    """The map (..., 2, 3) that applies `inner` first and `outer` to what comes out."""
+    linear = outer[..., :2] @ inner[..., :2]
+    return np.concatenate([linear, outer[..., :2] @ inner[..., 2:] + outer[..., 2:]], axis=-1)
+
+
+def pixel_map(m: np.ndarray) -> np.ndarray:
+    """The map of pixel indices, (..., 2, 3), that goes with a map of points.
+
+    The pixel of index i covers [i, i + 1], so that its centre is the point i + 0.5.
+    """
+    shifted = np.array(m, np.float64)
+    shifted[..., 2] += m[..., :2].sum(-1) / 2 - 0.5
+    return shifted
+
+
+def warp(picture: np.ndarray, m: np.ndarray, size: int | tuple[int, int]) -> np.ndarray:
+    """Pixels of a crop: picture (H, W[, C]), map of points (2, 3) -> (size, size[, C]), bilinear.
+
+    `size` may be (width, height). A window of whole pixels inside the picture is cut out and resized with
+    cv2.resize, any other map warped with cv2.warpAffine, black outside; both have half-pixel centres.
+    """
+    size = (size, size) if np.isscalar(size) else tuple(size)
+    window = _whole_pixels(m, size, picture.shape[1], picture.shape[0])
+    if window is not None:
+        x1, y1, x2, y2 = window
+        return cv2.resize(picture[y1:y2, x1:x2], size, interpolation=cv2.INTER_LINEAR)
+    return cv2.warpAffine(picture, pixel_map(m), size, flags=cv2.INTER_LINEAR)
+
+
+def _whole_pixels(m: np.ndarray, size: tuple[int, int], width: int, height: int) -> np.ndarray | None:
+    """The window x1, y1, x2, y2 that an upright map takes to the crop, where it is one of whole pixels."""
+    if m[0, 1] or m[1, 0] or m[0, 0] <= 0 or m[1, 1] <= 0:
+        return None
+    corners = apply(invert(m), np.array([[0.0, 0.0], size]))
+    window = np.rint(corners)
+    inside = (window[0] >= 0).all() and window[1, 0] <= width and window[1, 1] <= height
+    return window.astype(int).reshape(4) if inside and np.abs(corners - window).max() < 1e-6 else None
