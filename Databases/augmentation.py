@@ -57,7 +57,7 @@ def augment(
     left, top, right, bottom = _visible_region(to_crop, size, width, height)
     region = change_colours(picture[top:bottom, left:right], strength, rng)
     shift = np.array([[1.0, 0.0, left], [0.0, 1.0, top]])
-    return crops.warp(region, crops.compose(to_crop, shift), size, border=cv2.BORDER_CONSTANT), to_crop
+    return crops.warp(region, crops.compose(to_crop, shift), size), to_crop
 
 
 def draw_affine(width: int, height: int, strength: Strength, rng: np.random.Generator) -> np.ndarray:

@@ -274,10 +274,13 @@ class Crops(Dataset):
 
 
 class GrayPictures(Dataset):
-    """The whole gray pictures of an image set, (H, W) uint8 in order, with the map to their crop (2, 3)."""
+    """The whole gray pictures of an image set in order, each at several zooms about its centre.
 
-    def __init__(self, database: Database, images: ImageSet, image_size: int) -> None:
-        self.database, self.images, self.size = database, images, image_size
+    (Z, H, W) uint8 and the point map from the picture to its crop (2, 3).
+    """
+
+    def __init__(self, database: Database, images: ImageSet, image_size: int, zooms: Sequence[float]) -> None:
+        self.database, self.images, self.size, self.zooms = database, images, image_size, zooms
 
     def __len__(self) -> int:
         return len(self.images)
@@ -285,7 +288,17 @@ class GrayPictures(Dataset):
     def __getitem__(self, image: int) -> tuple[np.ndarray, np.ndarray]:
         picture = self.database.read(self.images, image)
         height, width = picture.shape[:2]
-        return to_gray(picture), self.database.crop(self.images.boxes[image], width, height, self.size)
+        gray = to_gray(picture)
+        zoomed = [
+            gray if zoom == 1 else crops.warp(gray, zoom_about_centre(width, height, zoom), (width, height))
+            for zoom in self.zooms
+        ]
+        return np.stack(zoomed), self.database.crop(self.images.boxes[image], width, height, self.size)
+
+
+def zoom_about_centre(width: int, height: int, zoom: float) -> np.ndarray:
+    """The (2, 3) point map from a picture to its enlargement on the same canvas."""
+    return np.array([[zoom, 0.0, (1 - zoom) * width / 2], [0.0, zoom, (1 - zoom) * height / 2]])
 
 
 def _indices_of_batches(images: Sequence[int], batch_size: int) -> list[Sequence[int]]:
@@ -322,15 +335,19 @@ def gray_batches(
     database: Database,
     images: ImageSet,
     image_size: int,
+    zooms: Sequence[float],
     batch_size: int,
     num_workers: int,
     indices: Sequence[int] | None = None,
-) -> Iterator[tuple[Tensor, np.ndarray, np.ndarray]]:
-    """Whole gray pictures in order, those of a batch all of one size: (B, H, W) uint8, maps (B, 2, 3), indices."""
+) -> Iterator[list[tuple[Tensor, np.ndarray, np.ndarray]]]:
+    """Whole gray pictures at several zooms, batch by batch, those of one batch grouped by their size.
+
+    A group: pictures (B, Z, H, W) uint8, maps picture -> crop (B, 2, 3), image indices (B,).
+    """
     indices = range(len(images)) if indices is None else indices
     batches = _indices_of_batches(indices, batch_size)
     loader = DataLoader(
-        GrayPictures(database, images, image_size),
+        GrayPictures(database, images, image_size, zooms),
         batch_sampler=batches,
         num_workers=num_workers,
         collate_fn=list,
@@ -339,7 +356,9 @@ def gray_batches(
     for batch, samples in zip(batches, loader, strict=True):
         batch = np.asarray(batch)
         shapes = [gray.shape for gray, _ in samples]
+        groups = []
         for shape in dict.fromkeys(shapes):
             same = [i for i, other in enumerate(shapes) if other == shape]
             pictures = torch.from_numpy(np.stack([samples[i][0] for i in same]))
-            yield pictures, np.stack([samples[i][1] for i in same]), batch[same]
+            groups.append((pictures, np.stack([samples[i][1] for i in same]), batch[same]))
+        yield groups

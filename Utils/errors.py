@@ -10,6 +10,12 @@ from collections.abc import Callable
 class UserError(Exception):
     """A mistake that the user can mend; the message is one line: what is wrong, where, and what to do."""
 
+    def __init__(self, message: str) -> None:
+        # A DataLoader passes a worker's error on as a new one whose message is the whole traceback.
+        if "Original Traceback" in message:
+            message = message.strip().rpartition("UserError: ")[2]
+        super().__init__(message)
+
 
 _SYSTEM_REMEDIES = {
     errno.ENOSPC: "the disk is full; free some space and run again with --resume",

@@ -1,0 +1,117 @@
+"""The bootstrap: generic SuperPoint keypoints of every picture, clustered into the first pseudo-groundtruth.
+
+The paper, section 3.1; the keypoints are those of three zooms joined.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from Databases.database import Database, ImageSet
+from Databases.samples import GRID, gray_batches, zoom_about_centre
+from Networks.superpoint import SuperPoint, sample_descriptors, score_map
+from Networks.training import autocast, workers_for
+from Utils import crops
+from Utils.descriptors import DescriptorStore
+from Utils.keypoints import detect, suppress
+from Utils.options import Hyperparameters, Options
+from Utils.progress import Progress
+
+ZOOMS = (1.0, 1.3, 1.6)
+BATCH_SIZE = {"cpu": 4, "cuda": 32}  # pictures, each at all zooms
+
+
+@dataclass
+class GenericKeypoints:
+    """Keypoints of a batch: points (n, 2) in picture pixels, descriptors (n, 256), picture in the batch (n,)."""
+
+    points: Tensor
+    descriptors: Tensor
+    pictures: Tensor
+
+
+@torch.inference_mode()
+def generic_keypoints(network: SuperPoint, pictures: Tensor, confidence: float, half_side: int) -> GenericKeypoints:
+    """SuperPoint's keypoints of pictures at all zooms, joined.
+
+    pictures: (B, Z, H, W) uint8 on the network's device, the zooms of `ZOOMS`. Points of all zooms are mapped to
+    zoom 1 and suppressed once more together; descriptors are samples of the zoom-1 volume.
+    """
+    batch, zooms, height, width = pictures.shape
+    gray = pictures.reshape(batch * zooms, 1, height, width).float().div_(255)
+    logits, descriptors = network(gray.contiguous(memory_format=torch.channels_last))
+    points, scores, owners = detect(score_map(logits), confidence, half_side)
+    owners, levels = owners // zooms, owners % zooms
+    points = _to_first_zoom(points, levels, width, height)
+    kept = suppress(points, scores, owners, half_side)
+    points, owners = points[kept], owners[kept]
+    volume = descriptors.float().reshape(batch, zooms, *descriptors.shape[1:])[:, 0]
+    return GenericKeypoints(points, sample_descriptors(volume, points, owners), owners)
+
+
+def _to_first_zoom(points: Tensor, levels: Tensor, width: int, height: int) -> Tensor:
+    """Points (n, 2) of zoomed pictures, (n,) index of the zoom -> points of the picture itself."""
+    back = np.stack([crops.invert(zoom_about_centre(width, height, zoom)) for zoom in ZOOMS])
+    scale = torch.from_numpy(back[:, [0, 1], [0, 1]]).to(points)
+    shift = torch.from_numpy(back[:, :, 2]).to(points)
+    return points * scale[levels] + shift[levels]
+
+
+def store_generic_keypoints(
+    network: SuperPoint,
+    database: Database,
+    images: ImageSet,
+    options: Options,
+    store: DescriptorStore,
+    indices: Sequence[int] | None = None,
+) -> None:
+    """Put the keypoints of all pictures into the store: descriptor, place on the grid, picture.
+
+    Kept are points inside the picture's box and on the grid. Where the data set has a constant background, the
+    points outside the box are kept too, with the flag False.
+    """
+    hyper, device = options.hyper, options.device
+    count = len(images) if indices is None else len(indices)
+    batches = gray_batches(
+        database,
+        images,
+        hyper.image_size,
+        ZOOMS,
+        BATCH_SIZE[device.type],
+        workers_for(options, count),
+        indices,
+    )
+    with Progress("Bootstrap: SuperPoint", count) as progress, autocast(device, hyper.precision):
+        for groups in batches:
+            rows = [
+                _rows(network, pictures.to(device, non_blocking=True), maps, numbers, images.boxes[numbers], hyper)
+                for pictures, maps, numbers in groups
+            ]
+            descriptors, cells, numbers, inside, in_box = (np.concatenate(parts) for parts in zip(*rows, strict=True))
+            kept = np.flatnonzero(inside | (database.constant_background & ~in_box))
+            kept = kept[np.argsort(numbers[kept], kind="stable")]
+            store.append(descriptors[kept], cells[kept], numbers[kept], flags=inside[kept])
+            done = sum(len(group[2]) for group in groups)
+            progress.update(done, keypoints=float(inside.sum()) / done)
+
+
+def _rows(
+    network: SuperPoint,
+    pictures: Tensor,
+    maps: np.ndarray,
+    numbers: np.ndarray,
+    boxes: np.ndarray,
+    hyper: Hyperparameters,
+) -> tuple[np.ndarray, ...]:
+    """What the store holds of a batch: descriptors, grid cells, pictures, in box and on grid, in box."""
+    found = generic_keypoints(network, pictures, hyper.confidence_superpoint, hyper.nms_superpoint)
+    owners = found.pictures.cpu().numpy()
+    points = found.points.cpu().numpy().astype(np.float64)
+    in_box = ((points >= boxes[owners, :2]) & (points <= boxes[owners, 2:])).all(axis=1)
+    on_crop = np.einsum("nij,nj->ni", maps[owners, :, :2], points) + maps[owners, :, 2]
+    cells = np.rint(on_crop / GRID)
+    on_grid = ((cells >= 0) & (cells < hyper.image_size // GRID)).all(axis=1)
+    return found.descriptors.cpu().numpy(), cells, numbers[owners], in_box & on_grid, in_box

@@ -1,0 +1,159 @@
+"""What the training of both steps shares: precision, optimiser, and states that a killed run resumes from."""
+
+import contextlib
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from Networks.fan import FAN
+from Utils.errors import UserError
+from Utils.files import load_checkpoint, save_checkpoint
+from Utils.options import Hyperparameters, Options
+
+# What a checkpoint says of its network, so that later steps need not be told again.
+_ARCHITECTURE = ("width", "image_size")
+# What may change when a run is resumed; everything else decides the result.
+_FREE_ON_RESUME = {
+    "clustering_rounds",
+    "total_iterations",
+    "minutes_between_checkpoints",
+    "checkpoints_kept",
+    "compile",
+}
+
+
+def autocast(device: torch.device, precision: str) -> contextlib.AbstractContextManager:
+    """Mixed precision: bfloat16 on a GPU, float32 on the CPU, or what --set precision says."""
+    use_bfloat16 = precision == "bfloat16" or (precision == "auto" and device.type == "cuda")
+    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=use_bfloat16)
+
+
+def build_fan(descriptor_channels: int | None, hyper: Hyperparameters, device: torch.device) -> FAN:
+    """A FAN with weights drawn from the seed, on the device, channels last."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(hyper.seed)
+        network = FAN(descriptor_channels, hyper.width)
+    return place(network, device)
+
+
+def place(network: FAN, device: torch.device) -> FAN:
+    """Move a network to where it runs fastest: the device, channels last."""
+    return network.to(device=device, memory_format=torch.channels_last)
+
+
+def build_optimizer(network: nn.Module, hyper: Hyperparameters) -> torch.optim.RMSprop:
+    """The paper's RMSprop."""
+    return torch.optim.RMSprop(
+        network.parameters(), lr=hyper.learning_rate, weight_decay=hyper.weight_decay, foreach=True
+    )
+
+
+def set_learning_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
+    for group in optimizer.param_groups:
+        group["lr"] = rate
+
+
+def load_fan_weights(network: FAN, state_dict: Mapping[str, torch.Tensor], source: Path | str) -> None:
+    """Strict loading; UserError where the tensors are not those of the network."""
+    try:
+        network.load_state_dict(state_dict)
+    except (RuntimeError, TypeError, AttributeError) as error:
+        raise UserError(
+            f"{source} holds other tensors than this network ({_first_complaint(error)}); "
+            f"check --set width and number_of_clusters, or the file"
+        ) from error
+
+
+def _first_complaint(error: Exception) -> str:
+    lines = [line.strip() for line in str(error).splitlines()[1:] if line.strip()]
+    return (lines or [str(error)])[0][:160]
+
+
+def require_keys(content: Mapping[str, Any], keys: tuple[str, ...], source: Path | str, step: str) -> None:
+    """UserError where a checkpoint is not one of the step."""
+    missing = [key for key in keys if key not in content]
+    if missing:
+        raise UserError(f"{source} has no {missing[0]}: it is no checkpoint of {step}; give the file of {step}")
+
+
+def adopt_architecture(hyper: Hyperparameters, content: Mapping[str, Any], source: Path | str) -> None:
+    """Take width and picture size over from a checkpoint (its hyperparameters, else its tensors and the paper)."""
+    weights = content["state_dict"]
+    if not isinstance(weights, Mapping) or "l1.weight" not in weights:
+        raise UserError(f"{source}: state_dict holds no FAN; give a checkpoint of this method")
+    values = {"width": weights["l1.weight"].shape[1], "image_size": 256}
+    saved = content.get("hyperparameters") or {}
+    values.update({name: saved[name] for name in _ARCHITECTURE if name in saved})
+    hyper.adopt(values, source)
+
+
+def check_resumed(hyper: Hyperparameters, content: Mapping[str, Any], source: Path | str) -> None:
+    """UserError where a run to be resumed was begun with other hyperparameters."""
+    for name, before in (content.get("hyperparameters") or {}).items():
+        now = hyper.as_dict().get(name)
+        if name not in _FREE_ON_RESUME and _plain(now) != _plain(before):
+            raise UserError(
+                f"--resume: {source} was made with {name}={before}, this run has {now}; "
+                f"give --set {name}={before} or use another experiment"
+            )
+
+
+def _plain(value: Any) -> Any:
+    return list(value) if isinstance(value, tuple) else value
+
+
+def read_state(paths: list[Path], what: str) -> dict[str, Any]:
+    """The content of a checkpoint file with a remedy that fits."""
+    return load_checkpoint(paths[0], remedy=f"remove it to go on from an earlier {what}")
+
+
+class StateKeeper:
+    """Saves the state of a training now and then, so that a killed run loses minutes at most."""
+
+    def __init__(self, path: Path, minutes: float, collect: Callable[[], dict[str, Any]]) -> None:
+        self.path, self.seconds, self.collect = path, 60 * minutes, collect
+        self.saved = time.monotonic()
+
+    def after_iteration(self) -> None:
+        """Save if the time has come."""
+        if time.monotonic() - self.saved >= self.seconds:
+            self.save()
+
+    def save(self) -> None:
+        save_checkpoint(self.collect(), self.path)
+        self.saved = time.monotonic()
+
+    def remove(self) -> None:
+        """The state is superseded by a checkpoint."""
+        self.path.unlink(missing_ok=True)
+
+
+class RunningMean:
+    """Means of losses since the last look, summed on the device so that no iteration waits for it."""
+
+    def __init__(self) -> None:
+        self.sums: dict[str, torch.Tensor] = {}
+        self.count = 0
+
+    def add(self, values: Mapping[str, torch.Tensor]) -> None:
+        for name, value in values.items():
+            self.sums[name] = self.sums.get(name, 0) + value.detach()
+        self.count += 1
+
+    def take(self) -> dict[str, float]:
+        """The means, and begin anew. FloatingPointError where one is not a finite number."""
+        means = {name: float(value) / max(self.count, 1) for name, value in self.sums.items()}
+        self.sums, self.count = {}, 0
+        for name, mean in means.items():
+            if mean != mean or mean in (float("inf"), float("-inf")):
+                raise UserError(f"the {name} loss is {mean}; lower --set learning_rate or use precision=float32")
+        return means
+
+
+def workers_for(options: Options, items: int) -> int:
+    """Worker processes for `items` pictures: none where starting them would cost more than they save."""
+    return min(options.num_workers, items // 64)
