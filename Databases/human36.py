@@ -1,0 +1,98 @@
+"""Human3.6M as `PrePreprocessHuman.py` extracts it: 450x450 pictures of one person, 32 joints."""
+
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from Databases.database import (
+    REGRESSION_PICTURES,
+    Database,
+    ImageSet,
+    distance,
+    require_dictionary,
+    rows_of,
+)
+from Utils.crops import zoom_crop
+from Utils.errors import UserError
+from Utils.files import load_pickle
+
+SIZE = (450, 450)
+JOINTS = 32
+ZOOM = 1.4  # about the centre, on which the extraction puts the person
+REGRESSION_STEP = 50  # every 50th training picture
+NORMALISER = (25, 17)  # the shoulders
+
+# Which of two joints is to the right decides for each group whether its pairs change places.
+_BODY = np.array([(1, 6), (25, 17), (18, 26), (27, 19), (20, 28), (29, 21), (30, 22), (31, 23)])
+_LEGS = np.array([(2, 7), (3, 8), (4, 9), (5, 10)])
+_REMEDY = "run PrePreprocessHuman.py and point Human_datapath to what it extracts"
+
+
+class Human36(Database):
+    """The paper's Human3.6 protocol; its background is constant."""
+
+    name = "Human3.6"
+    settings = {"number_of_clusters": 250}
+    ridge_samples = 800
+    constant_background = True
+
+    def __init__(self, training: ImageSet, regression: ImageSet, test: ImageSet) -> None:
+        self.training, self.regression, self.test = training, regression, test
+
+    @classmethod
+    def open(cls, options: Any) -> "Human36":
+        root = options.paths.folder("Human_datapath")
+        boxes, joints = (_load(root / file) for file in ("HumanBoundingBoxes.pickle", "GroundtruthKeypoints.pickle"))
+
+        def images(split: str) -> ImageSet:
+            names = _names(root, split)
+            rows = rows_of(boxes, names, (4,), "box", root / "HumanBoundingBoxes.pickle", _REMEDY)
+            points = rows_of(joints, names, (JOINTS, 2), "joints", root / "GroundtruthKeypoints.pickle", _REMEDY)
+            return ImageSet(root / "images", np.array(names), rows, points, size=SIZE)
+
+        training = images("train")
+        _require_listed(boxes, training.names, root)
+        regression = training.subset(np.arange(len(training))[::REGRESSION_STEP][:REGRESSION_PICTURES])
+        return cls(training, regression, images("test"))
+
+    def crop(self, box: np.ndarray, width: int, height: int, size: int) -> np.ndarray:
+        return zoom_crop(width, height, size, ZOOM)
+
+    def normalisers(self, groundtruth: np.ndarray) -> np.ndarray:
+        return distance(groundtruth, *NORMALISER)
+
+    def order_landmarks(self, groundtruth: np.ndarray) -> np.ndarray:
+        """Left and right in picture order: where joint 1 is right of joint 6 the pairs of the body change
+        places, where joint 2 is right of joint 7 those of the legs. (n, 32, 2) -> the same shape."""
+        ordered = groundtruth.copy()
+        for pairs in (_BODY, _LEGS):
+            left, right = pairs[0]
+            rows = np.flatnonzero(groundtruth[:, left, 0] > groundtruth[:, right, 0])[:, None]
+            ordered[rows, pairs.ravel()] = groundtruth[rows, pairs[:, ::-1].ravel()]
+        return ordered
+
+
+def _load(file: Path) -> dict[str, Any]:
+    table = load_pickle(file, remedy=_REMEDY)
+    require_dictionary(table, file)
+    return table
+
+
+def _names(root: Path, split: str) -> list[str]:
+    """Keys such as /train/000000.jpg of the pictures that there are, in order."""
+    folder = root / "images" / split
+    if not folder.is_dir():
+        raise UserError(f"{folder} does not exist; {_REMEDY}")
+    names = sorted(f"/{split}/{file}" for file in os.listdir(folder) if file.endswith(".jpg") and file[0] != ".")
+    if not names:
+        raise UserError(f"no pictures (*.jpg) in {folder}; {_REMEDY}")
+    return names
+
+
+def _require_listed(boxes: dict[str, Any], names: np.ndarray, root: Path) -> None:
+    """Raise UserError where the boxes name training pictures that do not exist."""
+    missing = sorted({name for name in boxes if name.startswith("/train/")} - set(names.tolist()))
+    if missing:
+        raise UserError(f"{root}/images{missing[0]} and {len(missing) - 1} more pictures do not exist; {_REMEDY}")

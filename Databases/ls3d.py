@@ -1,0 +1,117 @@
+"""LS3D: trained on 300W-LP (450x450), tested on LS3D-balanced (any size); 68 points each."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from Databases.database import (
+    REGRESSION_PICTURES,
+    Database,
+    ImageSet,
+    find_folder,
+    require_dictionary,
+    root_of_extent,
+    rows_of,
+)
+from Utils.crops import face_crop
+from Utils.errors import UserError, one_line
+from Utils.files import load_pickle
+
+TRAINING_SIZE = (450, 450)  # width, height
+LANDMARKS = 68
+_PUBLISHED = "get the file from the published code's data/LS3D, or make it with tools/find_boxes.py"
+
+
+class LS3D(Database):
+    """The paper's LS3D protocol. The boxes of the evaluation come from the points."""
+
+    name = "LS3D"
+
+    def __init__(self, training: ImageSet, regression: ImageSet, test: ImageSet) -> None:
+        self.training, self.regression, self.test = training, regression, test
+
+    @classmethod
+    def open(cls, options: Any) -> "LS3D":
+        lists = Path(options.data_path) / "LS3D" / "300W_LPBoundingBoxes.pickle"
+        boxes = load_pickle(lists, remedy=_PUBLISHED)
+        require_dictionary(boxes, lists)
+        names = list(boxes)  # in the file's order, which decides the pictures that the regressors see
+        if not names:
+            raise UserError(f"{lists} names no picture; {_PUBLISHED}")
+        root = _training_root(options.paths.folder("300WLP_datapath"), names[0])
+        table = rows_of(boxes, names, (4,), "box", lists, _PUBLISHED)
+        training = ImageSet(root, np.array(names), table, None, size=TRAINING_SIZE)
+
+        first = training.names[:REGRESSION_PICTURES]
+        points = np.stack([_read_mat(_mat_file(root, name)) for name in first])
+        regression = ImageSet(root, first, boxes_of_points(points), points, size=TRAINING_SIZE)
+        return cls(training, regression, _test_set(options.paths.folder("LS3Dbalanced_datapath")))
+
+    def crop(self, box: np.ndarray, width: int, height: int, size: int) -> np.ndarray:
+        return face_crop(box, width, height, size)
+
+    def normalisers(self, groundtruth: np.ndarray) -> np.ndarray:
+        return root_of_extent(groundtruth)
+
+
+def boxes_of_points(points: np.ndarray) -> np.ndarray:
+    """Extent of the points in whole pixels, a third of its height added for the forehead: (n, G, 2) -> (n, 4)."""
+    boxes = np.trunc(np.concatenate([points.min(1), points.max(1)], axis=1).astype(np.float64))
+    boxes[:, 1] -= (boxes[:, 3] - boxes[:, 1]) / 3
+    return boxes.astype(np.float32)
+
+
+def _test_set(root: Path) -> ImageSet:
+    """Every **/*.jpg in order of name, with the points in the .t7 beside it."""
+    pictures = sorted(root.glob("**/*.jpg"))
+    if not pictures:
+        raise UserError(f"no pictures (*.jpg) under {root}; correct LS3Dbalanced_datapath")
+    points = np.stack([_read_t7(path.with_suffix(".t7")) for path in pictures])
+    names = np.array([path.relative_to(root).as_posix() for path in pictures])
+    return ImageSet(root, names, boxes_of_points(points), points)
+
+
+def _training_root(folder: Path, first: str) -> Path:
+    """The folder to which the names in the boxes file are relative."""
+    inside = find_folder([folder, folder / "300W_LP", folder / "300W-LP"], lambda f: (f / first).is_file())
+    return inside or folder
+
+
+def _mat_file(root: Path, name: str) -> Path:
+    return root / "landmarks" / f"{name.rpartition('.')[0]}_pts.mat"
+
+
+def _read_mat(file: Path) -> np.ndarray:
+    """The key pts_3d of a MATLAB file, x and y: (68, 2) float32, picture pixels."""
+    import scipy.io
+
+    try:
+        points = scipy.io.loadmat(file)["pts_3d"]
+    except FileNotFoundError:
+        raise UserError(f"{file} does not exist; unpack 300W-LP with its folder `landmarks`") from None
+    except KeyError:
+        raise UserError(f"{file} has no key pts_3d; download 300W-LP again") from None
+    except Exception as error:  # scipy raises errors of many kinds on broken files
+        raise UserError(f"{file} cannot be read ({one_line(error)}); download 300W-LP again") from error
+    return _points(points, file)
+
+
+def _read_t7(file: Path) -> np.ndarray:
+    """A Torch7 tensor of 68 points: (68, 2) float32, picture pixels."""
+    import torchfile
+
+    try:
+        points = torchfile.load(str(file))
+    except FileNotFoundError:
+        raise UserError(f"{file} does not exist, its picture does; download LS3D-balanced again") from None
+    except Exception as error:  # as does torchfile
+        raise UserError(f"{file} cannot be read ({one_line(error)}); download LS3D-balanced again") from error
+    return _points(points, file)
+
+
+def _points(points: Any, file: Path) -> np.ndarray:
+    if not isinstance(points, np.ndarray) or points.ndim != 2 or len(points) != LANDMARKS or points.shape[1] < 2:
+        shape = "x".join(map(str, getattr(points, "shape", ()))) or type(points).__name__
+        raise UserError(f"{file} holds {shape} and not {LANDMARKS}x2 points; download it again")
+    return points[:, :2].astype(np.float32)

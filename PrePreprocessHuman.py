@@ -1,0 +1,41 @@
+"""Extract pictures, boxes and joints from a download of Human3.6M."""
+
+import argparse
+from pathlib import Path
+
+from Databases.human36_preparation import Summary, prepare
+from Utils.errors import UserError, exit_cleanly
+from Utils.options import available_cores
+
+
+@exit_cleanly
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--path_to_Human", required=True, type=Path, help="folder with training/subjects/S*")
+    parser.add_argument("--path_to_extract_dataset", required=True, type=Path, help="folder to write to")
+    parser.add_argument("--num_workers", type=int, default=available_cores(), help="videos at a time")
+    parser.add_argument(
+        "--frame_tolerance", type=int, default=0, metavar="N", help="lengths may differ by N frames (default: 0)"
+    )
+    given = parser.parse_args()
+    if not given.path_to_Human.is_dir():
+        raise UserError(f"--path_to_Human {given.path_to_Human} is no directory; correct the path")
+    summary = prepare(given.path_to_Human, given.path_to_extract_dataset, given.num_workers, given.frame_tolerance)
+    report(summary, given.path_to_extract_dataset)
+    return 1 if summary.skipped else 0
+
+
+def report(summary: Summary, output: Path) -> None:
+    """Print what was done and what was not."""
+    counts = ", ".join(f"{count} {split}" for split, count in summary.pictures.items())
+    print(f"{output}: {counts} pictures of {summary.recordings} videos ({summary.extracted} extracted now)")
+    if summary.left_out:
+        print(f"{summary.left_out} frames without a person in their mask are left out")
+    for line in summary.skipped:
+        print(f"skipped {line}")
+    if summary.skipped:
+        print(f"{len(summary.skipped)} videos skipped; complete the download and run again")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,71 @@
+"""The same work on many items, on all cores."""
+
+import multiprocessing
+import os
+import signal
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from multiprocessing.connection import wait as wait_for
+from typing import Any, TypeVar
+
+import cv2
+
+from Utils.errors import UserError
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+CHUNKS_PER_WORKER = 16  # small enough that no worker idles for long at the end
+
+_shared: Any = None  # in a worker process: what all calls have in common
+
+
+def parallel_map(
+    function: Callable[[Any, Item], Result],
+    shared: Any,
+    items: Sequence[Item],
+    workers: int,
+    chunk: int | None = None,
+) -> Iterator[tuple[int, Result]]:
+    """Yield (i, function(shared, items[i])) in order of completion.
+
+    `function` is one of a module; `shared` goes to each worker process once. With fewer than two workers all
+    is done in this process. What `function` raises is raised here. Workers end with this process, however
+    it ends. Raises UserError where a worker is killed, as happens when memory runs out.
+    """
+    if workers < 2 or len(items) < 2:
+        yield from ((i, function(shared, item)) for i, item in enumerate(items))
+        return
+    chunk = chunk or max(1, min(64, len(items) // (workers * CHUNKS_PER_WORKER)))
+    starts = range(0, len(items), chunk)
+    executor = ProcessPoolExecutor(workers, initializer=_start_worker, initargs=(shared,))
+    try:
+        pending = {executor.submit(_work, function, start, items[start : start + chunk]) for start in starts}
+        while pending:
+            done, pending = wait(pending, return_when=FIRST_COMPLETED)
+            for future in done:
+                yield from future.result()
+    except BrokenProcessPool as error:
+        raise UserError(
+            "a worker process was killed, perhaps for want of memory; use a smaller --num_workers"
+        ) from error
+    finally:
+        executor.shutdown(wait=True, cancel_futures=True)
+
+
+def _start_worker(shared: Any) -> None:
+    global _shared
+    _shared = shared
+    cv2.setNumThreads(1)  # the processes fill the cores
+    signal.signal(signal.SIGINT, lambda *_: os._exit(130))  # the parent says what there is to say
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    wait_for([multiprocessing.parent_process().sentinel])
+    os._exit(1)
+
+
+def _work(function: Callable, start: int, items: Sequence) -> list[tuple[int, Any]]:
+    return [(start + i, function(_shared, item)) for i, item in enumerate(items)]
