@@ -37,18 +37,27 @@ class Progress:
     def update(self, count: int = 1, **values: Any) -> None:
         """Count `count` more units done; `values` (loss=..., lr=...) are shown beside."""
         self.done += count
-        self.values.update(values)
+        self.show(**values)
         if self.bar is not None:
-            if values:
-                self.bar.set_postfix({k: _short(v) for k, v in self.values.items()}, refresh=False)
             self.bar.update(count)
         elif time.monotonic() - self.told > SECONDS_BETWEEN_LINES:
             self._tell()
 
+    def show(self, **values: Any) -> None:
+        """Show values beside the count."""
+        self.values.update(values)
+        if values and self.bar is not None:
+            self.bar.set_postfix({k: _short(v) for k, v in self.values.items()}, refresh=False)
+
+    @property
+    def rate(self) -> float:
+        """Units per second since the start."""
+        return (self.done - self.initial) / max(time.monotonic() - self.started, 1e-9)
+
     def _tell(self) -> None:
         self.told = time.monotonic()
         seconds = self.told - self.started
-        rate = (self.done - self.initial) / max(seconds, 1e-9)
+        rate = self.rate
         parts = [f"{self.description}: {self.done}/{self.total} {self.unit}s", f"{rate:.1f}/s"]
         if rate > 0 and self.done < self.total:
             parts.append(f"{_clock((self.total - self.done) / rate)} left")
