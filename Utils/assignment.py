@@ -1,0 +1,141 @@
+"""Assignment of keypoints to clusters, image by image, each cluster at most once (the paper, section 3.1)."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from scipy.optimize import linear_sum_assignment
+
+from Utils.clustering import MAX_ROWS, kmeans
+from Utils.descriptors import DescriptorStore
+
+_ROWS_PER_CHUNK = 16_384
+
+
+@dataclass(frozen=True)
+class Clusters:
+    """centroids: (K, d) float32; thresholds: (K,) float32, squared distances; labels: (n,) int32, -1: none."""
+
+    centroids: np.ndarray
+    thresholds: np.ndarray
+    labels: np.ndarray
+
+
+def cluster(
+    store: DescriptorStore,
+    number_of_images: int,
+    number_of_clusters: int,
+    sample_seed=0,
+    initial: np.ndarray | None = None,
+    among: np.ndarray | None = None,
+    max_rows: int = MAX_ROWS,
+    device: torch.device | str = "cpu",
+    gpus: int | None = None,
+) -> Clusters:
+    """k-means on at most `max_rows` rows of a store, then thresholds and assignment of all its rows.
+
+    store: rows in the order of their images; among: (len(store),) bool, the rows that count, default all;
+    initial: (K, d) centroids where k-means starts; sample_seed: chooses the rows, k-means itself has seed 0.
+    Memory: the sample, one chunk of rows and 16 bytes per row. Raises UserError as `kmeans`.
+    """
+    _, descriptors = store.sample(max_rows, sample_seed, among)
+    centroids = kmeans(descriptors, number_of_clusters, initial=initial, gpus=gpus)
+    del descriptors
+    return assign(store, number_of_images, centroids, among=among, device=device)
+
+
+def assign(
+    store: DescriptorStore,
+    number_of_images: int,
+    centroids: np.ndarray,
+    thresholds: np.ndarray | None = None,
+    among: np.ndarray | None = None,
+    device: torch.device | str = "cpu",
+) -> Clusters:
+    """The cluster of every row of a store.
+
+    In each image, points and clusters are paired so that the sum of squared distances is least; pairs at or
+    over the cluster's threshold are dropped. thresholds: (K,); by default from the rows themselves, see
+    `distance_thresholds`. among: (len(store),) bool, rows that take part; the others get -1.
+    """
+    among = np.ones(len(store), bool) if among is None else among
+    pairing = _Pairing(len(store))
+    offsets = store.image_offsets(number_of_images)
+    centroids_there = torch.as_tensor(centroids, device=device)
+    for first, last in _image_ranges(offsets, _ROWS_PER_CHUNK):
+        rows = offsets[first] + np.flatnonzero(among[offsets[first] : offsets[last]])
+        if len(rows) == 0:
+            continue
+        descriptors = store.read(offsets[first], offsets[last])[rows - offsets[first]]
+        distances = squared_distances(torch.from_numpy(descriptors).to(device), centroids_there).cpu().numpy()
+        pairing.add(rows, distances, np.searchsorted(rows, offsets[first : last + 1]))
+    if thresholds is None:
+        thresholds = distance_thresholds(pairing.nearest[among], pairing.nearest_distance[among], len(centroids))
+    labels = pairing.label
+    labels[pairing.label_distance >= thresholds[labels]] = -1
+    return Clusters(centroids, thresholds, labels)
+
+
+class _Pairing:
+    """Per row: the nearest cluster, the assigned one (-1: none), and the squared distances to both."""
+
+    def __init__(self, count: int) -> None:
+        self.nearest = np.full(count, -1, np.int32)
+        self.nearest_distance = np.zeros(count, np.float32)
+        self.label = np.full(count, -1, np.int32)
+        self.label_distance = np.zeros(count, np.float32)
+
+    def add(self, rows: np.ndarray, distances: np.ndarray, bounds: np.ndarray) -> None:
+        """rows: (n,); distances: (n, K); bounds: (images + 1,), the rows of an image among these n."""
+        self.nearest[rows] = distances.argmin(axis=1)
+        self.nearest_distance[rows] = distances.min(axis=1)
+        chosen, labels = pair(distances, bounds)
+        self.label[rows[chosen]] = labels
+        self.label_distance[rows[chosen]] = distances[chosen, labels]
+
+
+def pair(distances: np.ndarray, bounds: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Hungarian assignment in each image: rows and clusters of the pairs, both (m,).
+
+    distances: (n, K), not changed; bounds: (images + 1,), image i has the rows bounds[i]:bounds[i + 1]. An
+    image with more points than clusters leaves points over, one with fewer leaves clusters over.
+    """
+    costs = distances.astype(np.float64)  # scipy would convert each image on its own
+    chosen, labels = [np.zeros(0, np.int64)], [np.zeros(0, np.int64)]
+    limits = bounds.tolist()
+    for start, stop in zip(limits[:-1], limits[1:], strict=True):
+        if start < stop:
+            points, clusters = linear_sum_assignment(costs[start:stop])
+            chosen.append(points + start)
+            labels.append(clusters)
+    return np.concatenate(chosen), np.concatenate(labels)
+
+
+def squared_distances(descriptors: torch.Tensor, centroids: torch.Tensor) -> torch.Tensor:
+    """(n, K) of descriptors (n, d) and centroids (K, d), as one matrix product."""
+    norms = descriptors.square().sum(dim=1, keepdim=True) + centroids.square().sum(dim=1)
+    return torch.addmm(norms, descriptors, centroids.T, alpha=-2).clamp_(min=0)
+
+
+def distance_thresholds(nearest: np.ndarray, distances: np.ndarray, number_of_clusters: int) -> np.ndarray:
+    """Mean + standard deviation of the squared distances of each cluster's members, (K,) float32.
+
+    nearest: (n,) nearest cluster of each descriptor; distances: (n,) squared distance to it. A cluster
+    without members gets 0, so that nothing is assigned to it.
+    """
+    count = np.bincount(nearest, minlength=number_of_clusters).clip(min=1)
+    mean = np.bincount(nearest, distances, number_of_clusters) / count
+    variance = np.bincount(nearest, (distances - mean[nearest]) ** 2, number_of_clusters) / count
+    return (mean + np.sqrt(variance)).astype(np.float32)
+
+
+def _image_ranges(offsets: np.ndarray, rows: int) -> list[tuple[int, int]]:
+    """Split images (first, last) so that each piece has at most `rows` rows, or one image."""
+    ranges = []
+    first = 0
+    while first < len(offsets) - 1:
+        last = int(np.searchsorted(offsets, offsets[first] + rows, side="right")) - 1
+        last = max(last, first + 1)
+        ranges.append((first, last))
+        first = last
+    return ranges
