@@ -43,12 +43,14 @@ class _Samples(Dataset):
         seed: int,
         augmentation: str,
         stage: str,
+        origin: tuple[int, int] = (0, 0),
     ) -> None:
         self.database, self.images = database, database.training
         self.table, self.eligible = table, eligible
         self.size, self.seed, self.stage = image_size, seed, _STAGES[stage]
         self.augment = AUGMENTATIONS[augmentation]
         self.strength = FIRST_STEP if stage == "first" else SECOND_STEP
+        self.first_epoch, self.first_position = origin
         self._epoch, self._order = -1, np.zeros(0, np.int64)
 
     def __len__(self) -> int:
@@ -56,7 +58,8 @@ class _Samples(Dataset):
 
     def image_at(self, position: int) -> int:
         """Index of the training image at a position; each epoch passes once through all eligible ones."""
-        epoch, place = divmod(position, len(self.eligible))
+        epoch, place = divmod(position - self.first_position, len(self.eligible))
+        epoch += self.first_epoch
         if epoch != self._epoch:
             self._epoch = epoch
             self._order = self.eligible[shuffled(self.seed, self.stage, epoch, len(self.eligible))]
@@ -187,7 +190,7 @@ def collate_first_step(samples: Sequence) -> FirstStepBatch:
 
 
 class SecondStepSamples(_Samples):
-    """Pictures with their keypoints of active clusters."""
+    """Pictures with their keypoints of active clusters; origin: an epoch and the position where it begins."""
 
     def __init__(
         self,
@@ -197,12 +200,13 @@ class SecondStepSamples(_Samples):
         image_size: int,
         seed: int,
         augmentation: str,
+        origin: tuple[int, int] = (0, 0),
     ):
         table = table.keep(np.isin(table.clusters(), active))
         eligible = np.flatnonzero(table.counts() > 0)
         if len(eligible) == 0:
             raise UserError("no training picture has a keypoint of an active cluster; lower --set min_cluster_points")
-        super().__init__(database, table, eligible, image_size, seed, augmentation, "second")
+        super().__init__(database, table, eligible, image_size, seed, augmentation, "second", origin)
 
     def __getitem__(self, position: int):
         return self.augmented(self.image_at(position), self.rng_at(position))

@@ -20,7 +20,8 @@ from Networks import training
 from Networks.bootstrap import store_generic_keypoints
 from Networks.fan import FAN
 from Networks.superpoint import load_superpoint
-from Utils.clustering import Clusters, assign, bootstrap_clusters, find_clusters
+from Utils.assignment import Clusters, cluster
+from Utils.clustering import foreground, inliers, outlier_scores
 from Utils.descriptors import DescriptorStore
 from Utils.experiment import Experiment
 from Utils.files import load_checkpoint, save_checkpoint
@@ -107,17 +108,24 @@ def bootstrap(database: Database, options: Options, experiment: Experiment) -> K
     with DescriptorStore(experiment.checkpoints) as store:
         store_generic_keypoints(superpoint, database, database.training, options, store)
         experiment.log(f"Bootstrap: {len(store) / len(database.training):.1f} generic keypoints per picture")
-        table, clusters = bootstrap_clusters(
-            store,
-            database.training.names,
-            number_of_clusters=hyper.number_of_clusters,
-            outlier_fraction=hyper.outlier_fraction,
-            background=database.constant_background,
-        )
-    save_checkpoint(clusters_to_state(clusters), experiment.bootstrap_clusters())
+        inside = store.column("flag")
+        among = inside & inliers(outlier_scores(store, hyper.seed, inside), hyper.outlier_fraction)
+        if database.constant_background:
+            among &= foreground(store, inside, hyper.seed)
+        pictures = len(database.training)
+        clusters = cluster(store, pictures, hyper.number_of_clusters, hyper.seed, among=among, device=options.device)
+        table = keypoint_table(store, clusters, database.training.names)
+    save_checkpoint(clusters_to_state(clusters.centroids, clusters.thresholds), experiment.bootstrap_clusters())
     table.save(keypoints_file)  # last: that it exists says that the bootstrap is complete
     experiment.log(f"Bootstrap: {describe(keypoint_figures(table))}")
     return table
+
+
+def keypoint_table(store: DescriptorStore, clusters: Clusters, names: np.ndarray) -> KeypointTable:
+    """The points of a store that a cluster was assigned to."""
+    rows = clusters.labels >= 0
+    points = np.column_stack([store.column("point"), clusters.labels])[rows]
+    return KeypointTable.from_flat(names, store.column("image")[rows], points)
 
 
 # Keypoints from FAN
@@ -187,8 +195,11 @@ def new_keypoints(
     """New pseudo-groundtruth of the training pictures and its clusters."""
     with DescriptorStore(experiment.checkpoints, network.l1.out_channels) as store:
         store_fan_keypoints(network, database, database.training, options, store, previous)
-        clusters = find_clusters(store, options.hyper.number_of_clusters, centroids)
-        return assign(store, clusters, database.training.names), clusters
+        hyper, names = options.hyper, database.training.names
+        clusters = cluster(
+            store, len(names), hyper.number_of_clusters, hyper.seed, initial=centroids, device=options.device
+        )
+        return keypoint_table(store, clusters, names), clusters
 
 
 # Training
@@ -205,7 +216,8 @@ class FirstStep:
         self.optimizer = training.build_optimizer(self.network, self.hyper)
         self.iteration = 0
         self.relabelled = False  # whether new keypoints were made with the network of this iteration
-        self.clusters: Clusters | None = None  # of the FAN's descriptors
+        self.centroids: np.ndarray | None = None  # (K, D) of the FAN's descriptors
+        self.thresholds: np.ndarray | None = None  # (K,)
         self.scalars = experiment.scalars("step1")
         self.keeper = training.StateKeeper(
             experiment.first_step_state(), self.hyper.minutes_between_checkpoints, self.state
@@ -258,10 +270,10 @@ class FirstStep:
 
     def relabel(self, previous: KeypointTable) -> KeypointTable:
         """New pseudo-groundtruth from the network as it is; k-means starts from the last centroids."""
-        start = None if self.clusters is None else self.clusters.centroids
-        keypoints, self.clusters = new_keypoints(
-            self.network, self.database, self.options, self.experiment, previous, start
+        keypoints, clusters = new_keypoints(
+            self.network, self.database, self.options, self.experiment, previous, self.centroids
         )
+        self.centroids, self.thresholds = clusters.centroids, clusters.thresholds
         keypoints.save(self.experiment.updated_keypoints(self.iteration))
         self.relabelled = True
         figures = keypoint_figures(keypoints)
@@ -277,7 +289,7 @@ class FirstStep:
             "state_dict": self.network.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "iteration": self.iteration,
-            **clusters_to_state(self.clusters),
+            **clusters_to_state(self.centroids, self.thresholds),
             "relabelled": self.relabelled,
             "hyperparameters": self.hyper.as_dict(),
             "dataset_name": self.options.dataset_name,
@@ -301,7 +313,7 @@ class FirstStep:
         self.optimizer.load_state_dict(content["optimizer"])
         self.iteration = int(content["iteration"])
         self.relabelled = bool(content.get("relabelled", True))
-        self.clusters = clusters_from_state(content)
+        self.centroids, self.thresholds = clusters_from_state(content)
         self.experiment.log(f"Step one goes on from iteration {self.iteration} ({path.name})")
 
 
@@ -312,20 +324,20 @@ def load_first_step(path: Path) -> dict[str, Any]:
     return content
 
 
-def clusters_to_state(clusters: Clusters | None) -> dict[str, Any]:
+def clusters_to_state(centroids: np.ndarray | None, thresholds: np.ndarray | None) -> dict[str, Any]:
     """The checkpoint keys `centroid` (K, D) and `threshold` (K,); None before the first clustering."""
-    if clusters is None:
+    if centroids is None or thresholds is None:
         return {"centroid": None, "threshold": None}
-    return {"centroid": torch.from_numpy(clusters.centroids), "threshold": torch.from_numpy(clusters.thresholds)}
+    return {"centroid": torch.from_numpy(centroids), "threshold": torch.from_numpy(thresholds)}
 
 
-def clusters_from_state(content: dict[str, Any]) -> Clusters | None:
-    """What `clusters_to_state` wrote; without thresholds (published files), those are infinite."""
+def clusters_from_state(content: dict[str, Any]) -> tuple[np.ndarray | None, np.ndarray | None]:
+    """What `clusters_to_state` wrote; published files have no thresholds."""
     centroids, thresholds = content.get("centroid"), content.get("threshold")
-    if centroids is None:
-        return None
-    centroids = np.asarray(centroids, np.float32)
-    return Clusters(centroids, np.full(len(centroids), np.inf) if thresholds is None else np.asarray(thresholds))
+    return (
+        None if centroids is None else np.asarray(centroids, np.float32),
+        None if thresholds is None else np.asarray(thresholds, np.float32),
+    )
 
 
 def keypoint_figures(keypoints: KeypointTable) -> dict[str, float]:

@@ -1,0 +1,314 @@
+"""Step two: one heatmap per cluster, and clusters that coincide are merged (the paper, section 3.3)."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from Databases.database import Database, ImageSet
+from Databases.samples import GRID, SecondStepBatch, SecondStepSamples, crop_batches, to_input, training_batches
+from Networks import training
+from Networks.fan import FAN
+from Networks.first_step import load_first_step
+from Utils.errors import UserError
+from Utils.experiment import Experiment
+from Utils.files import load_checkpoint, save_checkpoint
+from Utils.heatmaps import gaussian_targets, maxima
+from Utils.keypoints import KeypointTable
+from Utils.merging import merge_clusters, merge_keypoints
+from Utils.options import Options
+from Utils.progress import Progress
+
+BATCH_SIZE = 32  # pictures
+LEARNING_RATE_DROP = 0.1
+EPOCHS_BETWEEN_MERGES = 2
+CONFIDENT = 0.2  # height of a map's maximum from which on it counts as a detection
+COINCIDENCE = 5.7  # pixels of the network's input
+PREDICTION_SIZE = 256  # predictions are given in pixels of a crop of this side
+INFERENCE_BATCH = {"cpu": 16, "cuda": 128}  # pictures
+ITERATIONS_PER_LOOK = 20
+
+
+def heatmap_loss(heatmaps: Tensor, keypoints: Tensor) -> Tensor:
+    """Squared error, averaged over the maps of the clusters that have a point in their picture.
+
+    heatmaps: (B, K, G, G); keypoints: (n, 4) picture, cluster, x, y, at most one per picture and cluster. Maps
+    of clusters without a point in a picture do not count there: the cluster may be visible and just unfound.
+    """
+    picture, cluster, x, y = keypoints.unbind(1)
+    if len(keypoints) == 0:
+        return heatmaps.sum() * 0
+    targets = gaussian_targets(x, y, heatmaps.shape[-1])
+    return (heatmaps[picture, cluster].float() - targets).square().mean()
+
+
+def second_step_loss(network: FAN, batch: SecondStepBatch, precision: str) -> Tensor:
+    """Forward pass and loss of a batch on the network's device."""
+    with training.autocast(batch.pictures.device, precision):
+        heatmaps = network.forward_heatmaps(to_input(batch.pictures))
+    return heatmap_loss(heatmaps, batch.keypoints)
+
+
+@torch.inference_mode()
+def predict(
+    network: FAN,
+    database: Database,
+    images: ImageSet,
+    options: Options,
+    description: str,
+    indices: Sequence[int] | None = None,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Maximum of each map of each picture: points (n, K, 2) in input pixels, confidences (n, K)."""
+    device = options.device
+    count = len(images) if indices is None else len(indices)
+    batches = crop_batches(
+        database,
+        images,
+        options.hyper.image_size,
+        INFERENCE_BATCH[device.type],
+        training.workers_for(options, count),
+        indices,
+    )
+    points, confidences = [], []
+    network.eval()
+    with Progress(description, count) as progress:
+        for pictures, _, numbers in batches:
+            with training.autocast(device, options.hyper.precision):
+                heatmaps = network.forward_heatmaps(to_input(pictures.to(device, non_blocking=True)))
+            cells, heights = maxima(heatmaps.float())
+            points.append((GRID * cells).cpu().numpy().astype(np.float32))
+            confidences.append(heights.cpu().numpy())
+            progress.update(len(numbers))
+    network.train()
+    return np.concatenate(points), np.concatenate(confidences)
+
+
+def predict_landmarks(
+    network: FAN, active: np.ndarray, database: Database, images: ImageSet, options: Options, description: str
+) -> np.ndarray:
+    """Landmarks (n, L, 2) in pixels of the 256x256 crop, one per active map; NaN where not detected."""
+    points, confidences = predict(network, database, images, options, description)
+    points = points[:, active] * (PREDICTION_SIZE / options.hyper.image_size)
+    points[confidences[:, active] < CONFIDENT] = np.nan
+    return points
+
+
+class SecondStep:
+    """The whole of step two. Its state: network, optimiser, schedule, iteration, epoch, labels, active clusters."""
+
+    def __init__(self, database: Database, options: Options, experiment: Experiment) -> None:
+        self.database, self.options, self.experiment = database, options, experiment
+        _, checkpoint = experiment.newest_first_step()
+        iteration, self.labels_file = experiment.newest_updated_keypoints()
+        first = load_first_step(checkpoint)
+        training.adopt_architecture(options.hyper, first, checkpoint)
+        self.hyper = options.hyper
+        self.batch_size = self.hyper.batch_size or BATCH_SIZE
+
+        self.keypoints = self.load_labels(self.labels_file)
+        self.number_of_clusters = self.count_clusters(first)
+        self.active = active_clusters(self.keypoints, self.number_of_clusters, self.hyper.min_cluster_points)
+        self.network = self.build_network(first, checkpoint)
+        self.optimizer = training.build_optimizer(self.network, self.hyper)
+        self.scheduler = torch.optim.lr_scheduler.MultiStepLR(
+            self.optimizer, list(self.hyper.learning_rate_steps), LEARNING_RATE_DROP
+        )
+        self.iteration = 0
+        self.epoch = 0  # epochs finished
+        self.epoch_start = 0  # iteration at which the running epoch began
+        self.scalars = experiment.scalars("step2")
+        self.keeper = training.StateKeeper(
+            experiment.second_step_state(), self.hyper.minutes_between_checkpoints, self.state
+        )
+        experiment.log(f"Step two: network of {checkpoint.name}, labels of {self.labels_file.name}")
+
+    # Set-up
+
+    def load_labels(self, path: Path) -> KeypointTable:
+        """The labels of the training pictures, in their order."""
+        table = KeypointTable.load(path)
+        aligned = table.align(self.database.training.names)
+        if len(aligned.points) == 0:
+            raise UserError(f"{path} has no keypoint of any training picture; check --dataset_name and the paths")
+        return aligned
+
+    def count_clusters(self, first: dict[str, Any]) -> int:
+        """K: as many as step one had, or as the labels name."""
+        centroids = first.get("centroid")
+        named = len(self.keypoints.cluster_counts())
+        return max(named, self.hyper.number_of_clusters if centroids is None else len(centroids))
+
+    def build_network(self, first: dict[str, Any], checkpoint: Path) -> FAN:
+        """Step one's network with a fresh head of K maps."""
+        network = training.build_fan(first["state_dict"]["l1.weight"].shape[0], self.hyper, self.options.device)
+        training.load_fan_weights(network, first["state_dict"], checkpoint)
+        generator = torch.Generator().manual_seed(self.hyper.seed)
+        network.replace_descriptor_head(self.number_of_clusters, generator)
+        return training.place(network, self.options.device)
+
+    # Training
+
+    def run(self) -> None:
+        """Train to the last iteration; a checkpoint at the end of each epoch, merging in every second one."""
+        if self.options.resume:
+            self.load_newest()
+        self.experiment.log(f"Step two: {len(self.active)} of {self.number_of_clusters} clusters are active")
+        while self.iteration < self.hyper.total_iterations:
+            self.train_epoch()
+            self.finish_epoch()
+        self.scalars.close()
+
+    def train_epoch(self) -> None:
+        """Train from where the running epoch is to its end."""
+        hyper = self.hyper
+        per_iteration = self.batch_size * hyper.gradient_accumulation
+        origin = (self.epoch, self.epoch_start * per_iteration)
+        samples = SecondStepSamples(
+            self.database, self.keypoints, self.active, hyper.image_size, hyper.seed, hyper.augmentation, origin
+        )
+        length = -(-len(samples) // per_iteration)
+        self.train(samples, min(self.epoch_start + length, hyper.total_iterations))
+
+    def train(self, samples: SecondStepSamples, end: int) -> None:
+        """Train on the samples up to iteration `end`."""
+        hyper, device = self.hyper, self.options.device
+        steps = hyper.gradient_accumulation
+        batches = training_batches(
+            samples, self.iteration * steps, end * steps, self.batch_size, self.options.num_workers, device
+        )
+        means = training.RunningMean()
+        self.network.train()
+        with Progress(f"Step two, epoch {self.epoch + 1}", end, "iteration", self.iteration) as progress:
+            while self.iteration < end:
+                self.optimizer.zero_grad(set_to_none=True)
+                for _ in range(steps):
+                    loss = second_step_loss(self.network, next(batches).to(device), hyper.precision)
+                    (loss / steps).backward()
+                    means.add({"heatmaps": loss})
+                self.optimizer.step()
+                self.scheduler.step()
+                self.iteration += 1
+                progress.update()
+                if self.iteration % ITERATIONS_PER_LOOK == 0 or self.iteration == end:
+                    loss_mean = means.take()["heatmaps"]
+                    rate = self.scheduler.get_last_lr()[0]
+                    pictures_per_s = self.batch_size * steps * progress.rate
+                    progress.show(loss=loss_mean, lr=rate, pictures_per_s=pictures_per_s)
+                    self.scalars.add(self.iteration, {"loss/heatmaps": loss_mean, "lr": rate})
+                self.keeper.after_iteration()
+
+    def finish_epoch(self) -> None:
+        """Merge where it is due, and save the epoch's checkpoint."""
+        self.epoch += 1
+        self.epoch_start = self.iteration
+        if self.iteration > self.hyper.iterations_before_merging and self.epoch % EPOCHS_BETWEEN_MERGES == 0:
+            self.merge()
+        self.scalars.add(self.iteration, {"clusters": float(len(self.active))})
+        save_checkpoint(self.state(), self.experiment.second_step_checkpoint(self.epoch))
+        self.keeper.remove()
+        self.remove_old_checkpoints()
+
+    def merge(self) -> None:
+        """Join the clusters that coincide, in the labels and among the active ones."""
+        points, confidences = predict(
+            self.network, self.database, self.database.training, self.options, "Merging: predictions"
+        )
+        counts = self.keypoints.cluster_counts(self.number_of_clusters)
+        kept_for = merge_clusters(
+            points, confidences, counts, self.active, COINCIDENCE, self.hyper.cluster_overlap, CONFIDENT
+        )
+        before = len(self.active)
+        self.keypoints = merge_keypoints(self.keypoints, kept_for)
+        self.active = np.unique(kept_for[self.active])
+        path = self.experiment.merged_keypoints(self.iteration)
+        self.keypoints.save(path)
+        self.labels_file = path
+        self.experiment.log(
+            f"Step two, iteration {self.iteration}: merged {before} clusters to {len(self.active)}, "
+            f"{len(self.keypoints.points) / len(self.keypoints):.1f} keypoints per picture"
+        )
+
+    def remove_old_checkpoints(self) -> None:
+        """Keep the newest checkpoints only; on a small data set each epoch takes seconds."""
+        kept = self.hyper.checkpoints_kept
+        for epoch in range(self.epoch - kept, 0, -1) if kept else ():
+            path = self.experiment.second_step_checkpoint(epoch)
+            if not path.exists():
+                break
+            path.unlink()
+
+    # State
+
+    def state(self) -> dict[str, Any]:
+        """What a checkpoint holds: the published keys (odd spelling included), and what exact resuming needs."""
+        return {
+            "state_dict": self.network.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "iteration": self.iteration,
+            "active_channels": self.active,
+            "schedualer": self.scheduler.state_dict(),
+            "epoch": self.epoch,
+            "epoch_start": self.epoch_start,
+            "labels": self.labels_file.name,
+            "hyperparameters": self.hyper.as_dict(),
+            "dataset_name": self.options.dataset_name,
+        }
+
+    def load_newest(self) -> None:
+        """Go on from the newest checkpoint or the state between two; from the beginning where there is none."""
+        paths = [path for _, path in self.experiment.second_step_checkpoints()[-1:]]
+        if self.experiment.second_step_state().exists():
+            paths.append(self.experiment.second_step_state())
+        contents = [(load_second_step(path), path) for path in paths]
+        if not contents:
+            return
+        content, path = max(contents, key=lambda pair: pair[0]["iteration"])
+        training.require_keys(content, ("epoch", "epoch_start", "labels"), path, "a run that can be resumed")
+        training.check_resumed(self.hyper, content, path)
+        training.load_fan_weights(self.network, content["state_dict"], path)
+        self.optimizer.load_state_dict(content["optimizer"])
+        self.scheduler.load_state_dict(content["schedualer"])
+        self.iteration, self.epoch = int(content["iteration"]), int(content["epoch"])
+        self.epoch_start = int(content["epoch_start"])
+        self.active = np.asarray(content["active_channels"])
+        self.labels_file = path.parent / content["labels"]
+        self.keypoints = self.load_labels(self.labels_file)
+        self.experiment.log(f"Step two goes on from iteration {self.iteration} ({path.name})")
+
+
+def active_clusters(keypoints: KeypointTable, number_of_clusters: int, min_points: int) -> np.ndarray:
+    """Clusters with more than `min_points` points, ascending; UserError where there is none."""
+    counts = keypoints.cluster_counts(number_of_clusters)
+    active = np.flatnonzero(counts > min_points)
+    if len(active) == 0:
+        raise UserError(
+            f"no cluster has more than {min_points} keypoints (the largest has {counts.max(initial=0)}); "
+            f"lower --set min_cluster_points"
+        )
+    return active
+
+
+def load_second_step(path: Path) -> dict[str, Any]:
+    """The content of a checkpoint of step two; UserError for any other file."""
+    content = load_checkpoint(path, remedy="remove it to go on from an earlier checkpoint")
+    training.require_keys(content, ("state_dict", "active_channels"), path, "step two")
+    return content
+
+
+def load_landmark_network(experiment: Experiment, options: Options) -> tuple[FAN, np.ndarray, int]:
+    """The newest network of step two, its active maps and its iteration, for evaluation and pictures.
+
+    Takes width and picture size from the checkpoint. Raises UserError where there is none or it does not fit.
+    """
+    epoch, path = experiment.newest_second_step()
+    content = load_second_step(path)
+    training.adopt_architecture(options.hyper, content, path)
+    network = training.build_fan(content["state_dict"]["l1.weight"].shape[0], options.hyper, options.device)
+    training.load_fan_weights(network, content["state_dict"], path)
+    active = np.sort(np.asarray(content["active_channels"]).astype(np.int64).reshape(-1))
+    if len(active) == 0 or active[0] < 0 or active[-1] >= network.l1.out_channels:
+        raise UserError(f"{path}: active_channels do not fit the {network.l1.out_channels} maps; make it again")
+    return network.eval(), active, int(content.get("iteration", epoch))
