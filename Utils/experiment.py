@@ -164,13 +164,25 @@ class Experiment:
         """TensorBoard scalars of one step, in Logs/tensorboard/<step>."""
         return Scalars(self.logs / "tensorboard" / step)
 
-    def begin_step(self, resume: bool, started: list[Path], script: str) -> None:
-        """Refuse to write over an earlier run of the step unless it is to be resumed."""
-        if started and not resume:
+    def first_step_files(self) -> list[Path]:
+        """What a run of step one has left so far."""
+        files = [self.bootstrap_keypoints(), self.first_step_state()]
+        return [path for path in files if path.exists()] + [path for _, path in self.first_step_checkpoints()]
+
+    def second_step_files(self) -> list[Path]:
+        """What a run of step two has left so far."""
+        state = [self.second_step_state()] if self.second_step_state().exists() else []
+        return state + [path for _, path in self.second_step_checkpoints()]
+
+    def begin(self, options: Options, earlier: list[Path]) -> None:
+        """Open the experiment for a training script; refuse to write over an `earlier` run not to be resumed."""
+        if earlier and not options.resume:
             raise UserError(
-                f"{started[0]} exists: experiment {self.name} has been here before; go on with {script} --resume, "
+                f"{earlier[0]} exists: experiment {self.name} was begun before; go on with --resume, "
                 f"or choose another --experiment_name"
             )
+        self.open()
+        self.describe_run(options)
 
 
 class Scalars:

@@ -1,0 +1,21 @@
+"""Step one: discover keypoints and descriptors of an object category, without labels."""
+
+from Databases import DATABASES
+from Networks.first_step import FirstStep
+from Utils.errors import exit_cleanly
+from Utils.experiment import Experiment
+from Utils.options import parse
+
+
+@exit_cleanly
+def main(argv: list[str] | None = None) -> None:
+    options = parse(argv, __doc__, DATABASES, flags=("experiment", "resume"))
+    database = DATABASES[options.dataset_name].open(options)
+    database.check_cheaply()
+    experiment = Experiment(options.log_path, options.experiment_name)
+    experiment.begin(options, experiment.first_step_files())
+    FirstStep(database, options, experiment).run()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,22 @@
+"""Step two: learn one heatmap per cluster of step one, and merge clusters that coincide."""
+
+from Databases import DATABASES
+from Networks.second_step import SecondStep
+from Utils.errors import exit_cleanly
+from Utils.experiment import Experiment
+from Utils.options import parse
+
+
+@exit_cleanly
+def main(argv: list[str] | None = None) -> None:
+    options = parse(argv, __doc__, DATABASES, flags=("experiment", "resume"))
+    database = DATABASES[options.dataset_name].open(options)
+    database.check_cheaply()
+    experiment = Experiment(options.log_path, options.experiment_name)
+    experiment.newest_updated_keypoints()  # step one comes first: say so before anything is written
+    experiment.begin(options, experiment.second_step_files())
+    SecondStep(database, options, experiment).run()
+
+
+if __name__ == "__main__":
+    main()
