@@ -1,0 +1,277 @@
+"""A user's own folder of pictures, of any formats and sizes, with or without annotations."""
+
+import hashlib
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+
+from Databases.custom_annotations import Annotations, read_annotations
+from Databases.database import (
+    REGRESSION_PICTURES,
+    Database,
+    ImageSet,
+    bad_boxes,
+    distance,
+    root_of_extent,
+)
+from Utils.crops import padded_crop, padded_window
+from Utils.errors import UserError, one_line
+from Utils.files import dump_pickle, load_pickle, writing
+from Utils.parallel import parallel_map
+from Utils.pictures import SUFFIXES, encode_jpeg, picture_size, read_picture
+
+CROP_MARGIN = 0.08  # of the box's mean side
+WINDOW_MARGIN = 0.5  # the surroundings of a box that are kept of a large picture
+SMALLEST_SIDE = 16  # pixels
+TEST_SHARE = 10  # one in so many pictures
+
+
+@dataclass(frozen=True)
+class WorkingSet(ImageSet):
+    """Pictures as the method sees them: of large ones a window, shrunk. Boxes and landmarks agree with that."""
+
+    windows: np.ndarray = None  # (n, 4) int32: x1, y1, x2, y2 in the file's picture
+    sizes: np.ndarray = None  # (n, 2) int32: width, height after shrinking
+    stamps: np.ndarray = None  # (n, 2) int64: the file's size in bytes and time of change
+
+
+class Custom(Database):
+    """Any folder tree of pictures of one kind of object."""
+
+    name = "Custom"
+    # Two landmarks whose distance divides errors, such as 41,46 (empty: the extent of all of them); the
+    # longest side in pixels to which large pictures are shrunk.
+    settings = {"normalise_by": "", "working_size": 450}
+
+    def __init__(
+        self,
+        training: WorkingSet,
+        regression: WorkingSet,
+        test: WorkingSet,
+        normalise_by: tuple[int, int] | None,
+        cache: Path,
+    ) -> None:
+        self.training, self.regression, self.test = training, regression, test
+        self.normalise_by = normalise_by
+        self.cache = cache  # folder of the shrunk pictures
+
+    @classmethod
+    def open(cls, options: Any) -> "Custom":
+        folder = _folder(options)
+        if os.path.realpath(options.log_path) == os.path.realpath(folder):
+            raise UserError(f"log_path is the folder of the pictures, {folder}; write logs elsewhere")
+        files = list_pictures(folder, options.log_path)
+        annotations = read_annotations(folder, files)
+        normalise_by = _normaliser(options.hyper.normalise_by, annotations.landmarks)
+        cache = Path(options.log_path) / "Custom" / _digest(str(folder.resolve()))[:12]
+        sizes, stamps = _sizes(folder, annotations.files, cache / "sizes.pickle", options.num_workers)
+        images = _working_set(folder, annotations, sizes, stamps, int(options.hyper.working_size))
+        training, regression, test = _split(images, annotations)
+        return cls(training, regression, test, normalise_by, cache / "pictures")
+
+    def read(self, images: WorkingSet, i: int) -> np.ndarray:
+        """The window of picture i, shrunk; shrunk ones are kept below the log directory."""
+        window, (width, height) = images.windows[i], images.sizes[i]
+        path = images.path(i)
+        if not window[:2].any() and (window[2:] == images.sizes[i]).all():
+            return _require_size(read_picture(path), (width, height), path)
+        key = _digest(f"{images.file(i)} {images.stamps[i]} {window} {images.sizes[i]}")
+        kept = self.cache / f"{key}.jpg"
+        if not kept.is_file():
+            picture = read_picture(path)
+            x1, y1, x2, y2 = window
+            if (window[2:] > picture.shape[1::-1]).any():
+                raise UserError(f"picture {path} has changed; run again")
+            shrunk = cv2.resize(picture[y1:y2, x1:x2], (int(width), int(height)), interpolation=cv2.INTER_AREA)
+            with writing(kept) as temporary:
+                temporary.write_bytes(encode_jpeg(shrunk))
+        return read_picture(kept)
+
+    def crop(self, box: np.ndarray, width: int, height: int, size: int) -> np.ndarray:
+        return padded_crop(box, width, height, size, CROP_MARGIN)
+
+    def normalisers(self, groundtruth: np.ndarray) -> np.ndarray:
+        """Distance of the two landmarks of `normalise_by`, else sqrt(w h) of the extent; NaN where unknown."""
+        if self.normalise_by is None:
+            return root_of_extent(groundtruth)
+        return distance(groundtruth, *self.normalise_by)
+
+
+def list_pictures(folder: Path, leave_out: Path | str | None = None) -> list[str]:
+    """All pictures of a folder tree, relative to it, sorted; hidden ones and those below `leave_out` not.
+
+    Raises UserError where there are none.
+    """
+    left_out = None if leave_out is None else os.path.realpath(leave_out)
+    files, seen = [], set()
+    for parent, folders, names in os.walk(folder, followlinks=True):
+        real = os.path.realpath(parent)
+        if real in seen or real == left_out != os.path.realpath(folder):  # a link may lead back
+            folders.clear()
+            continue
+        seen.add(real)
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        relative = Path(parent).relative_to(folder)
+        files += [(relative / name).as_posix() for name in names if _is_picture(name)]
+    if not files:
+        raise UserError(f"no pictures ({', '.join(s[1:] for s in SUFFIXES)}) under {folder}; correct the path")
+    return sorted(files)
+
+
+def _is_picture(name: str) -> bool:
+    return name.lower().endswith(SUFFIXES) and not name.startswith(".")
+
+
+def _folder(options: Any) -> Path:
+    if not options.images:
+        return options.paths.folder("Custom_datapath")
+    folder = Path(options.images).expanduser()
+    if not folder.is_dir():
+        raise UserError(f"--images {options.images} is no directory; correct the path")
+    return folder
+
+
+def _normaliser(text: str, landmarks: np.ndarray | None) -> tuple[int, int] | None:
+    """`41,46` -> (41, 46). Raises UserError where there are no such landmarks."""
+    if not text:
+        return None
+    try:
+        first, second = (int(part) for part in str(text).split(","))
+    except ValueError:
+        raise UserError(f"--set normalise_by={text}: give two landmarks, such as 41,46") from None
+    count = 0 if landmarks is None else landmarks.shape[1]
+    if landmarks is not None and not (0 <= first < count and 0 <= second < count and first != second):
+        raise UserError(f"--set normalise_by={text}: give two of the landmarks 0 to {count - 1}")
+    return first, second
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha1(text.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+# Sizes
+
+
+def _sizes(folder: Path, files: np.ndarray, cache: Path, workers: int) -> tuple[np.ndarray, np.ndarray]:
+    """Picture sizes (n, 2) int32 width, height, and file stamps (n, 2) int64, of files (n,), which may repeat.
+
+    Headers are read once: what they say is kept in `cache`. Raises UserError where pictures are unreadable.
+    """
+    unique, inverse = np.unique(files, return_inverse=True)
+    stamps = np.array([_stamp(folder / file) for file in unique.tolist()], np.int64)
+    sizes, known = np.zeros((len(unique), 2), np.int32), np.zeros(len(unique), bool)
+    kept = _kept_sizes(cache)
+    if len(kept["files"]):
+        order = np.minimum(np.searchsorted(kept["files"], unique), len(kept["files"]) - 1)
+        known = (kept["files"][order] == unique) & (kept["stamps"][order] == stamps).all(1)
+        sizes[known] = kept["sizes"][order[known]]
+    new = np.flatnonzero(~known)
+    bad = []
+    for i, result in parallel_map(_size, folder, unique[new].tolist(), workers if len(new) > 1000 else 1):
+        if isinstance(result, str):
+            bad.append(result)
+        else:
+            sizes[new[i]] = result
+    if bad:
+        raise UserError(min(bad) if len(bad) == 1 else f"{len(bad)} pictures are unreadable, first: {min(bad)}")
+    if len(new):
+        dump_pickle({"files": unique, "stamps": stamps, "sizes": sizes}, cache)
+    return sizes[inverse], stamps[inverse]
+
+
+def _stamp(path: Path) -> tuple[int, int]:
+    stat = path.stat()
+    return stat.st_size, stat.st_mtime_ns
+
+
+def _kept_sizes(cache: Path) -> dict[str, np.ndarray]:
+    try:
+        return load_pickle(cache)
+    except UserError:
+        return {"files": np.zeros(0, str)}
+
+
+def _size(folder: Path, file: str) -> tuple[int, int] | str:
+    try:
+        size = picture_size(folder / file)
+    except UserError as error:
+        return one_line(error)
+    if min(size) < SMALLEST_SIDE:
+        return f"picture {folder / file} has only {size[0]}x{size[1]} pixels; take it out of the folder"
+    return size
+
+
+def _require_size(picture: np.ndarray, size: tuple[int, int], path: Path) -> np.ndarray:
+    if picture.shape[1::-1] != tuple(size):
+        raise UserError(f"picture {path} has changed its size; run again")
+    return picture
+
+
+# Working pictures and splits
+
+
+def _working_set(
+    folder: Path, annotations: Annotations, sizes: np.ndarray, stamps: np.ndarray, longest: int
+) -> WorkingSet:
+    """All pictures with boxes and landmarks in pixels of their working pictures."""
+    whole = np.concatenate([np.zeros_like(sizes), sizes], axis=1)
+    boxes = np.where(np.isnan(annotations.boxes).any(1, keepdims=True), whole, annotations.boxes)
+    bad = bad_boxes(boxes, sizes)
+    if len(bad):
+        box = ", ".join(f"{v:g}" for v in boxes[bad[0]])
+        raise UserError(
+            f"the box {box} of {annotations.names[bad[0]]} is empty or outside the picture "
+            f"({len(bad)} such boxes); correct it"
+        )
+    windows = padded_window(boxes, sizes[:, 0], sizes[:, 1], WINDOW_MARGIN)
+    windows = np.where(sizes.max(1, keepdims=True) > longest, windows, whole)
+    extent = windows[:, 2:] - windows[:, :2]
+    shrink = np.minimum(1, longest / extent.max(1, keepdims=True))
+    working = np.maximum(np.rint(extent * shrink), SMALLEST_SIDE)
+    scale = working / extent
+
+    def to_working(points: np.ndarray) -> np.ndarray:  # (n, k, 2)
+        return ((points - windows[:, None, :2]) * scale[:, None]).astype(np.float32)
+
+    landmarks = None if annotations.landmarks is None else to_working(annotations.landmarks)
+    return WorkingSet(
+        root=folder,
+        names=annotations.names,
+        boxes=to_working(boxes.reshape(-1, 2, 2)).reshape(-1, 4),
+        landmarks=landmarks,
+        files=annotations.files,
+        windows=windows.astype(np.int32),
+        sizes=working.astype(np.int32),
+        stamps=stamps,
+    )
+
+
+def _split(images: WorkingSet, annotations: Annotations) -> tuple[WorkingSet, WorkingSet, WorkingSet]:
+    """Training, regression and test pictures: as split.csv says, else 10% of the files are tested.
+
+    The regression pictures are the training pictures with known landmarks, at most 1000, unless split.csv
+    names others.
+    """
+    order = np.array([int(_digest(file)[:12], 16) for file in annotations.files.tolist()])
+    if annotations.splits is None:
+        testing = order % TEST_SHARE == 0
+        if not testing.any():
+            testing = order == order.min()
+        training, regression = ~testing, np.zeros(len(images), bool)
+    else:
+        training, regression, testing = (annotations.splits == s for s in ("train", "regression", "test"))
+    if not regression.any():
+        regression = training & _has_landmarks(images)
+    chosen = np.flatnonzero(regression if regression.any() else training)
+    chosen = np.sort(chosen[np.argsort(order[chosen], kind="stable")][:REGRESSION_PICTURES])
+    return images.subset(training), images.subset(chosen), images.subset(testing)
+
+
+def _has_landmarks(images: ImageSet) -> np.ndarray:
+    if images.landmarks is None:
+        return np.ones(len(images), bool)
+    return ~np.isnan(images.landmarks).all((1, 2))
