@@ -19,6 +19,7 @@ from typing import Any, ClassVar
 import cv2
 import numpy as np
 import torch.utils.data
+from numpy.typing import ArrayLike
 
 from Databases.database import REGRESSION_PICTURES, Database, ImageSet, root_of_extent
 from Utils.crops import face_crop
@@ -31,7 +32,7 @@ from Utils.progress import progress
 
 RENDERER_VERSION = 1  # belongs to the cache's name: raise it with any change of what a picture shows
 SPLITS = ("train", "test")
-SUPERSAMPLING = 3
+SUPERSAMPLING = 2
 CAMERA_DISTANCE = 7.0  # head radii
 MUZZLE_PITCH = np.deg2rad(-15.0)  # elevation of the chart's origin as seen from the head's centre
 
@@ -106,8 +107,8 @@ def sample_scene(seed: int, split: str, index: int) -> Scene:
         yaw=yaw,
         pitch=np.deg2rad(np.clip(rng.normal(0, 9), -20, 20)),
         roll=np.deg2rad(np.clip(rng.normal(0, 10), -28, 28)),
-        scale=rng.uniform(0.215, 0.275),
-        centre=np.array([0.5, 0.57]) + rng.uniform(-0.06, 0.06, 2) - [0.05 * np.sin(yaw), 0],
+        scale=rng.uniform(0.21, 0.265),
+        centre=np.array([0.5, 0.58]) + rng.uniform(-0.06, 0.06, 2) - [0.05 * np.sin(yaw), 0],
         gaze=rng.normal(0, 0.12, 2).clip(-0.25, 0.25),
         light=light,
         key_colour=strength * np.array([1 + warmth, 1.0, 1 - 1.3 * warmth]),
@@ -453,12 +454,12 @@ def rasterise(
     corner_depths = depth.astype(np.float32)[triangles]
     z = np.einsum("nk,nk->n", weights, corner_depths[owner])
 
-    # The nearest one is written last.
-    order = np.argsort(z, kind="stable")
+    # The nearest at each pixel: the largest of depth and position in one number.
+    steps = ((z - z.min(initial=0)) * np.float32(1e6)).astype(np.int64)
     nearest = np.full(size * size, -1, np.int64)
-    nearest[pixel[order]] = order
+    np.maximum.at(nearest, pixel, (steps << 32) + np.arange(len(z)))
     covered = np.flatnonzero(nearest >= 0)
-    chosen = nearest[covered]
+    chosen = nearest[covered] & 0xFFFFFFFF
     return covered, owner[chosen], weights[chosen], z[chosen]
 
 
@@ -482,7 +483,7 @@ class Chart:
 
     def __init__(self, size: int, colour: np.ndarray | None = None) -> None:
         self.size = size
-        self.pixels = np.zeros((size, size, 4), np.uint8)
+        self.pixels = np.zeros((size, size, 4), np.float32)
         if colour is not None:
             self.pixels[:] = (*colour, 255)
 
@@ -491,38 +492,42 @@ class Chart:
 
     def paint(
         self,
-        outline: np.ndarray,
+        outlines: np.ndarray,
         colour: np.ndarray,
         softness: float = 0.0,
         opacity: float = 1.0,
         mirror: bool = True,
     ) -> None:
-        """Fill an outline (n, 2) in the chart, and with `mirror` its reflection; `softness` in radians."""
+        """Fill an outline (n, 2) in the chart, or several (m, n, 2), and with `mirror` their reflections too.
+
+        `softness` is the standard deviation of the border's blur in radians.
+        """
         if opacity <= 0:
             return
+        sigma = softness * self.size / (2 * CHART_REACH)
+        outlines = outlines.reshape(-1, *outlines.shape[-2:])
         for sign in (1, -1) if mirror else (1,):
-            self._fill(
-                self.to_texture(outline * [sign, 1]), colour, softness * self.size / (2 * CHART_REACH), opacity
-            )
+            self._fill(self.to_texture(outlines * [sign, 1]), colour, sigma, opacity)
 
-    def _fill(self, outline: np.ndarray, colour: np.ndarray, sigma: float, opacity: float) -> None:
-        low = np.floor(outline.min(0) - 3 * sigma - 2).clip(0, self.size).astype(int)
-        high = np.ceil(outline.max(0) + 3 * sigma + 3).clip(0, self.size).astype(int)
+    def _fill(self, outlines: np.ndarray, colour: np.ndarray, sigma: float, opacity: float) -> None:
+        low = np.floor(outlines.min((0, 1)) - 3 * sigma - 2).clip(0, self.size).astype(int)
+        high = np.ceil(outlines.max((0, 1)) + 3 * sigma + 3).clip(0, self.size).astype(int)
         if (high <= low).any():
             return
         # Wide blurs on a coarse mask: same look, less arithmetic.
-        coarse = max(1.0, sigma / 3)
+        coarse = max(1.0, sigma / 1.5)
         width, height = (int(np.ceil(n / coarse)) for n in high - low)
         mask = np.zeros((height, width), np.uint8)
-        points = np.round((outline - low + 0.5) / coarse * 16 - 8).astype(np.int32)
-        cv2.fillPoly(mask, [points], 255, cv2.LINE_AA, 4)
+        points = np.round((outlines - low + 0.5) / coarse * 16 - 8).astype(np.int32)
+        for outline in points:
+            cv2.fillPoly(mask, [outline], 255, cv2.LINE_AA, 4)
         if sigma > 0.3:
             mask = cv2.GaussianBlur(mask, (0, 0), sigma / coarse, borderType=cv2.BORDER_REPLICATE)
         if coarse > 1:
             mask = cv2.resize(mask, (int(high[0] - low[0]), int(high[1] - low[1])))
         target = self.pixels[low[1] : high[1], low[0] : high[0]]
         alpha = mask[..., None] * np.float32(opacity / 255)
-        target[:] = target + (np.array([*colour, 255], np.float32) - target) * alpha + 0.5
+        target += (np.array([*colour, 255], np.float32) - target) * alpha
 
     def sample(self, chart: np.ndarray) -> np.ndarray:
         """Channels (n, 4) float32 at chart positions (n, 2)."""
@@ -539,11 +544,12 @@ def _sample(picture: np.ndarray, xy: np.ndarray) -> np.ndarray:
     return sampled.reshape(-1, *picture.shape[2:])[:n]
 
 
-def ellipse(x: float, y: float, rx: float, ry: float, angle: float = 0.0) -> np.ndarray:
+def ellipse(x: ArrayLike, y: ArrayLike, rx: ArrayLike, ry: ArrayLike, angle: ArrayLike = 0.0) -> np.ndarray:
+    """Outline (32, 2) of an ellipse, or outlines (m, 32, 2) where the arguments are (m, 1)."""
     t = np.linspace(0, 2 * np.pi, 32, endpoint=False)
     c, s = np.cos(angle), np.sin(angle)
     u, v = rx * np.cos(t), ry * np.sin(t)
-    return np.stack([x + c * u - s * v, y + s * u + c * v], 1)
+    return np.stack([x + c * u - s * v, y + s * u + c * v], -1)
 
 
 def brush(points: list[tuple[float, float]] | np.ndarray, width: float, taper: float = 1.0) -> np.ndarray:
@@ -566,9 +572,10 @@ def paint_coat(scene: Scene, size: int) -> Chart:
     chart = Chart(size, coat)
     ex, ey = shape["eye_x"], shape["eye_y"]
     chart.paint(ellipse(0, 1.7, 0.9, 0.7), 0.8 * coat, 0.3, 0.6, mirror=False)
-    if marks["spots"]:
-        for x, y, r in zip(rng.uniform(-1.7, 1.7, 46), rng.uniform(0.55, 2.0, 46), rng.uniform(0.035, 0.075, 46)):
-            chart.paint(ellipse(x, y, r, 0.8 * r, rng.uniform(0, 3)), dark, 0.012, marks["spots"], mirror=False)
+    x, y = rng.uniform(-1.7, 1.7, (46, 1)), rng.uniform(0.55, 2.0, (46, 1))
+    radius = rng.uniform(0.035, 0.075, (46, 1))
+    spots = ellipse(x, y, radius, 0.8 * radius, rng.uniform(0, 3, (46, 1)))
+    chart.paint(spots, dark, 0.012, marks["spots"], mirror=False)
     for k in range(3):
         top = 1.75 - 0.12 * k
         stroke = brush([(0.09 + 0.16 * k, 0.98 - 0.06 * k), (0.07 + 0.2 * k, 1.3), (0.12 + 0.24 * k, top)], 0.1)
@@ -595,7 +602,7 @@ def paint_features(scene: Scene, size: int) -> Chart:
     """What is not fur, and sharp: rims of the eyes, nose, mouth, whisker dots."""
     shape, dark, nose_colour = scene.shape, 0.45 * scene.palette[2], scene.palette[5]
     chart = Chart(size)
-    chart.pixels[..., :3] = dark.astype(np.uint8)  # so that soft borders do not fade through black
+    chart.pixels[..., :3] = dark  # so that soft borders do not fade through black
     rim = _eye_outline(shape) * [1.22, 1.0] + np.array([0, 0.02])
     rim[:, 1] += 0.16 * np.sign(rim[:, 1])
     chart.paint(eye_to_chart(rim, 1, shape), dark, 0.008)
@@ -610,9 +617,9 @@ def paint_features(scene: Scene, size: int) -> Chart:
     chart.paint(brush([(0, 0.06), (0, -0.1), (0, -0.25)], 0.024, 0.2), 0.4 * nose_colour, 0.005, mirror=False)
     curve = mouth_curve(shape)
     chart.paint(brush(curve, 0.032, 0.6), 0.4 * dark, 0.006)
-    for row, column in np.ndindex(3, 3):
-        x, y = 0.17 + 0.075 * column - 0.015 * row, -0.04 - 0.065 * row + 0.012 * column
-        chart.paint(ellipse(x, y, 0.016, 0.016), dark, 0.003, 0.9)
+    row, column = np.divmod(np.arange(9)[:, None], 3)
+    dots = ellipse(0.17 + 0.075 * column - 0.015 * row, -0.04 - 0.065 * row + 0.012 * column, 0.016, 0.016)
+    chart.paint(dots, dark, 0.003, 0.9)
     return chart
 
 
@@ -658,7 +665,7 @@ def shade(scene: Scene, size: int, samples: dict[str, np.ndarray]) -> tuple[np.n
     colour += (rim[:, None] * (0.3 + 0.7 * albedo)) * scene.sky_colour
     shiny = np.flatnonzero(gloss > 0.02)
     half = _unit(view[shiny] + light)
-    sharp = np.where(eyes[shiny], 90.0, 22.0)
+    sharp = np.where(eyes[shiny], 240.0, 22.0)
     shine = ((normal[shiny] * half).sum(1).clip(0, 1) ** sharp) * gloss[shiny] * (0.25 + 0.75 * lit[shiny])
     colour[shiny] += shine[:, None] * scene.key_colour
     return np.sqrt(colour.clip(0, 1)), 1 - bare
@@ -678,7 +685,7 @@ def _albedo(scene: Scene, size: int, samples: dict[str, np.ndarray]) -> tuple[np
     fur = _sample(strands, (chart * [1, -1] / CHART_REACH + 1) * (resolution / 4) - 0.5)
     # Strands carry the colour outwards: markings get ragged borders, as on real fur.
     carried = chart * (1 + 0.02 * fur / np.maximum(np.linalg.norm(chart, axis=1), 0.3))[:, None]
-    furry = paint_coat(scene, 5 * resolution // 8).sample(carried)[:, :3] * (1 + 0.085 * fur)[:, None]
+    furry = paint_coat(scene, resolution // 2).sample(carried)[:, :3] * (1 + 0.085 * fur)[:, None]
     features = paint_features(scene, resolution).sample(chart)
     bare[head] = features[:, 3] / 255
     albedo[head] = (furry + (features[:, :3] - furry) * bare[head, None]) / 255
@@ -1055,18 +1062,22 @@ def _develop(scene: Scene, picture: np.ndarray) -> np.ndarray:
 
 
 class Renderings(torch.utils.data.Dataset):
-    """Pictures to be rendered in worker processes, as the bytes of PNG files."""
+    """Pictures to be rendered in worker processes: index, PNG file's bytes, landmarks and box of each."""
 
-    def __init__(self, seed: int, split: str, indices: np.ndarray, size: int) -> None:
-        self.seed, self.split, self.indices, self.size = seed, split, indices, size
+    def __init__(self, seed: int, split: str, size: int, indices: np.ndarray, missing: np.ndarray) -> None:
+        """`missing` (n,) tells for which of the indices (n,) the file is wanted; else its bytes are empty."""
+        self.seed, self.split, self.size = seed, split, size
+        self.indices, self.missing = indices, missing
 
     def __len__(self) -> int:
         return len(self.indices)
 
-    def __getitem__(self, i: int) -> tuple[int, bytes]:
-        index = int(self.indices[i])
-        picture = render(self.seed, self.split, index, self.size)
-        return index, cv2.imencode(".png", picture[..., ::-1])[1].tobytes()
+    def __getitem__(self, i: int) -> tuple[int, bytes, np.ndarray, np.ndarray]:
+        scene = sample_scene(self.seed, self.split, int(self.indices[i]))
+        content = b""
+        if self.missing[i]:
+            content = cv2.imencode(".png", render_scene(scene, self.size)[..., ::-1])[1].tobytes()
+        return int(self.indices[i]), content, *annotate(scene, self.size)
 
 
 def render_split(folder: Path, seed: int, split: str, count: int, size: int, num_workers: int) -> ImageSet:
@@ -1078,30 +1089,34 @@ def render_split(folder: Path, seed: int, split: str, count: int, size: int, num
     names = np.array([f"{split}/{i:06d}.png" for i in range(count)])
     list_file = folder / f"{split}.pickle"
     known = _read_list(list_file)
-    lengths = _file_lengths(folder / split, count)
     listed = min(count, len(known["bytes"]))
+    lengths = _file_lengths(folder / split, count)
     missing = lengths == 0
     missing[:listed] |= lengths[:listed] != known["bytes"][:listed]
-    if missing.any():
-        _render_files(folder, Renderings(seed, split, np.flatnonzero(missing), size), names, num_workers)
-    if missing.any() or listed < count:
-        known = _make_list(seed, split, max(count, len(known["bytes"])), size)
-        known["bytes"] = _file_lengths(folder / split, len(known["boxes"]))
+    wanted = np.flatnonzero(missing | (np.arange(count) >= listed))
+    if len(wanted):
+        known = {name: _lengthened(rows, count) for name, rows in known.items()}
+        renderings = Renderings(seed, split, size, wanted, missing[wanted])
+        loader = torch.utils.data.DataLoader(
+            renderings,
+            batch_size=None,
+            collate_fn=_as_is,
+            num_workers=num_workers if missing.sum() > num_workers else 0,
+            worker_init_fn=_one_thread,
+        )
+        for i, content, landmarks, box in progress(loader, f"Rendering the Demo set, {split}", len(wanted)):
+            if content:
+                with writing(folder / names[i]) as temporary:
+                    temporary.write_bytes(content)
+            known["landmarks"][i], known["boxes"][i] = landmarks, box
+            known["bytes"][i] = len(content) or lengths[i]
         dump_pickle(known, list_file)
     return ImageSet(folder, names, known["boxes"][:count], known["landmarks"][:count], size=(size, size))
 
 
-def _render_files(folder: Path, renderings: Renderings, names: np.ndarray, num_workers: int) -> None:
-    loader = torch.utils.data.DataLoader(
-        renderings,
-        batch_size=None,
-        collate_fn=_as_is,
-        num_workers=num_workers if len(renderings) > num_workers else 0,
-        worker_init_fn=_one_thread,
-    )
-    for index, content in progress(loader, f"Rendering the Demo set, {renderings.split}", len(renderings)):
-        with writing(folder / names[index]) as temporary:
-            temporary.write_bytes(content)
+def _lengthened(rows: np.ndarray, count: int) -> np.ndarray:
+    """A copy with at least `count` rows."""
+    return np.concatenate([rows, np.zeros((max(count - len(rows), 0), *rows.shape[1:]), rows.dtype)])
 
 
 def _as_is(item: Any) -> Any:
@@ -1114,18 +1129,18 @@ def _one_thread(_: int) -> None:
 
 def _read_list(file: Path) -> dict[str, np.ndarray]:
     """Landmarks, boxes and file lengths of the pictures that are done; empty where there is no sound list."""
+    empty = {
+        "landmarks": np.zeros((0, len(LANDMARKS), 2), np.float32),
+        "boxes": np.zeros((0, 4), np.float32),
+        "bytes": np.zeros(0, np.int64),
+    }
     try:
         known = load_pickle(file)
-        if len(known["landmarks"]) == len(known["boxes"]) == len(known["bytes"]):
-            return known
-    except (UserError, KeyError, TypeError):
-        pass  # it is made again
-    return {"bytes": np.zeros(0, np.int64)}
-
-
-def _make_list(seed: int, split: str, count: int, size: int) -> dict[str, np.ndarray]:
-    landmarks, boxes = zip(*(annotate(sample_scene(seed, split, i), size) for i in range(count)))
-    return {"landmarks": np.stack(landmarks), "boxes": np.stack(boxes)}
+        count = len(known["bytes"])
+        sound = all(known[name].shape == (count, *rows.shape[1:]) for name, rows in empty.items())
+    except (UserError, KeyError, TypeError, AttributeError):
+        sound = False  # it is made again
+    return {name: known[name] for name in empty} if sound else empty
 
 
 def _file_lengths(folder: Path, count: int) -> np.ndarray:
