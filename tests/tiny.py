@@ -1,0 +1,77 @@
+"""A data set in memory for tests: gray-blue pictures with one bright corner-like mark per landmark."""
+
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import torch
+
+from Databases.database import Database, ImageSet, root_of_extent
+from Utils import crops
+from Utils.keypoints import KeypointTable
+from Utils.options import hyperparameters
+
+SIZE = 64
+# Where the marks of every picture are, before its own shift: (12, 2) pixels.
+MARKS = np.array([(x, y) for y in (16, 28, 40) for x in (16, 26, 36, 46)], np.float64)
+
+
+class TinyDatabase(Database):
+    """Pictures of 64x64 pixels with 12 marks of different colours, shifted as a whole."""
+
+    name = "Tiny"
+    settings = {}
+    ridge_samples = 10
+
+    def __init__(self, training: int = 24, test: int = 8) -> None:
+        total = training + test
+        self.shifts = np.random.default_rng(5).integers(-4, 5, size=(total, 2))
+        self.colours = np.random.default_rng(6).integers(80, 256, size=(len(MARKS), 3)).astype(np.uint8)
+        points = (MARKS[None] + self.shifts[:, None]).astype(np.float32)
+        names = np.array([f"{i:03d}.png" for i in range(total)])
+        boxes = np.tile(np.float32([0, 0, SIZE, SIZE]), (total, 1))
+        everything = ImageSet(Path("/nowhere"), names, boxes, points)
+        self.training = everything.subset(np.arange(training))
+        self.regression = self.training
+        self.test = everything.subset(np.arange(training, total))
+
+    @classmethod
+    def open(cls, options) -> "TinyDatabase":
+        return cls()
+
+    def read(self, images: ImageSet, i: int) -> np.ndarray:
+        number = int(str(images.names[i])[:3])
+        picture = np.full((SIZE, SIZE, 3), (60, 70, 90), np.uint8)
+        for (x, y), colour in zip((MARKS + self.shifts[number]).astype(int), self.colours):
+            picture[y - 2 : y + 3, x - 2 : x + 3] = colour
+        return picture
+
+    def crop(self, box, width, height, size) -> np.ndarray:
+        return crops.whole_crop(width, height, size)
+
+    def normalisers(self, groundtruth) -> np.ndarray:
+        return root_of_extent(groundtruth)
+
+    def keypoints(self) -> KeypointTable:
+        """The marks as pseudo-groundtruth on the 16x16 grid of a 64-pixel crop."""
+        cells = np.rint(self.training.landmarks / 4)
+        clusters = np.arange(len(MARKS), dtype=np.float32)[:, None]
+        return KeypointTable.from_lists(self.training.names, [np.hstack([points, clusters]) for points in cells])
+
+
+def tiny_options(tmp_path: Path, *settings: str, **changes):
+    """Options as the scripts make them, small."""
+    small = ("image_size=64", "width=32", "number_of_clusters=12", "iterations_first=4", "clustering_rounds=1")
+    small += ("iterations_per_scheduler_step=1", "batch_size=4", "total_iterations=8", "min_cluster_points=2")
+    values = {
+        "dataset_name": "Tiny",
+        "experiment_name": "tiny",
+        "num_workers": 0,
+        "resume": False,
+        "log_path": tmp_path,
+        "device": torch.device("cpu"),
+        "hyper": hyperparameters([*small, *settings], {}),
+        "paths": SimpleNamespace(get=lambda key: ""),
+        **changes,
+    }
+    return SimpleNamespace(**values)
