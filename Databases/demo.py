@@ -30,7 +30,7 @@ from Utils.progress import progress
 # ----------------------------------------------------------------------------------------------------------
 # The animal, its pose and its light: everything that varies, drawn from one seed
 
-RENDERER_VERSION = 1  # belongs to the cache's name: raise it with any change of what a picture shows
+RENDERER_VERSION = 2  # belongs to the cache's name: raise it with any change of what a picture shows
 SPLITS = ("train", "test")
 SUPERSAMPLING = 2
 CAMERA_DISTANCE = 7.0  # head radii
@@ -99,7 +99,7 @@ def sample_scene(seed: int, split: str, index: int) -> Scene:
     light = np.array([np.sin(azimuth) * np.cos(elevation), np.sin(elevation), np.cos(azimuth) * np.cos(elevation)])
     warmth, strength = rng.uniform(-0.08, 0.12), rng.uniform(0.8, 1.15)
     ambient = rng.uniform(0.3, 0.55)
-    return Scene(
+    scene = Scene(
         key=key,
         shape=_sample_shape(rng),
         palette=_sample_palette(rng),
@@ -115,6 +115,14 @@ def sample_scene(seed: int, split: str, index: int) -> Scene:
         sky_colour=ambient * rng.uniform([0.8, 0.9, 1.0], [1.0, 1.05, 1.2]),
         ground_colour=ambient * rng.uniform([0.5, 0.4, 0.3], [0.8, 0.7, 0.55]),
     )
+    return _inside(scene)
+
+
+def _inside(scene: Scene) -> Scene:
+    """The scene moved as little as keeps all landmarks 3% of the picture away from its border."""
+    landmarks = project(pose_head(object_landmarks(scene.shape), scene), scene, 1)
+    shift = (0.03 - landmarks.min(0)).clip(0) - (landmarks.max(0) - 0.97).clip(0)
+    return dataclasses.replace(scene, centre=scene.centre + shift)
 
 
 def _sample_shape(rng: np.random.Generator) -> dict[str, float]:
@@ -174,6 +182,7 @@ def _sample_markings(rng: np.random.Generator) -> dict[str, float]:
         "cheek_stripes": sometimes(0.5, 0.4, 0.9),
         "spots": sometimes(0.3, 0.5, 0.9),
         "brows": sometimes(0.85, 0.5, 0.95),
+        "star": sometimes(0.6, 0.6, 1.0),
         "tears": sometimes(0.55, 0.4, 0.9),
         "dark_ears": sometimes(0.7, 0.5, 1.0),
         "dark_bridge": sometimes(0.3, 0.3, 0.7),
@@ -591,6 +600,8 @@ def paint_coat(scene: Scene, size: int) -> Chart:
     chart.paint(brush([(0, 0.16), (0, 0.5), (0, 0.95), (0, 1.35)], 0.24), pale, 0.03, marks["blaze"], mirror=False)
     bridge = brush([(0, 0.1), (0, 0.3), (0, 0.62)], 0.26)
     chart.paint(bridge, dark, 0.05, marks["dark_bridge"], mirror=False)
+    star = np.array([(0, 0.84), (0.06, 0.95), (0, 1.10), (-0.06, 0.95)])
+    chart.paint(star, pale if marks["stripes"] or coat.mean() < 190 else dark, 0.01, marks["star"], mirror=False)
     chart.paint(ellipse(ex - 0.07, ey + 0.33, 0.12, 0.06, 0.3), pale, 0.018, marks["brows"])
     inner = eye_to_chart(np.array([[-1.0, 0.0]]), 1, shape)[0]
     tear = brush([inner, (inner[0] - 0.02, inner[1] - 0.14), (inner[0] + 0.06, inner[1] - 0.3)], 0.07)
@@ -695,7 +706,7 @@ def _albedo(scene: Scene, size: int, samples: dict[str, np.ndarray]) -> tuple[np
     ear = np.flatnonzero(part == EAR)
     along, front, across = skin[ear].T
     fur = _sample(strands, np.stack([across * 40 + 80, along * 60 + 40 * front + 60], 1) * (size / 128))
-    hollow = _step(0.12, 0.42, front + 0.06 * fur) * _step(0.98, 0.8, along + 0.04 * fur)
+    hollow = _step(0.12, 0.42, front + 0.06 * fur) * _step(0.92, 0.76, along + 0.03 * fur)
     tip = scene.markings["dark_ears"] * _step(0.35, 0.75, along + 0.05 * fur + 0.15 * (front < 0))
     back = coat + (dark - coat) * tip[:, None]
     tufts = 0.6 * _step(0.5, 0.1, along + 0.1 * fur + 0.4 * front)[:, None]
@@ -799,21 +810,22 @@ def draw_hair(scene: Scene, layer: np.ndarray, samples: dict[str, np.ndarray], c
     """Short strokes along the fur's flow over the layer (S, S, 4), premultiplied by its opacity."""
     size = len(layer)
     rng = scene.stream(3)
-    roots = np.flatnonzero((fur > 0.9) & (rng.random(len(fur)) < 3000 / max(len(fur), 1)))
+    roots = np.flatnonzero((fur > 0.9) & (rng.random(len(fur)) < 12 * size / max(len(fur), 1)))
     roots = roots[np.argsort(samples["depth"][roots])]
-    length = np.array([0.085, 0.10, 0.15])[samples["part"][roots]]
+    length = np.array([0.085, 0.07, 0.15])[samples["part"][roots]]
     chart = samples["skin"][roots]
     from_nose = np.hypot(chart[:, 0], chart[:, 1])
-    length = np.where(samples["part"][roots] == HEAD, 0.02 + 0.10 * _step(0.25, 1.2, from_nose), length)
+    length = np.where(samples["part"][roots] == HEAD, 0.02 + 0.07 * _step(0.25, 1.2, from_nose), length)
     hollow = (samples["part"][roots] == EAR) & (chart[:, 1] > 0.3)
     length = np.where(hollow, 0.06, length) * rng.uniform(0.6, 1.3, len(roots))
-    way = _unit(samples["flow"][roots] + 0.45 * samples["normal"][roots] + rng.normal(0, 0.14, (len(roots), 3)))
-    start = np.stack([samples["pixel"][roots] % size, samples["pixel"][roots] // size], 1)
+    jitter = rng.uniform(-0.5, 0.5, (len(roots), 2))
+    way = _unit(samples["flow"][roots] + 0.35 * samples["normal"][roots] + rng.normal(0, 0.14, (len(roots), 3)))
+    start = np.stack([samples["pixel"][roots] % size, samples["pixel"][roots] // size], 1) - jitter
     stop = start + way[:, :2] * [1, -1] * (length * scene.scale * size)[:, None]
     tone = (colour[roots] * rng.uniform(0.84, 1.17, (len(roots), 1)) * 255).clip(0, 255)
-    start, stop = start.astype(int).tolist(), np.round(stop).astype(int).tolist()
+    start, stop = (np.round(ends * 16).astype(int).tolist() for ends in (start, stop))
     for a, b, rgb in zip(start, stop, tone.tolist()):
-        cv2.line(layer, a, b, (*rgb, 255), 1)
+        cv2.line(layer, a, b, (*rgb, 255), 1, cv2.LINE_AA, 4)
 
 
 def draw_whiskers(scene: Scene, layer: np.ndarray, depth: np.ndarray) -> None:
@@ -1103,6 +1115,7 @@ def render_split(folder: Path, seed: int, split: str, count: int, size: int, num
             collate_fn=_as_is,
             num_workers=num_workers if missing.sum() > num_workers else 0,
             worker_init_fn=_one_thread,
+            generator=torch.Generator(),  # leaves the global random state alone
         )
         for i, content, landmarks, box in progress(loader, f"Rendering the Demo set, {split}", len(wanted)):
             if content:
