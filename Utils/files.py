@@ -57,22 +57,12 @@ _NUMPY_NAMES = {
     ("multiarray", "scalar"),
     ("numeric", "_frombuffer"),
 }
+_BUILTINS = "set frozenset complex slice bytearray bytes dict list tuple int float bool str"
 _ALLOWED = {
+    *(("builtins", name) for name in _BUILTINS.split(" ")),
     ("collections", "OrderedDict"),
     ("collections", "defaultdict"),
     ("collections", "Counter"),
-    ("builtins", "set"),
-    ("builtins", "frozenset"),
-    ("builtins", "complex"),
-    ("builtins", "slice"),
-    ("builtins", "bytearray"),
-    ("builtins", "dict"),
-    ("builtins", "list"),
-    ("builtins", "tuple"),
-    ("builtins", "int"),
-    ("builtins", "float"),
-    ("builtins", "bool"),
-    ("builtins", "str"),
     ("_codecs", "encode"),
     ("numpy", "ndarray"),
     ("numpy", "dtype"),
@@ -84,29 +74,12 @@ _ALLOWED = {
     ("torch._utils", "_rebuild_parameter_with_state"),
     ("torch.nn.parameter", "Parameter"),
     ("torch.serialization", "_get_layout"),
-    *((f"{package}.core.{module}", name) for package in ("numpy",) for module, name in _NUMPY_NAMES),
-    *((f"numpy._core.{module}", name) for module, name in _NUMPY_NAMES),
+    *((f"numpy.{core}.{module}", name) for core in ("core", "_core") for module, name in _NUMPY_NAMES),
 }
-_TORCH_STORAGES = {
-    f"{kind}Storage"
-    for kind in (
-        [
-            "Float",
-            "Double",
-            "Half",
-            "BFloat16",
-            "Long",
-            "Int",
-            "Short",
-            "Char",
-            "Byte",
-            "Bool",
-            "ComplexFloat",
-            "ComplexDouble",
-            "Untyped",
-        ]
-    )
-}
+_STORAGE_KINDS = (
+    "Float Double Half BFloat16 Long Int Short Char Byte Bool ComplexFloat ComplexDouble Untyped"  # of torch
+)
+_TORCH_STORAGES = {f"{kind}Storage" for kind in _STORAGE_KINDS.split(" ")}
 _ANCIENT_BUILTINS = "__builtin__"  # what Python 2 called builtins
 
 
@@ -117,9 +90,7 @@ def _is_allowed(module: str, name: str) -> bool:
         return True
     if module in ("torch", "torch.storage", "torch.cuda"):
         return name in _TORCH_STORAGES or (module == "torch.storage" and name == "TypedStorage")
-    if module == "torch":
-        return False
-    return module.startswith(("numpy.dtypes",)) and name.endswith("DType")
+    return module == "numpy.dtypes" and name.endswith("DType")
 
 
 class _DataUnpickler(pickle.Unpickler):
@@ -190,5 +161,5 @@ def _load(path: Path, remedy: str, load) -> Any:
         if "which is not data" in str(error):
             raise UserError(f"{path} is refused: {one_line(error)}; get the file from a source you trust") from error
         raise UserError(f"{path} cannot be read ({one_line(error)}); {remedy}") from error
-    except (EOFError, RuntimeError, ValueError, KeyError, IndexError, TypeError, AttributeError) as error:
+    except (EOFError, OSError, RuntimeError, ValueError, KeyError, IndexError, TypeError, AttributeError) as error:
         raise UserError(f"{path} cannot be read, it may be cut off ({one_line(error)}); {remedy}") from error

@@ -1,0 +1,99 @@
+"""An experiment's files: places, which is newest, and its log."""
+
+import os
+import time
+
+import pytest
+import yaml
+
+from tests.tiny import tiny_options
+from Utils.errors import UserError
+from Utils.experiment import Experiment
+
+
+@pytest.fixture
+def experiment(tmp_path):
+    experiment = Experiment(tmp_path, "e")
+    experiment.open()
+    return experiment
+
+
+def test_published_names(experiment, tmp_path):
+    folder = tmp_path / "e" / "CheckPoints"
+    assert experiment.bootstrap_keypoints() == folder / "SuperPointKeypoints.pickle"
+    assert experiment.updated_keypoints(20_000) == folder / "UpdatedKeypoints20000.pickle"
+    assert experiment.merged_keypoints(7) == folder / "MergedKeypoints7.pickle"
+    assert experiment.first_step_checkpoint(20_000) == folder / "eFirstStepIteration20000.pth"
+    assert experiment.second_step_checkpoint(3) == folder / "eSecondStepEpoch3.pth"
+    assert experiment.predictions(5) == folder / "EvaluateStep2Keypoints5.pickle"
+
+
+def test_the_number_tells_the_newest_not_the_time(experiment):
+    for number in (90_000, 100_000, 20_000):
+        experiment.updated_keypoints(number).touch()
+        time.sleep(0.01)
+    os.utime(experiment.updated_keypoints(20_000))
+    assert experiment.newest_updated_keypoints() == (100_000, experiment.updated_keypoints(100_000))
+
+
+@pytest.mark.parametrize("place", ["CheckPoints", "CheckPoints/e", "CheckPoints/e/CheckPoints"])
+def test_published_models_are_found_where_they_are_unpacked(tmp_path, place):
+    folder = tmp_path / place
+    folder.mkdir(parents=True)
+    (folder / "eSecondStepEpoch4.pth").touch()
+    (folder / "otherSecondStepEpoch9.pth").touch()
+    assert Experiment(tmp_path, "e").newest_second_step() == (4, folder / "eSecondStepEpoch4.pth")
+
+
+def test_the_experiment_s_own_folder_goes_first(experiment, tmp_path):
+    other = tmp_path / "CheckPoints"
+    other.mkdir()
+    for folder in (other, experiment.checkpoints):
+        (folder / "eSecondStepEpoch4.pth").touch()
+    assert experiment.newest_second_step()[1].parent == experiment.checkpoints
+
+
+def test_what_is_missing_is_named_with_the_script_to_run(experiment):
+    with pytest.raises(UserError, match="Train_Secondstep.py"):
+        experiment.newest_second_step()
+    with pytest.raises(UserError, match="Train_Firststep.py"):
+        experiment.newest_first_step()
+    with pytest.raises(UserError, match="Train_Firststep.py"):
+        experiment.newest_updated_keypoints()
+
+
+def test_an_earlier_run_is_not_written_over(experiment, tmp_path):
+    experiment.bootstrap_keypoints().touch()
+    with pytest.raises(UserError, match="--resume"):
+        experiment.begin(tiny_options(tmp_path), experiment.first_step_files())
+    experiment.begin(tiny_options(tmp_path, resume=True), experiment.first_step_files())
+
+
+def test_runs_are_described(experiment, tmp_path):
+    experiment.describe_run(tiny_options(tmp_path))
+    experiment.describe_run(tiny_options(tmp_path, "seed=7"))
+    runs = yaml.safe_load((experiment.logs / "run.yaml").read_text())
+    assert [run["seed"] for run in runs] == [1993, 7]
+    assert runs[0]["hyperparameters"]["width"] == 32
+    assert {"torch", "faiss", "numpy", "python"} <= set(runs[0]["versions"])
+
+
+def test_the_log_is_appended_to(experiment, capsys):
+    experiment.log("one")
+    experiment.log("two")
+    lines = (experiment.logs / "e.txt").read_text().splitlines()
+    assert [line.split()[-1] for line in lines] == ["one", "two"]
+    assert capsys.readouterr().out == "one\ntwo\n"
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
+def test_unwritable_log_path_is_named(tmp_path):
+    tmp_path.chmod(0o500)
+    with pytest.raises(UserError, match="not writable"):
+        Experiment(tmp_path / "x", "e").open()
+
+
+def test_a_file_in_the_place_of_log_path_is_named(tmp_path):
+    (tmp_path / "x").write_text("")
+    with pytest.raises(UserError, match="not writable"):
+        Experiment(tmp_path / "x", "e").open()

@@ -1,0 +1,183 @@
+"""The command line and the paths file: what is taken, and what is refused in one line."""
+
+import pytest
+import torch
+
+from Utils.errors import UserError, exit_cleanly
+from Utils.options import Hyperparameters, Paths, hyperparameters, parse
+
+
+class First:
+    settings = {"number_of_clusters": 250}
+
+
+class Second:
+    settings = {"normalise_by": ""}
+
+
+DATABASES = {"First": First, "Second": Second}
+
+
+@pytest.fixture
+def paths_file(tmp_path):
+    path = tmp_path / "main.yaml"
+    path.write_text(f"First_datapath: '{tmp_path}'\nempty: ''\nnumber: 3\nlog_path: {tmp_path}/logs\n")
+    return path
+
+
+def options(paths_file, *arguments, flags=("experiment", "resume")):
+    argv = ["--paths", str(paths_file), "--dataset_name", "First", "--experiment_name", "e", *arguments]
+    return parse(argv, "", DATABASES, flags)
+
+
+def test_defaults_are_the_paper_s_and_the_data_set_s(paths_file):
+    found = options(paths_file, "--device", "cpu")
+    assert found.hyper.number_of_clusters == 250
+    assert found.hyper.learning_rate == 5e-4
+    assert found.hyper.image_size == 256
+    assert found.hyper.learning_rate_steps == (50_000, 65_000)
+    assert found.log_path.name == "logs"
+    assert found.device == torch.device("cpu")
+    assert not found.resume
+    assert str(found.data_path) == "data"
+
+
+def test_the_user_has_the_last_word(paths_file):
+    found = options(
+        paths_file,
+        "--set",
+        "number_of_clusters=7",
+        "--set",
+        "learning_rate_steps=5,6",
+        "--set",
+        "total_iterations=80_000",
+    )
+    assert found.hyper.number_of_clusters == 7
+    assert found.hyper.learning_rate_steps == (5, 6)
+    assert found.hyper.total_iterations == 80_000
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ("leraning_rate=1", "nearest known one is learning_rate"),
+        ("number_of_cluster=1", "nearest known one is number_of_clusters"),
+        ("batch_size=big", "must be a int"),
+        ("learning_rate=fast", "must be a float"),
+        ("learning_rate=nan", "must be a float"),
+        ("learning_rate_steps=1,x", "list of whole numbers"),
+        ("batch_size", "NAME=VALUE"),
+        ("number_of_clusters=1", "at least 2"),
+        ("image_size=100", "multiple of 64"),
+        ("width=48", "multiple of 32"),
+        ("outlier_fraction=1", "below 1"),
+        ("augmentation=none", "one of fast, imgaug"),
+        ("compile=perhaps", "must be a bool"),
+    ],
+)
+def test_bad_settings_are_named(paths_file, setting, message):
+    with pytest.raises(UserError, match=message):
+        options(paths_file, "--set", setting)
+
+
+def test_settings_of_another_data_set_are_unknown(paths_file):
+    with pytest.raises(UserError, match="normalise_by"):
+        options(paths_file, "--set", "normalise_by=1,2")
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("- a\n- b\n", "no mapping"),
+        ("just words", "no mapping"),
+        ("a: [1", "not readable as YAML"),
+        ("", "no mapping"),
+    ],
+)
+def test_bad_paths_files_are_named(tmp_path, content, message):
+    path = tmp_path / "p.yaml"
+    path.write_text(content)
+    with pytest.raises(UserError, match=message) as error:
+        Paths(path)
+    assert "p.yaml" in str(error.value)
+
+
+def test_missing_paths_file_is_named(tmp_path):
+    with pytest.raises(UserError, match="--paths"):
+        Paths(tmp_path / "none.yaml")
+
+
+def test_path_keys(paths_file, tmp_path):
+    paths = Paths(paths_file)
+    assert paths.folder("First_datapath") == tmp_path
+    assert paths.get("nothing") == ""
+    with pytest.raises(UserError, match="no key Other_datapath"):
+        paths.folder("Other_datapath")
+    with pytest.raises(UserError, match="empty is empty"):
+        paths.folder("empty")
+    with pytest.raises(UserError, match="number is 3"):
+        paths.folder("number")
+    with pytest.raises(UserError, match="no directory"):
+        paths.folder("log_path")
+
+
+@pytest.mark.parametrize("name", ["a/b", "..", "CheckPoints"])
+def test_odd_experiment_names_are_refused(paths_file, name):
+    with pytest.raises(UserError, match="experiment_name"):
+        parse(
+            ["--paths", str(paths_file), "--dataset_name", "First", "--experiment_name", name],
+            "",
+            DATABASES,
+            ("experiment",),
+        )
+
+
+@pytest.mark.parametrize("device", ["tpu", "cuda:99", "gpu0"])
+def test_odd_devices_are_refused(paths_file, device):
+    with pytest.raises(UserError, match="--device"):
+        options(paths_file, "--device", device)
+
+
+def test_architecture_is_adopted_from_a_checkpoint_unless_the_user_contradicts():
+    hyper = hyperparameters(["batch_size=3"], {})
+    hyper.adopt({"width": 64, "image_size": 128}, "x.pth")
+    assert (hyper.width, hyper.image_size) == (64, 128)
+    with pytest.raises(UserError, match="x.pth was made with width=64"):
+        hyperparameters(["width=32"], {}).adopt({"width": 64}, "x.pth")
+
+
+def test_unknown_attribute_is_an_attribute_error():
+    with pytest.raises(AttributeError):
+        _ = Hyperparameters({}).nothing
+
+
+def test_user_errors_end_with_code_2_and_one_line(capsys):
+    @exit_cleanly
+    def main():
+        raise UserError("a\nb")
+
+    with pytest.raises(SystemExit) as end:
+        main()
+    assert end.value.code == 2
+    assert capsys.readouterr().err == "error: a b\n"
+
+
+def test_a_full_disk_ends_with_code_2_and_one_line(capsys):
+    @exit_cleanly
+    def main():
+        with open("/dev/full", "w") as handle:
+            handle.write("x" * 100_000)
+
+    with pytest.raises(SystemExit) as end:
+        main()
+    assert end.value.code == 2
+    assert "the disk is full" in capsys.readouterr().err
+
+
+def test_faults_of_the_program_keep_their_traceback():
+    @exit_cleanly
+    def main():
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        main()
