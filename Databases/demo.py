@@ -662,49 +662,62 @@ def fur_noise(rng: np.random.Generator, size: int) -> np.ndarray:
 def shade(scene: Scene, size: int, samples: dict[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
     """Colours (n, 3) in 0..1 as displayed, and how much each sample is fur (n,)."""
     albedo, bare, gloss = _albedo(scene, size, samples)
-    normal, lit = samples["normal"].copy(), samples["lit"]
-    occlusion = samples["occlusion"]
-    eyes = _draw_eyes(scene, samples, albedo, gloss, normal, bare)
-    view = _unit(np.array([0, 0, CAMERA_DISTANCE]) - samples["position"]).astype(np.float32)
-    light = scene.light.astype(np.float32)
-    facing = normal @ light
-    diffuse = ((facing + 0.25) / 1.25).clip(0) * lit
+    normal, lit = samples["normal"].copy(), samples["lit"].copy()
+    eyes = np.zeros(len(albedo), bool)
+    for side in (-1, 1):
+        inside, colour, ball, spark = _eye(scene, side, samples)
+        albedo[inside], normal[inside], eyes[inside] = colour, ball, True
+        gloss[inside], bare[inside] = 0.9, 1.0
+        lit[inside[spark]] = np.maximum(lit[inside[spark]], 0.9)
+    key, sky, ground, light = (
+        a.astype(np.float32) for a in (scene.key_colour, scene.sky_colour, scene.ground_colour, scene.light)
+    )
+    view = _unit(np.float32([0, 0, CAMERA_DISTANCE]) - samples["position"])
+    diffuse = ((normal @ light + 0.25) / 1.25).clip(0) * lit  # light wraps around fur
     up = 0.5 + 0.5 * normal[:, 1:2]
-    ambient = (up * scene.sky_colour + (1 - up) * scene.ground_colour) * occlusion[:, None]
+    ambient = (up * sky + (1 - up) * ground) * samples["occlusion"][:, None]
     rim = (1 - (normal * view).sum(1).clip(0, 1)) ** 3 * (0.35 + 0.65 * up[:, 0]) * (1 - bare) * 0.55
-    colour = albedo**2 * (diffuse[:, None] * scene.key_colour + ambient)
-    colour += (rim[:, None] * (0.3 + 0.7 * albedo)) * scene.sky_colour
+    colour = albedo**2 * (diffuse[:, None] * key + ambient)
+    colour += (rim[:, None] * (0.3 + 0.7 * albedo)) * sky
     shiny = np.flatnonzero(gloss > 0.02)
     half = _unit(view[shiny] + light)
-    sharp = np.where(eyes[shiny], 240.0, 22.0)
-    shine = ((normal[shiny] * half).sum(1).clip(0, 1) ** sharp) * gloss[shiny] * (0.25 + 0.75 * lit[shiny])
-    colour[shiny] += shine[:, None] * scene.key_colour
+    sharpness = np.where(eyes[shiny], 240, 22)
+    shine = ((normal[shiny] * half).sum(1).clip(0, 1) ** sharpness) * gloss[shiny] * (0.25 + 0.75 * lit[shiny])
+    colour[shiny] += shine[:, None] * key
     return np.sqrt(colour.clip(0, 1)), 1 - bare
 
 
 def _albedo(scene: Scene, size: int, samples: dict[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Colours (n, 3) in 0..1, bareness (n,), gloss (n,) of head, ears and neck."""
+    """Colours (n, 3) in 0..1, bareness (n,) and gloss (n,) of head, ears and neck."""
     skin, part = samples["skin"], samples["part"]
-    resolution = _texture_size(size)
-    coat, pale, dark, inner = scene.palette[:4] / 255
+    head, ear, neck = (np.flatnonzero(part == k) for k in (HEAD, EAR, NECK))
     albedo = np.empty((len(part), 3), np.float32)
     bare, gloss = np.zeros(len(part), np.float32), np.zeros(len(part), np.float32)
-    strands = fur_noise(scene.stream(2), resolution // 2)
+    strands = fur_noise(scene.stream(2), _texture_size(size) // 2)
+    albedo[head], bare[head] = _head_albedo(scene, size, skin[head, :2], strands)
+    albedo[ear] = _ear_albedo(scene, size, skin[ear], strands)
+    albedo[neck] = _neck_albedo(scene, size, skin[neck], strands)
+    on_nose = np.hypot(skin[head, 0], skin[head, 1] - 0.13) < 1.15 * scene.shape["nose"]
+    gloss[head] = np.where(on_nose, 0.55, 0.05) * bare[head]
+    return albedo.clip(0.01, 1), bare, gloss
 
-    head = np.flatnonzero(part == HEAD)
-    chart = skin[head, :2]
+
+def _head_albedo(scene: Scene, size: int, chart: np.ndarray, strands: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Colours (n, 3) and bareness (n,) at chart positions (n, 2)."""
+    resolution = _texture_size(size)
     fur = _sample(strands, (chart * [1, -1] / CHART_REACH + 1) * (resolution / 4) - 0.5)
     # Strands carry the colour outwards: markings get ragged borders, as on real fur.
     carried = chart * (1 + 0.02 * fur / np.maximum(np.linalg.norm(chart, axis=1), 0.3))[:, None]
     furry = paint_coat(scene, resolution // 2).sample(carried)[:, :3] * (1 + 0.085 * fur)[:, None]
     features = paint_features(scene, resolution).sample(chart)
-    bare[head] = features[:, 3] / 255
-    albedo[head] = (furry + (features[:, :3] - furry) * bare[head, None]) / 255
-    nose = np.hypot(chart[:, 0], chart[:, 1] - 0.13) < 1.15 * scene.shape["nose"]
-    gloss[head] = np.where(nose, 0.55, 0.05) * bare[head]
+    bare = features[:, 3] / 255
+    return (furry + (features[:, :3] - furry) * bare[:, None]) / 255, bare
 
-    ear = np.flatnonzero(part == EAR)
-    along, front, across = skin[ear].T
+
+def _ear_albedo(scene: Scene, size: int, skin: np.ndarray, strands: np.ndarray) -> np.ndarray:
+    """Colours (n, 3) at ear positions (n, 3): along the ear, towards its front, across it."""
+    coat, pale, dark, inner = scene.palette[:4] / 255
+    along, front, across = skin.T
     fur = _sample(strands, np.stack([across * 40 + 80, along * 60 + 40 * front + 60], 1) * (size / 128))
     hollow = _step(0.12, 0.42, front + 0.06 * fur) * _step(0.92, 0.76, along + 0.03 * fur)
     tip = scene.markings["dark_ears"] * _step(0.35, 0.75, along + 0.05 * fur + 0.15 * (front < 0))
@@ -712,73 +725,66 @@ def _albedo(scene: Scene, size: int, samples: dict[str, np.ndarray]) -> tuple[np
     tufts = 0.6 * _step(0.5, 0.1, along + 0.1 * fur + 0.4 * front)[:, None]
     shell = inner * [1.0, 0.86, 0.84] * (1 - 0.3 * _step(0.5, 1.0, front))[:, None]
     shell = shell + (pale - shell) * tufts
-    albedo[ear] = (back + (shell - back) * hollow[:, None]) * (1 + 0.08 * fur)[:, None]
+    return (back + (shell - back) * hollow[:, None]) * (1 + 0.08 * fur)[:, None]
 
-    neck = np.flatnonzero(part == NECK)
-    along, front, across = skin[neck].T
+
+def _neck_albedo(scene: Scene, size: int, skin: np.ndarray, strands: np.ndarray) -> np.ndarray:
+    """Colours (n, 3) at neck positions (n, 3): along the neck, towards its front, across it."""
+    coat, pale = scene.palette[:2] / 255
+    along, front, across = skin.T
     fur = _sample(strands, np.stack([across * 60 + 80, along * 90 + 20], 1) * (size / 128))
     chest = _step(0.25, 0.75, front + 0.12 * fur) * (0.35 + 0.65 * scene.markings["pale_face"])
-    albedo[neck] = (coat + (pale - coat) * chest[:, None]) * (1 + 0.09 * fur)[:, None]
-    return albedo.clip(0.01, 1), bare, gloss
+    return (coat + (pale - coat) * chest[:, None]) * (1 + 0.09 * fur)[:, None]
 
 
 def _step(low: float, high: float, x: np.ndarray) -> np.ndarray:
+    """Smooth step from 0 at `low` to 1 at `high`, either of which may be the larger one."""
     t = ((x - low) / (high - low)).clip(0, 1)
     return t * t * (3 - 2 * t)
 
 
-def _draw_eyes(
-    scene: Scene,
-    samples: dict[str, np.ndarray],
-    albedo: np.ndarray,
-    gloss: np.ndarray,
-    normal: np.ndarray,
-    bare: np.ndarray,
-) -> np.ndarray:
-    """Put eyeballs between the lids, in place; which samples they are (n,)."""
-    shape, iris_colour = scene.shape, scene.palette[4] / 255
-    found = np.zeros(len(albedo), bool)
-    spin = rotation(scene.yaw, scene.pitch, scene.roll)
-    for side in (-1, 1):
-        chart = samples["skin"][:, :2]
-        near = np.flatnonzero(
-            (samples["part"] == HEAD)
-            & (np.hypot(chart[:, 0] - side * shape["eye_x"], chart[:, 1] - shape["eye_y"]) < 1.1 * shape["eye_size"])
-        )
-        offset = chart[near] - np.array([side * shape["eye_x"], shape["eye_y"]], np.float32)
-        a, b = (offset @ _eye_axes(side, shape).T.astype(np.float32) / shape["eye_size"]).T
-        lid = shape["eye_open"] * (1 - a**2)
-        within = (b < lid) & (b > -0.72 * lid)
-        near, a, b, lid = near[within], a[within], b[within], lid[within]
-        gx, gy = scene.gaze[0], scene.gaze[1] + 0.1 * shape["eye_open"]
-        u, v = a - gx, b - gy
-        radius = np.hypot(u, v) / (shape["iris"] * 0.8)
-        spokes = 0.5 + 0.5 * np.sin(17 * np.arctan2(v, u) + 3 * np.sin(5 * np.arctan2(v, u)))
-        bright = (0.55 + 0.75 * _step(1.0, 0.35, radius) + 0.18 * spokes) * (0.8 - 0.5 * v)
-        colour = iris_colour * bright[:, None]
-        white = np.array([0.86, 0.82, 0.76]) * (1 - 0.4 * np.abs(a))[:, None]
-        colour += (white - colour) * _step(0.97, 1.06, radius)[:, None]
-        ring = _step(0.72, 0.95, radius) * _step(1.1, 1.0, radius)
-        tall = 0.62 * shape["eye_open"]
-        pupil = _step(1.1, 0.9, np.hypot(u / (tall * shape["pupil"]), v / tall))
-        colour *= (1 - np.maximum(0.75 * ring, 0.96 * pupil))[:, None]
-        colour *= (1 - 0.6 * _step(0.35, 0.0, lid - b))[:, None]  # the upper lid's shadow
-        centre = np.array([[side * shape["eye_x"], shape["eye_y"]]])
-        frame = np.diff(
-            head_surface(np.concatenate([centre, centre + [[0.02, 0]], centre + [[0, 0.02]]]), shape), axis=0
-        )
-        right, upward = _unit(frame[0]), _unit(frame[0] + frame[1])
-        outward = _unit(np.cross(right, upward))
-        ball = outward + 0.62 * (a[:, None] * right + b[:, None] * upward)
-        normal[near] = _unit(ball) @ spin.T
-        albedo[near] = colour.clip(0.01, 1)
-        gloss[near], bare[near] = 0.9, 1.0
-        found[near] = True
-        # A second catch light, as of a window, on the side of the key light.
-        spark = np.hypot(u - 0.28 * np.sign(scene.light[0]), v - 0.3) < 0.15
-        albedo[near[spark]] = 0.95
-        samples["lit"][near[spark]] = np.maximum(samples["lit"][near[spark]], 0.9)
-    return found
+def _eye(
+    scene: Scene, side: int, samples: dict[str, np.ndarray]
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """The samples (m,) between the lids of an eye, and their colours (m, 3), normals (m, 3), catch light (m,)."""
+    shape = scene.shape
+    offset = samples["skin"][:, :2] - np.float32([side * shape["eye_x"], shape["eye_y"]])
+    inside = np.flatnonzero((samples["part"] == HEAD) & (np.abs(offset).max(1) < 1.1 * shape["eye_size"]))
+    a, b = (offset[inside] @ _eye_axes(side, shape).T.astype(np.float32) / shape["eye_size"]).T
+    lid = shape["eye_open"] * (1 - a**2)
+    between = (b < lid) & (b > -0.72 * lid)
+    inside, a, b, lid = inside[between], a[between], b[between], lid[between]
+    u, v = a - scene.gaze[0], b - scene.gaze[1] - 0.1 * shape["eye_open"]
+    colour = _iris(scene, u, v)
+    white = np.array([0.86, 0.82, 0.76]) * (1 - 0.4 * np.abs(a))[:, None]
+    radius = np.hypot(u, v) / (0.8 * shape["iris"])
+    colour += (white - colour) * _step(0.97, 1.06, radius)[:, None]
+    colour *= (1 - 0.75 * _step(0.72, 0.95, radius) * _step(1.1, 1.0, radius))[:, None]
+    colour *= (1 - 0.6 * _step(0.35, 0.0, lid - b))[:, None]  # the upper lid's shadow
+    # A second catch light, as of a window, on the side of the key light.
+    spark = np.hypot(u - 0.28 * np.sign(scene.light[0]), v - 0.3) < 0.15
+    colour[spark] = 0.95
+    right, up = _tangents(np.array([side * shape["eye_x"], shape["eye_y"]]), shape)
+    ball = _unit(np.cross(right, up)) + 0.62 * (a[:, None] * right + b[:, None] * up)
+    return inside, colour.clip(0.01, 1), pose_head(_unit(ball), scene), spark
+
+
+def _iris(scene: Scene, u: np.ndarray, v: np.ndarray) -> np.ndarray:
+    """Colours (m, 3) of iris and pupil at eye coordinates about the pupil."""
+    shape = scene.shape
+    angle = np.arctan2(v, u)
+    spokes = 0.5 + 0.5 * np.sin(17 * angle + 3 * np.sin(5 * angle))
+    radius = np.hypot(u, v) / (0.8 * shape["iris"])
+    bright = (0.55 + 0.75 * _step(1.0, 0.35, radius) + 0.18 * spokes) * (0.8 - 0.5 * v)
+    tall = 0.62 * shape["eye_open"]
+    pupil = _step(1.1, 0.9, np.hypot(u / (tall * shape["pupil"]), v / tall))
+    return scene.palette[4] / 255 * (bright * (1 - 0.96 * pupil))[:, None]
+
+
+def _tangents(chart: np.ndarray, shape: dict[str, float]) -> np.ndarray:
+    """Unit vectors (2, 3) to the right and up along the skin at a chart position (2,)."""
+    points = head_surface(chart + 0.02 * np.array([[0, 0], [1, 0], [0, 1]]), shape)
+    return _unit(points[1:] - points[0])
 
 
 def cast_shadows(vertices: np.ndarray, triangles: np.ndarray, light: np.ndarray, points: np.ndarray) -> np.ndarray:
@@ -806,7 +812,9 @@ def cast_shadows(vertices: np.ndarray, triangles: np.ndarray, light: np.ndarray,
 # Hair, whiskers, background
 
 
-def draw_hair(scene: Scene, layer: np.ndarray, samples: dict[str, np.ndarray], colour: np.ndarray, fur: np.ndarray):
+def draw_hair(
+    scene: Scene, layer: np.ndarray, samples: dict[str, np.ndarray], colour: np.ndarray, fur: np.ndarray
+) -> None:
     """Short strokes along the fur's flow over the layer (S, S, 4), premultiplied by its opacity."""
     size = len(layer)
     rng = scene.stream(3)
