@@ -1,0 +1,235 @@
+"""How SuperPoint learns: its losses, its training loop, and labels by its own homographic adaptation.
+
+DeTone et al., "SuperPoint", CVPRW 2018, sections 3.4 and 4 to 6.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from Databases.superpoint_samples import (
+    AREA_PER_POINT,
+    CELL,
+    LabelledPicture,
+    PairBatch,
+    PairSource,
+    adapt,
+    all_pictures,
+    cell_centres,
+    local_maxima,
+)
+from Networks.superpoint import SuperPoint, score_map
+from Utils.files import dump_pickle, load_checkpoint, load_pickle, save_checkpoint
+from Utils.progress import Progress
+
+
+@dataclass(frozen=True)
+class TrainingOptions:
+    """One stage of training. The descriptor's margins and weights are the paper's."""
+
+    iterations: int
+    batch_size: int = 8  # pairs, hence twice as many pictures
+    learning_rate: float = 1e-3
+    warm_up: int = 200  # iterations
+    descriptor_weight: float = 1e-4  # lambda; 0: the detector alone
+    positive_weight: float = 250.0  # lambda_d
+    positive_margin: float = 1.0
+    negative_margin: float = 0.2
+    average_decay: float = 0.999  # of the moving average of the weights, which is what a stage hands on
+    gradient_norm: float = 5.0
+    seed: int = 1993
+    stage: int = 0  # number of the stage, part of the seed
+    half_precision: bool = True  # bfloat16 where it is quick
+
+
+def detector_loss(semi: Tensor, target: Tensor, known: Tensor) -> Tensor:
+    """Cross-entropy over the 65 classes of a cell, averaged over the known cells.
+
+    semi: (B, 65, h, w) logits; target: (B, 65, h, w) adding up to 1 over the classes; known: (B, h, w) bool.
+    """
+    per_cell = -(target * semi.float().log_softmax(1)).sum(1)
+    return (per_cell * known).sum() / known.sum().clamp(min=1)
+
+
+def correspondences(homography: Tensor, size: int) -> Tensor:
+    """(B, n, n) bool over the n cells of a view, row by row: cell i of view 1 lands near cell j of view 2.
+
+    Near is at most 8 pixels between the mapped centre and the centre (section 3.4).
+    """
+    centres = torch.from_numpy(cell_centres(size)).to(homography)
+    lifted = centres @ homography[:, :, :2].transpose(1, 2) + homography[:, None, :, 2]
+    mapped = lifted[..., :2] / lifted[..., 2:]
+    return torch.cdist(mapped, centres.expand(len(homography), -1, -1)) <= CELL
+
+
+def descriptor_loss(first: Tensor, second: Tensor, same: Tensor, known: Tensor, options: TrainingOptions) -> Tensor:
+    """Hinge loss over all pairs of cells (section 3.4), summed over the pairs, averaged over the pictures.
+
+    first, second: (B, D, h, w) descriptors of length 1; same, known: (B, h w, h w) bool, the pairs that
+    correspond and those that count.
+    """
+    likeness = first.float().flatten(2).transpose(1, 2) @ second.float().flatten(2)
+    pull = options.positive_weight * F.relu(options.positive_margin - likeness)
+    push = F.relu(likeness - options.negative_margin)
+    return (torch.where(same, pull, push) * known).sum() / len(first)
+
+
+def pair_losses(network: SuperPoint, batch: PairBatch, options: TrainingOptions) -> tuple[Tensor, Tensor]:
+    """Both losses of a batch: the detector's over both views, and the descriptor's, already weighted."""
+    pictures = batch.pictures.contiguous(memory_format=torch.channels_last)
+    with torch.autocast(pictures.device.type, torch.bfloat16, enabled=options.half_precision):
+        features = network.encode(pictures)
+        semi = network.detect(features)
+        desc = network.describe(features) if options.descriptor_weight else None
+    loss = detector_loss(semi, batch.target, batch.known)
+    if desc is None:
+        return loss, loss.new_zeros(())
+    first, second = desc.chunk(2)
+    known_first, known_second = batch.known.flatten(1).chunk(2)
+    same = correspondences(batch.homography, pictures.shape[-1])
+    known = known_first[:, :, None] & known_second[:, None, :]
+    return loss, options.descriptor_weight * descriptor_loss(first, second, same, known, options)
+
+
+def learning_rate(iteration: int, options: TrainingOptions) -> float:
+    """Linear warm-up, then half a cosine down to a hundredth."""
+    rise = min((iteration + 1) / max(options.warm_up, 1), 1)
+    fall = 0.5 * (1 + np.cos(np.pi * iteration / options.iterations))
+    return options.learning_rate * rise * (0.01 + 0.99 * fall)
+
+
+def fresh_superpoint(seed: int) -> SuperPoint:
+    """SuperPoint with He's initialisation, at first silent: "no point" in nearly every cell."""
+    network = SuperPoint()
+    generator = torch.Generator().manual_seed(seed)
+    for layer in network.modules():
+        if isinstance(layer, nn.Conv2d):
+            fan_in = layer.weight[0].numel()
+            layer.weight.data = torch.randn(layer.weight.shape, generator=generator) * (2 / fan_in) ** 0.5
+            nn.init.zeros_(layer.bias)
+    network.convPb.weight.data *= 0.1
+    network.convPb.bias.data[-1] = 5.0
+    return network
+
+
+class Trainer:
+    """A stage of training that can be left and taken up again, exactly where it was.
+
+    What is random depends on the seed and the iteration alone; the checkpoint holds the rest.
+    """
+
+    def __init__(self, network: SuperPoint, source: PairSource, options: TrainingOptions) -> None:
+        self.network = network.to(memory_format=torch.channels_last).train().requires_grad_(True)
+        self.source, self.options = source, options
+        self.optimizer = torch.optim.Adam(network.parameters(), lr=options.learning_rate)
+        self.average = {name: tensor.clone() for name, tensor in network.state_dict().items()}
+        self.iteration = 0
+        self.curve: list[tuple[int, float, float]] = []  # iteration, detector's loss, descriptor's loss
+
+    def step(self) -> tuple[float, float]:
+        """One iteration: draw pairs, both losses, one step of Adam; returns the losses."""
+        options = self.options
+        batch = self.source.batch(options.batch_size, options.seed, options.stage, self.iteration)
+        for group in self.optimizer.param_groups:
+            group["lr"] = learning_rate(self.iteration, options)
+        detector, descriptor = pair_losses(self.network, batch, options)
+        self.optimizer.zero_grad()
+        (detector + descriptor).backward()
+        nn.utils.clip_grad_norm_(self.network.parameters(), options.gradient_norm)
+        self.optimizer.step()
+        self.iteration += 1
+        self._follow()
+        return float(detector.detach()), float(descriptor.detach())
+
+    def _follow(self) -> None:
+        """Let the average of the weights follow; quickly at first, when the weights still come from chance."""
+        decay = min(self.options.average_decay, (1 + self.iteration) / (10 + self.iteration))
+        for name, tensor in self.network.state_dict().items():
+            self.average[name].lerp_(tensor, 1 - decay)
+
+    def train(self, path: Path, every: int = 250, description: str = "SuperPoint") -> None:
+        """Go on to the last iteration; a checkpoint at `path` every `every` iterations and at the end."""
+        recent = np.zeros((0, 2))
+        progress = Progress(description, self.options.iterations, "iteration", initial=self.iteration)
+        with progress:
+            while self.iteration < self.options.iterations:
+                recent = np.concatenate([recent, [self.step()]])
+                detector, descriptor = recent[-50:].mean(0)
+                progress.update(1, detector=f"{detector:.3f}", descriptor=f"{descriptor:.3f}")
+                if self.iteration % every == 0 or self.iteration == self.options.iterations:
+                    self.curve.append((self.iteration, *(float(mean) for mean in recent.mean(0))))
+                    recent = recent[:0]
+                    self.save(path)
+
+    def save(self, path: Path) -> None:
+        """Everything that `resume` needs, in one file."""
+        content = {
+            "state_dict": self.network.state_dict(),
+            "average": self.average,
+            "optimizer": self.optimizer.state_dict(),
+            "iteration": self.iteration,
+            "curve": self.curve,
+        }
+        save_checkpoint(content, path)
+
+    def resume(self, path: Path) -> None:
+        """Take up the state of a file written by `save`."""
+        content = load_checkpoint(path)
+        self.network.load_state_dict(content["state_dict"])
+        self.optimizer.load_state_dict(content["optimizer"])
+        self.average = content["average"]
+        self.iteration, self.curve = content["iteration"], [tuple(row) for row in content["curve"]]
+
+
+def network_detector(network: SuperPoint, half_precision: bool = True) -> Callable:
+    """The network as a detector for `adapt`: the best pixels of its score map."""
+    network = network.eval()
+
+    @torch.inference_mode()
+    def detect(gray: np.ndarray, _rng: np.random.Generator) -> np.ndarray:
+        picture = torch.from_numpy(gray)[None, None].float() / 255
+        with torch.autocast("cpu", torch.bfloat16, enabled=half_precision):
+            semi = network.detect(network.encode(picture.contiguous(memory_format=torch.channels_last)))
+        heat = score_map(semi)[0].numpy()
+        rows, columns = np.nonzero(local_maxima(heat))
+        best = np.argsort(-heat[rows, columns], kind="stable")[: gray.size // AREA_PER_POINT]
+        return np.stack([columns[best], rows[best]], 1).astype(float)
+
+    return detect
+
+
+def label_pictures(detect: Callable, path: Path, views: int, seed: int) -> None:
+    """Homographic adaptation of every free picture, once; the labels go to a pickle at `path`."""
+    pictures = all_pictures(seed)
+    labels = []
+    with Progress("Labels", len(pictures), "picture") as progress:
+        for k, (picture, _) in enumerate(pictures):
+            points, weights = adapt(picture, detect, np.random.default_rng([seed, k]), views)
+            labels.append(np.column_stack([points, weights]).astype(np.float32))
+            progress.update(1, points=len(points))
+    dump_pickle(labels, path)
+
+
+def load_labels(path: Path, seed: int) -> list[LabelledPicture]:
+    """The free pictures with the labels that `label_pictures` wrote."""
+    return [
+        LabelledPicture(picture, rows[:, :2].astype(float), rows[:, 2], chance)
+        for (picture, chance), rows in zip(all_pictures(seed), load_pickle(path))
+    ]
+
+
+@torch.no_grad()
+def calibrated(network: SuperPoint, temperature: float, bias: float) -> SuperPoint:
+    """The network with its logits divided by `temperature` and `bias` added to the one of "no point".
+
+    It changes how sure the detector is and leaves the order of the pixels within a cell as it is.
+    """
+    network.convPb.weight /= temperature
+    network.convPb.bias /= temperature
+    network.convPb.bias[-1] += bias
+    return network

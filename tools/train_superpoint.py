@@ -1,0 +1,160 @@
+#!/usr/bin/env python3
+"""Train our own SuperPoint from nothing but free photos and rendered pictures.
+
+    python tools/train_superpoint.py --folder runs/superpoint            # all stages, about two hours on two cores
+    python tools/train_superpoint.py --folder runs/superpoint --resume   # go on where it was stopped
+    python tools/train_superpoint.py --folder runs/superpoint --export data/SuperPoint/superpoint.pth
+
+A plan is a list of stages:
+    corners             labels from homographic adaptation of a free corner detector
+    detector:N          N iterations of the detector alone, on those labels and on synthetic shapes
+    joint:N             N iterations of detector and descriptor on pairs of views
+    adapt               new labels, from homographic adaptation of the network of the stage before
+"""
+
+import argparse
+import os
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+# Threads that spin while they wait halve the speed as soon as anything else runs; read when torch loads.
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+
+import cv2
+import torch
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from Databases.superpoint_samples import PairSource, classical_corners
+from Networks.superpoint import SuperPoint
+from Networks.superpoint_training import (
+    Trainer,
+    TrainingOptions,
+    calibrated,
+    fresh_superpoint,
+    label_pictures,
+    load_labels,
+    network_detector,
+)
+from Utils.errors import UserError, exit_cleanly
+from Utils.files import load_checkpoint, save_checkpoint
+
+PLAN = "corners detector:1500 joint:6000 adapt joint:6000"
+KINDS = {"corners": False, "adapt": False, "detector": True, "joint": True}  # kind -> it trains
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One step of the plan: its kind, and its iterations where it trains."""
+
+    number: int
+    kind: str
+    iterations: int
+
+    def file(self, folder: Path) -> Path:
+        """Where the stage leaves its labels or its network."""
+        return folder / f"{self.number}_{self.kind}.{'pth' if KINDS[self.kind] else 'pickle'}"
+
+
+def read_plan(text: str) -> list[Stage]:
+    """`corners detector:1500 ...` -> stages. Raises UserError for an unknown or incomplete stage."""
+    stages = []
+    for number, word in enumerate(text.split(), 1):
+        kind, _, count = word.partition(":")
+        if kind not in KINDS:
+            raise UserError(f"--plan has the unknown stage {word}; known are {', '.join(KINDS)}")
+        if KINDS[kind] != count.isdigit():
+            raise UserError(f"--plan has {word}; write it as {kind}{':ITERATIONS' if KINDS[kind] else ''}")
+        stages.append(Stage(number, kind, int(count or 0)))
+    return stages
+
+
+def read_arguments() -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--folder", type=Path, required=True, help="labels and checkpoints lie here")
+    parser.add_argument("--plan", default=PLAN, help=f"stages, in order (default: {PLAN})")
+    parser.add_argument("--seed", type=int, default=1993)
+    parser.add_argument("--size", type=int, default=128, help="pixels per side of a training view")
+    parser.add_argument("--batch_size", type=int, default=8, help="pairs of views per iteration")
+    parser.add_argument("--learning_rate", type=float, default=1e-3)
+    parser.add_argument("--views", type=int, default=30, help="views per picture in homographic adaptation")
+    parser.add_argument("--threads", type=int, default=0, help="CPU threads (default: all)")
+    parser.add_argument("--resume", action="store_true", help="keep what the folder has and go on")
+    parser.add_argument("--export", type=Path, help="only write the newest network, calibrated, in fp16")
+    parser.add_argument("--temperature", type=float, default=1.0, help="with --export: divides the logits")
+    parser.add_argument("--bias", type=float, default=0.0, help='with --export: added to the logit "no point"')
+    return parser.parse_args()
+
+
+def run_plan(stages: list[Stage], arguments: argparse.Namespace) -> None:
+    """Carry out the stages that are not done yet."""
+    folder = arguments.folder
+    if not arguments.resume and any(stage.file(folder).exists() for stage in stages):
+        raise UserError(f"{folder} holds a training already; give --resume to go on or another --folder")
+    network, labels = fresh_superpoint(arguments.seed), None
+    for stage in stages:
+        path = stage.file(folder)
+        if KINDS[stage.kind]:
+            network = train(stage, network, labels, arguments)
+            continue
+        if not path.exists():
+            detect = classical_corners if stage.kind == "corners" else network_detector(network)
+            label_pictures(detect, path, arguments.views, arguments.seed)
+        labels = load_labels(path, arguments.seed)
+
+
+def train(stage: Stage, network: SuperPoint, labels: list | None, arguments: argparse.Namespace) -> SuperPoint:
+    """One stage of training; returns the averaged network."""
+    alone = stage.kind == "detector"
+    options = TrainingOptions(
+        iterations=stage.iterations,
+        batch_size=arguments.batch_size,
+        learning_rate=arguments.learning_rate,
+        descriptor_weight=0.0 if alone else TrainingOptions.descriptor_weight,
+        seed=arguments.seed,
+        stage=stage.number,
+    )
+    source = PairSource(labels or [], arguments.size, share_of_shapes=(0.4 if alone else 0.1) if labels else 1.0)
+    trainer, path = Trainer(network, source, options), stage.file(arguments.folder)
+    if path.exists():
+        trainer.resume(path)
+    trainer.train(path, description=f"{stage.number} {stage.kind}")
+    return averaged(path)
+
+
+def averaged(path: Path) -> SuperPoint:
+    """The moving average of the weights in a stage's checkpoint."""
+    network = SuperPoint()
+    network.load_state_dict(load_checkpoint(path)["average"])
+    return network
+
+
+def export(stages: list[Stage], arguments: argparse.Namespace) -> None:
+    """Write the newest network of the folder in half precision."""
+    trained = [stage.file(arguments.folder) for stage in stages if KINDS[stage.kind]]
+    found = [path for path in trained if path.exists()]
+    if not found:
+        raise UserError(f"{arguments.folder} holds no trained network yet; run without --export first")
+    network = calibrated(averaged(found[-1]), arguments.temperature, arguments.bias)
+    save_checkpoint({name: tensor.half() for name, tensor in network.state_dict().items()}, arguments.export)
+    print(f"{found[-1]} -> {arguments.export}")
+
+
+@exit_cleanly
+def main() -> None:
+    """Train, or export."""
+    arguments = read_arguments()
+    stages = read_plan(arguments.plan)
+    cv2.setNumThreads(1)
+    if arguments.threads:
+        torch.set_num_threads(arguments.threads)
+    if arguments.export:
+        export(stages, arguments)
+    else:
+        run_plan(stages, arguments)
+
+
+if __name__ == "__main__":
+    main()
