@@ -2,6 +2,7 @@
 
 from Databases import DATABASES
 from Networks.first_step import FirstStep
+from Utils import distributed
 from Utils.errors import exit_cleanly
 from Utils.experiment import Experiment
 from Utils.options import parse
@@ -10,11 +11,13 @@ from Utils.options import parse
 @exit_cleanly
 def main(argv: list[str] | None = None) -> None:
     options = parse(argv, __doc__, DATABASES, flags=("experiment", "resume"))
+    distributed.start(options.device)
     database = DATABASES[options.dataset_name].open(options)
     database.check_cheaply()
     experiment = Experiment(options.log_path, options.experiment_name)
     experiment.begin(options, experiment.first_step_files())
     FirstStep(database, options, experiment).run()
+    distributed.stop()
 
 
 if __name__ == "__main__":

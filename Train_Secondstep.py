@@ -2,6 +2,7 @@
 
 from Databases import DATABASES
 from Networks.second_step import SecondStep
+from Utils import distributed
 from Utils.errors import exit_cleanly
 from Utils.experiment import Experiment
 from Utils.options import parse
@@ -10,12 +11,14 @@ from Utils.options import parse
 @exit_cleanly
 def main(argv: list[str] | None = None) -> None:
     options = parse(argv, __doc__, DATABASES, flags=("experiment", "resume"))
+    distributed.start(options.device)
     database = DATABASES[options.dataset_name].open(options)
     database.check_cheaply()
     experiment = Experiment(options.log_path, options.experiment_name)
     experiment.newest_updated_keypoints()  # step one comes first: say so before anything is written
     experiment.begin(options, experiment.second_step_files())
     SecondStep(database, options, experiment).run()
+    distributed.stop()
 
 
 if __name__ == "__main__":

@@ -3,7 +3,6 @@
 The paper, section 3.1; the keypoints are those of three zooms joined.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,7 +13,7 @@ from Databases.database import Database, ImageSet
 from Databases.samples import GRID, gray_batches, zoom_about_centre
 from Networks.superpoint import SuperPoint, sample_descriptors, score_map
 from Networks.training import autocast, workers_for
-from Utils import crops
+from Utils import crops, distributed
 from Utils.descriptors import DescriptorStore
 from Utils.keypoints import detect, suppress
 from Utils.options import Hyperparameters, Options
@@ -66,25 +65,25 @@ def store_generic_keypoints(
     images: ImageSet,
     options: Options,
     store: DescriptorStore,
-    indices: Sequence[int] | None = None,
 ) -> None:
     """Put the keypoints of all pictures into the store: descriptor, place on the grid, picture.
 
     Kept are points inside the picture's box and on the grid. Where the data set has a constant background, the
-    points outside the box are kept too, with the flag False.
+    points outside the box are kept too, with the flag False. Of several processes each detects in its part of the
+    pictures, and the main one's store gets all rows.
     """
     hyper, device = options.hyper, options.device
-    count = len(images) if indices is None else len(indices)
+    indices = distributed.shard(len(images))
     batches = gray_batches(
         database,
         images,
         hyper.image_size,
         ZOOMS,
         BATCH_SIZE[device.type],
-        workers_for(options, count),
+        workers_for(options, len(indices)),
         indices,
     )
-    with Progress("Bootstrap: SuperPoint", count) as progress, autocast(device, hyper.precision):
+    with Progress("Bootstrap: SuperPoint", len(indices)) as progress, autocast(device, hyper.precision):
         for groups in batches:
             rows = [
                 _rows(network, pictures.to(device, non_blocking=True), maps, numbers, images.boxes[numbers], hyper)
@@ -96,6 +95,7 @@ def store_generic_keypoints(
             store.append(descriptors[kept], cells[kept], numbers[kept], flags=inside[kept])
             done = sum(len(group[2]) for group in groups)
             progress.update(done, keypoints=float(inside.sum()) / done)
+    distributed.collect_rows(store)
 
 
 def _rows(

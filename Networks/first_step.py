@@ -5,7 +5,6 @@ network just trained, and so on in rounds.
 """
 
 import math
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +19,7 @@ from Networks import training
 from Networks.bootstrap import store_generic_keypoints
 from Networks.fan import FAN
 from Networks.superpoint import load_superpoint
+from Utils import distributed
 from Utils.assignment import Clusters, cluster
 from Utils.clustering import foreground, inliers, outlier_scores
 from Utils.descriptors import DescriptorStore
@@ -64,7 +64,8 @@ def descriptor_loss(descriptors: Tensor, batch: FirstStepBatch) -> Tensor:
     squared = (ends[batch.pairs[:, 0]] - ends[batch.pairs[:, 1]]).square().sum(dim=1)
     apart = functional.relu(MARGIN - torch.sqrt(squared + 1e-9)).square()
     losses = torch.where(batch.positive, squared, apart)
-    return losses.sum() / max(len(losses), 1)
+    count = distributed.mean_count(len(losses), losses.device)
+    return losses.sum() / max(count, 1e-9)
 
 
 def first_step_losses(network: FAN, batch: FirstStepBatch, precision: str) -> dict[str, Tensor]:
@@ -107,7 +108,11 @@ def bootstrap(database: Database, options: Options, experiment: Experiment) -> K
     hyper = options.hyper
     with DescriptorStore(experiment.checkpoints) as store:
         store_generic_keypoints(superpoint, database, database.training, options, store)
-        experiment.log(f"Bootstrap: {len(store) / len(database.training):.1f} generic keypoints per picture")
+        experiment.log(
+            f"Bootstrap: {store.column('flag').sum() / len(database.training):.1f} generic keypoints per picture"
+        )
+        if not distributed.is_main():
+            return distributed.from_main(None)
         inside = store.column("flag")
         among = inside & inliers(outlier_scores(store, hyper.seed, inside), hyper.outlier_fraction)
         if database.constant_background:
@@ -118,7 +123,7 @@ def bootstrap(database: Database, options: Options, experiment: Experiment) -> K
     save_checkpoint(clusters_to_state(clusters.centroids, clusters.thresholds), experiment.bootstrap_clusters())
     table.save(keypoints_file)  # last: that it exists says that the bootstrap is complete
     experiment.log(f"Bootstrap: {describe(keypoint_figures(table))}")
-    return table
+    return distributed.from_main(table)
 
 
 def keypoint_table(store: DescriptorStore, clusters: Clusters, names: np.ndarray) -> KeypointTable:
@@ -139,24 +144,24 @@ def store_fan_keypoints(
     options: Options,
     store: DescriptorStore,
     previous: KeypointTable | None = None,
-    indices: Sequence[int] | None = None,
 ) -> None:
     """Put the keypoints that the detector finds, joined with each picture's previous ones, into the store.
 
-    Where two lie on top of each other the previous one stays. Descriptors are L2-normalised.
+    Where two lie on top of each other the previous one stays. Descriptors are L2-normalised. Of several
+    processes each detects in its part of the pictures, and the main one's store gets all rows.
     """
     hyper, device = options.hyper, options.device
-    count = len(images) if indices is None else len(indices)
+    indices = distributed.shard(len(images))
     batches = crop_batches(
         database,
         images,
         hyper.image_size,
         INFERENCE_BATCH[device.type],
-        training.workers_for(options, count),
+        training.workers_for(options, len(indices)),
         indices,
     )
     network.eval()
-    with Progress("Keypoints: FAN", count) as progress:
+    with Progress("Keypoints: FAN", len(indices)) as progress:
         for pictures, _, numbers in batches:
             with training.autocast(device, hyper.precision):
                 detector, descriptors = network(to_input(pictures.to(device, non_blocking=True)))
@@ -168,6 +173,7 @@ def store_fan_keypoints(
             store.append(vectors.cpu().numpy(), points.cpu().numpy(), numbers[owners.cpu().numpy()])
             progress.update(len(numbers), keypoints=len(points) / len(numbers))
     network.train()
+    distributed.collect_rows(store)
 
 
 def _join_previous(
@@ -195,11 +201,13 @@ def new_keypoints(
     """New pseudo-groundtruth of the training pictures and its clusters."""
     with DescriptorStore(experiment.checkpoints, network.l1.out_channels) as store:
         store_fan_keypoints(network, database, database.training, options, store, previous)
+        if not distributed.is_main():
+            return distributed.from_main(None)
         hyper, names = options.hyper, database.training.names
         clusters = cluster(
             store, len(names), hyper.number_of_clusters, hyper.seed, initial=centroids, device=options.device
         )
-        return keypoint_table(store, clusters, names), clusters
+        return distributed.from_main((keypoint_table(store, clusters, names), clusters))
 
 
 # Training
@@ -211,7 +219,7 @@ class FirstStep:
     def __init__(self, database: Database, options: Options, experiment: Experiment) -> None:
         self.database, self.options, self.experiment = database, options, experiment
         self.hyper = options.hyper
-        self.batch_size = self.hyper.batch_size or BATCH_SIZE
+        self.batch_size = training.global_batch_size(self.hyper, BATCH_SIZE)
         self.network = training.build_fan(None, self.hyper, options.device)
         self.optimizer = training.build_optimizer(self.network, self.hyper)
         self.iteration = 0
@@ -247,7 +255,9 @@ class FirstStep:
             return
         hyper, device = self.hyper, self.options.device
         samples = FirstStepSamples(self.database, keypoints, hyper.image_size, hyper.seed, hyper.augmentation)
-        batches = training_batches(samples, self.iteration, end, self.batch_size, self.options.num_workers, device)
+        batches = training_batches(
+            samples, self.iteration, end, self.batch_size, self.options.num_workers, device, distributed.place()
+        )
         means = training.RunningMean()
         self.relabelled = False
         self.network.train()
@@ -258,6 +268,7 @@ class FirstStep:
                 losses = first_step_losses(self.network, batch.to(device), hyper.precision)
                 self.optimizer.zero_grad(set_to_none=True)
                 losses["total"].backward()
+                distributed.average_gradients(self.network.parameters())
                 self.optimizer.step()
                 self.iteration += 1
                 means.add(losses)
@@ -274,7 +285,8 @@ class FirstStep:
             self.network, self.database, self.options, self.experiment, previous, self.centroids
         )
         self.centroids, self.thresholds = clusters.centroids, clusters.thresholds
-        keypoints.save(self.experiment.updated_keypoints(self.iteration))
+        if distributed.is_main():
+            keypoints.save(self.experiment.updated_keypoints(self.iteration))
         self.relabelled = True
         figures = keypoint_figures(keypoints)
         self.experiment.log(f"Step one, iteration {self.iteration}: {describe(figures)}")
@@ -296,18 +308,16 @@ class FirstStep:
         }
 
     def save_checkpoint(self) -> None:
-        save_checkpoint(self.state(), self.experiment.first_step_checkpoint(self.iteration))
-        self.keeper.remove()
+        if distributed.is_main():
+            save_checkpoint(self.state(), self.experiment.first_step_checkpoint(self.iteration))
+            self.keeper.remove()
 
     def load_newest(self) -> None:
         """Go on from the newest checkpoint or the state between two; from the beginning where there is none."""
-        paths = [path for _, path in self.experiment.first_step_checkpoints()[-1:]]
-        if self.experiment.first_step_state().exists():
-            paths.append(self.experiment.first_step_state())
-        contents = [(load_first_step(path), path) for path in paths]
-        if not contents:
+        newest = distributed.from_main(self.read_newest() if distributed.is_main() else None)
+        if newest is None:
             return
-        content, path = max(contents, key=lambda pair: pair[0]["iteration"])
+        content, path = newest
         training.check_resumed(self.hyper, content, path)
         training.load_fan_weights(self.network, content["state_dict"], path)
         self.optimizer.load_state_dict(content["optimizer"])
@@ -315,6 +325,14 @@ class FirstStep:
         self.relabelled = bool(content.get("relabelled", True))
         self.centroids, self.thresholds = clusters_from_state(content)
         self.experiment.log(f"Step one goes on from iteration {self.iteration} ({path.name})")
+
+    def read_newest(self) -> tuple[dict[str, Any], Path] | None:
+        """The newer of the last checkpoint and the state between two, with its path."""
+        paths = [path for _, path in self.experiment.first_step_checkpoints()[-1:]]
+        if self.experiment.first_step_state().exists():
+            paths.append(self.experiment.first_step_state())
+        contents = [(load_first_step(path), path) for path in paths]
+        return max(contents, key=lambda pair: pair[0]["iteration"], default=None)
 
 
 def load_first_step(path: Path) -> dict[str, Any]:

@@ -1,6 +1,5 @@
 """Step two: one heatmap per cluster, and clusters that coincide are merged (the paper, section 3.3)."""
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +12,7 @@ from Databases.samples import GRID, SecondStepBatch, SecondStepSamples, crop_bat
 from Networks import training
 from Networks.fan import FAN
 from Networks.first_step import load_first_step
+from Utils import distributed
 from Utils.errors import UserError
 from Utils.experiment import Experiment
 from Utils.files import load_checkpoint, save_checkpoint
@@ -39,10 +39,9 @@ def heatmap_loss(heatmaps: Tensor, keypoints: Tensor) -> Tensor:
     of clusters without a point in a picture do not count there: the cluster may be visible and just unfound.
     """
     picture, cluster, x, y = keypoints.unbind(1)
-    if len(keypoints) == 0:
-        return heatmaps.sum() * 0
     targets = gaussian_targets(x, y, heatmaps.shape[-1])
-    return (heatmaps[picture, cluster].float() - targets).square().mean()
+    squared = (heatmaps[picture, cluster].float() - targets).square().mean(dim=(1, 2))
+    return squared.sum() / max(distributed.mean_count(len(squared), squared.device), 1e-9)
 
 
 def second_step_loss(network: FAN, batch: SecondStepBatch, precision: str) -> Tensor:
@@ -59,22 +58,25 @@ def predict(
     images: ImageSet,
     options: Options,
     description: str,
-    indices: Sequence[int] | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Maximum of each map of each picture: points (n, K, 2) in input pixels, confidences (n, K)."""
+    """Maximum of each map of each picture: points (n, K, 2) in input pixels, confidences (n, K).
+
+    Of several processes each predicts its part of the pictures; all get all.
+    """
     device = options.device
-    count = len(images) if indices is None else len(indices)
+    indices = distributed.shard(len(images))
     batches = crop_batches(
         database,
         images,
         options.hyper.image_size,
         INFERENCE_BATCH[device.type],
-        training.workers_for(options, count),
+        training.workers_for(options, len(indices)),
         indices,
     )
-    points, confidences = [], []
+    maps = network.l1.out_channels
+    points, confidences = [np.zeros((0, maps, 2), np.float32)], [np.zeros((0, maps), np.float32)]
     network.eval()
-    with Progress(description, count) as progress:
+    with Progress(description, len(indices)) as progress:
         for pictures, _, numbers in batches:
             with training.autocast(device, options.hyper.precision):
                 heatmaps = network.forward_heatmaps(to_input(pictures.to(device, non_blocking=True)))
@@ -83,7 +85,7 @@ def predict(
             confidences.append(heights.cpu().numpy())
             progress.update(len(numbers))
     network.train()
-    return np.concatenate(points), np.concatenate(confidences)
+    return distributed.gather(np.concatenate(points)), distributed.gather(np.concatenate(confidences))
 
 
 def predict_landmarks(
@@ -106,7 +108,7 @@ class SecondStep:
         first = load_first_step(checkpoint)
         training.adopt_architecture(options.hyper, first, checkpoint)
         self.hyper = options.hyper
-        self.batch_size = self.hyper.batch_size or BATCH_SIZE
+        self.batch_size = training.global_batch_size(self.hyper, BATCH_SIZE)
 
         self.keypoints = self.load_labels(self.labels_file)
         self.number_of_clusters = self.count_clusters(first)
@@ -176,8 +178,9 @@ class SecondStep:
         """Train on the samples up to iteration `end`."""
         hyper, device = self.hyper, self.options.device
         steps = hyper.gradient_accumulation
+        first, last = self.iteration * steps, end * steps
         batches = training_batches(
-            samples, self.iteration * steps, end * steps, self.batch_size, self.options.num_workers, device
+            samples, first, last, self.batch_size, self.options.num_workers, device, distributed.place()
         )
         means = training.RunningMean()
         self.network.train()
@@ -188,6 +191,7 @@ class SecondStep:
                     loss = second_step_loss(self.network, next(batches).to(device), hyper.precision)
                     (loss / steps).backward()
                     means.add({"heatmaps": loss})
+                distributed.average_gradients(self.network.parameters())
                 self.optimizer.step()
                 self.scheduler.step()
                 self.iteration += 1
@@ -207,9 +211,10 @@ class SecondStep:
         if self.iteration > self.hyper.iterations_before_merging and self.epoch % EPOCHS_BETWEEN_MERGES == 0:
             self.merge()
         self.scalars.add(self.iteration, {"clusters": float(len(self.active))})
-        save_checkpoint(self.state(), self.experiment.second_step_checkpoint(self.epoch))
-        self.keeper.remove()
-        self.remove_old_checkpoints()
+        if distributed.is_main():
+            save_checkpoint(self.state(), self.experiment.second_step_checkpoint(self.epoch))
+            self.keeper.remove()
+            self.remove_old_checkpoints()
 
     def merge(self) -> None:
         """Join the clusters that coincide, in the labels and among the active ones."""
@@ -224,7 +229,8 @@ class SecondStep:
         self.keypoints = merge_keypoints(self.keypoints, kept_for)
         self.active = np.unique(kept_for[self.active])
         path = self.experiment.merged_keypoints(self.iteration)
-        self.keypoints.save(path)
+        if distributed.is_main():
+            self.keypoints.save(path)
         self.labels_file = path
         self.experiment.log(
             f"Step two, iteration {self.iteration}: merged {before} clusters to {len(self.active)}, "
@@ -259,13 +265,10 @@ class SecondStep:
 
     def load_newest(self) -> None:
         """Go on from the newest checkpoint or the state between two; from the beginning where there is none."""
-        paths = [path for _, path in self.experiment.second_step_checkpoints()[-1:]]
-        if self.experiment.second_step_state().exists():
-            paths.append(self.experiment.second_step_state())
-        contents = [(load_second_step(path), path) for path in paths]
-        if not contents:
+        newest = distributed.from_main(self.read_newest() if distributed.is_main() else None)
+        if newest is None:
             return
-        content, path = max(contents, key=lambda pair: pair[0]["iteration"])
+        content, path = newest
         training.require_keys(content, ("epoch", "epoch_start", "labels"), path, "a run that can be resumed")
         training.check_resumed(self.hyper, content, path)
         training.load_fan_weights(self.network, content["state_dict"], path)
@@ -277,6 +280,14 @@ class SecondStep:
         self.labels_file = path.parent / content["labels"]
         self.keypoints = self.load_labels(self.labels_file)
         self.experiment.log(f"Step two goes on from iteration {self.iteration} ({path.name})")
+
+    def read_newest(self) -> tuple[dict[str, Any], Path] | None:
+        """The newer of the last checkpoint and the state between two, with its path."""
+        paths = [path for _, path in self.experiment.second_step_checkpoints()[-1:]]
+        if self.experiment.second_step_state().exists():
+            paths.append(self.experiment.second_step_state())
+        contents = [(load_second_step(path), path) for path in paths]
+        return max(contents, key=lambda pair: pair[0]["iteration"], default=None)
 
 
 def active_clusters(keypoints: KeypointTable, number_of_clusters: int, min_points: int) -> np.ndarray:

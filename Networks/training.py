@@ -10,8 +10,9 @@ import torch
 from torch import nn
 
 from Networks.fan import FAN
+from Utils import distributed
 from Utils.errors import UserError
-from Utils.files import load_checkpoint, save_checkpoint
+from Utils.files import save_checkpoint
 from Utils.options import Hyperparameters, Options
 
 # What a checkpoint says of its network, so that later steps need not be told again.
@@ -106,9 +107,12 @@ def _plain(value: Any) -> Any:
     return list(value) if isinstance(value, tuple) else value
 
 
-def read_state(paths: list[Path], what: str) -> dict[str, Any]:
-    """The content of a checkpoint file with a remedy that fits."""
-    return load_checkpoint(paths[0], remedy=f"remove it to go on from an earlier {what}")
+def global_batch_size(hyper: Hyperparameters, of_paper: int) -> int:
+    """The batch of all processes together, which each takes an equal part of."""
+    size = hyper.batch_size or of_paper
+    if size % distributed.world():
+        raise UserError(f"a batch of {size} does not divide among {distributed.world()} processes; set batch_size")
+    return size
 
 
 class StateKeeper:
@@ -120,7 +124,7 @@ class StateKeeper:
 
     def after_iteration(self) -> None:
         """Save if the time has come."""
-        if time.monotonic() - self.saved >= self.seconds:
+        if distributed.is_main() and time.monotonic() - self.saved >= self.seconds:
             self.save()
 
     def save(self) -> None:

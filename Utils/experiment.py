@@ -10,6 +10,7 @@ from typing import Any
 
 import yaml
 
+from Utils import distributed
 from Utils.errors import UserError
 from Utils.files import writing
 from Utils.options import Options, command_line
@@ -130,7 +131,9 @@ class Experiment:
                 ) from error
 
     def log(self, message: str) -> None:
-        """Print a line and append it, with the time, to the text log."""
+        """Print a line and append it, with the time, to the text log; of several processes the main one does."""
+        if not distributed.is_main():
+            return
         print(message, flush=True)
         now = datetime.datetime.now().isoformat(sep=" ", timespec="seconds")
         with open(self.logs / f"{self.name}.txt", "a", encoding="utf-8") as handle:
@@ -160,10 +163,6 @@ class Experiment:
         with writing(path) as temporary:
             temporary.write_text(yaml.safe_dump(runs, sort_keys=False), encoding="utf-8")
 
-    def scalars(self, step: str) -> "Scalars":
-        """TensorBoard scalars of one step, in Logs/tensorboard/<step>."""
-        return Scalars(self.logs / "tensorboard" / step)
-
     def first_step_files(self) -> list[Path]:
         """What a run of step one has left so far."""
         files = [self.bootstrap_keypoints(), self.first_step_state()]
@@ -176,6 +175,8 @@ class Experiment:
 
     def begin(self, options: Options, earlier: list[Path]) -> None:
         """Open the experiment for a training script; refuse to write over an `earlier` run not to be resumed."""
+        if not distributed.is_main():
+            return
         if earlier and not options.resume:
             raise UserError(
                 f"{earlier[0]} exists: experiment {self.name} was begun before; go on with --resume, "
@@ -184,21 +185,28 @@ class Experiment:
         self.open()
         self.describe_run(options)
 
+    def scalars(self, step: str) -> "Scalars":
+        """TensorBoard scalars of one step, in Logs/tensorboard/<step>."""
+        return Scalars(self.logs / "tensorboard" / step)
+
 
 class Scalars:
     """TensorBoard scalars; a resumed run's points replace those it computes again."""
 
     def __init__(self, folder: Path) -> None:
-        from torch.utils.tensorboard import SummaryWriter  # slow to import
+        self._writer = None
+        if distributed.is_main():
+            from torch.utils.tensorboard import SummaryWriter  # slow to import
 
-        self._writer = SummaryWriter(str(folder))
+            self._writer = SummaryWriter(str(folder))
 
     def add(self, iteration: int, values: Mapping[str, float]) -> None:
-        for name, value in values.items():
+        for name, value in values.items() if self._writer else ():
             self._writer.add_scalar(name, value, iteration)
 
     def close(self) -> None:
-        self._writer.close()
+        if self._writer:
+            self._writer.close()
 
 
 def versions() -> dict[str, str]:

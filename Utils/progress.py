@@ -7,6 +7,8 @@ from typing import Any, TypeVar
 
 from tqdm import tqdm
 
+from Utils import distributed
+
 Item = TypeVar("Item")
 SECONDS_BETWEEN_LINES = 30.0
 
@@ -24,7 +26,8 @@ class Progress:
         self.values: dict[str, Any] = {}
         self.started = self.told = time.monotonic()
         self.bar = None
-        if sys.stderr.isatty():
+        self.silent = not distributed.is_main()
+        if sys.stderr.isatty() and not self.silent:
             self.bar = tqdm(
                 total=total,
                 initial=initial,
@@ -55,6 +58,8 @@ class Progress:
         return (self.done - self.initial) / max(time.monotonic() - self.started, 1e-9)
 
     def _tell(self) -> None:
+        if self.silent:
+            return
         self.told = time.monotonic()
         seconds = self.told - self.started
         rate = self.rate

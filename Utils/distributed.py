@@ -1,0 +1,136 @@
+"""Several processes, one per GPU or machine, as torchrun starts them; without torchrun, one.
+
+Every function gives its obvious result with a single process, so that callers need not ask.
+"""
+
+import os
+from collections.abc import Iterable
+from typing import Any, TypeVar
+
+import numpy as np
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from Utils.descriptors import DescriptorStore
+
+Content = TypeVar("Content")
+_ROWS_PER_MESSAGE = 32_768
+_host_group: Any = None  # gloo, for data in host memory; nccl moves only what is on GPUs
+
+
+def start(device: torch.device) -> None:
+    """Join the other processes that torchrun started, over nccl for GPUs and gloo for CPUs."""
+    global _host_group
+    if int(os.environ.get("WORLD_SIZE", "1")) <= 1 or dist.is_initialized():
+        return
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
+    dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
+    _host_group = dist.new_group(backend="gloo")
+
+
+def stop() -> None:
+    """Leave the other processes."""
+    if dist.is_initialized():
+        dist.destroy_process_group()
+
+
+def rank() -> int:
+    return dist.get_rank() if dist.is_initialized() else int(os.environ.get("RANK", "0"))
+
+
+def world() -> int:
+    return dist.get_world_size() if dist.is_initialized() else 1
+
+
+def is_main() -> bool:
+    """Whether this process writes files and talks to the user."""
+    return rank() == 0
+
+
+def place() -> tuple[int, int]:
+    """(rank, number of processes)."""
+    return rank(), world()
+
+
+def shard(count: int) -> range:
+    """This process's part of `count` pictures: consecutive, so that parts in order of rank are in order."""
+    return range(count * rank() // world(), count * (rank() + 1) // world())
+
+
+def wait() -> None:
+    """Until all processes are here."""
+    if dist.is_initialized():
+        dist.barrier(group=_host_group)
+
+
+def from_main(content: Content) -> Content:
+    """The main process's `content`, in all processes; what the others pass is ignored."""
+    if not dist.is_initialized():
+        return content
+    box = [content]
+    dist.broadcast_object_list(box, src=0, group=_host_group)
+    return box[0]
+
+
+def gather(rows: np.ndarray) -> np.ndarray:
+    """The arrays (n_r, ...) of all processes one after the other, in all processes."""
+    if not dist.is_initialized():
+        return rows
+    parts: list[Any] = [None] * world()
+    dist.all_gather_object(parts, rows, group=_host_group)
+    return np.concatenate(parts)
+
+
+def mean_count(count: int, device: torch.device) -> float:
+    """Mean of a count over the processes: what to divide a sum by, so that averaged gradients are the batch's."""
+    if not dist.is_initialized():
+        return count
+    total = torch.tensor(float(count), device=device)
+    dist.all_reduce(total)
+    return float(total) / world()
+
+
+def average_gradients(parameters: Iterable[Tensor]) -> None:
+    """Replace each gradient by its mean over the processes, in one message."""
+    if not dist.is_initialized():
+        return
+    gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
+    flat = torch.cat([gradient.reshape(-1) for gradient in gradients])
+    dist.all_reduce(flat)
+    flat /= world()
+    for gradient, mean in zip(gradients, flat.split([gradient.numel() for gradient in gradients]), strict=True):
+        gradient.copy_(mean.view(gradient.shape))
+
+
+def collect_rows(store: DescriptorStore) -> None:
+    """Move the rows of all processes' stores into the main one's, in order of rank; bounded memory."""
+    if not dist.is_initialized():
+        return
+    for sender in range(1, world()):
+        if rank() == sender:
+            _send_rows(store)
+        elif is_main():
+            _receive_rows(store, sender)
+
+
+def _send_rows(store: DescriptorStore) -> None:
+    columns = [store.column(name) for name in ("point", "image", "score", "flag")]
+    pieces = [
+        (start, min(start + _ROWS_PER_MESSAGE, len(store))) for start in range(0, len(store), _ROWS_PER_MESSAGE)
+    ]
+    dist.send_object_list([len(pieces)], dst=0, group=_host_group)
+    for start, stop in pieces:
+        dist.send_object_list(
+            [store.read(start, stop), *(column[start:stop] for column in columns)], dst=0, group=_host_group
+        )
+
+
+def _receive_rows(store: DescriptorStore, sender: int) -> None:
+    count = [0]
+    dist.recv_object_list(count, src=sender, group=_host_group)
+    for _ in range(count[0]):
+        rows: list[Any] = [None] * 5
+        dist.recv_object_list(rows, src=sender, group=_host_group)
+        store.append(*rows)
