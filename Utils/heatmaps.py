@@ -1,0 +1,73 @@
+"""Heatmaps on the grid: training targets from keypoints, and keypoints from predicted maps.
+
+Grid coordinates: x is the column, y the row; a keypoint belongs to the cell that its coordinates round to.
+"""
+
+import torch
+
+# The 3x3 Gaussian of the paper's code, as published: rows and columns -1, 0, 1 around the keypoint.
+_EDGE, _CORNER = 0.41111228, 0.16901332
+_GAUSSIAN = (
+    (-1, -1, _CORNER),
+    (0, -1, _EDGE),
+    (1, -1, _CORNER),
+    (-1, 0, _EDGE),
+    (0, 0, 1.0),
+    (1, 0, _EDGE),
+    (-1, 1, _CORNER),
+    (0, 1, _EDGE),
+    (1, 1, _CORNER),
+)
+
+
+def gaussian_targets(
+    images: torch.Tensor, clusters: torch.Tensor, points: torch.Tensor, shape: tuple[int, int, int, int]
+) -> torch.Tensor:
+    """Target maps of step two (the paper, section 3.2): a 3x3 Gaussian at each keypoint, else 0.
+
+    images, clusters: (n,) int64, the map that a keypoint belongs to; points: (n, 2) x, y in grid cells;
+    shape: (B, K, H, W). Returns float32 maps of that shape on the device of the points. The Gaussian is cut at
+    the border; keypoints off the grid are left out; where two meet in a map, the larger value stays.
+    """
+    _, number_of_clusters, height, width = shape
+    kernel = torch.tensor(_GAUSSIAN, device=points.device)
+    centres = points.round().long()
+    around = centres[:, None] + kernel[None, :, :2].long()  # (n, 9, 2)
+    valid = on_grid(centres, height, width)[:, None] & on_grid(around, height, width)
+    planes = (images * number_of_clusters + clusters)[:, None]
+    flat = (planes * height + around[..., 1]) * width + around[..., 0]
+    values = kernel[:, 2].expand(len(points), -1)
+    maps = torch.zeros(shape, device=points.device)
+    maps.view(-1).scatter_reduce_(0, flat[valid], values[valid], "amax")
+    return maps
+
+
+def detector_targets(images: torch.Tensor, points: torch.Tensor, shape: tuple[int, int, int]) -> torch.Tensor:
+    """Target maps of the detector (the paper, section 3.1): 1 in the cell of each keypoint, else 0.
+
+    images: (n,) int64; points: (n, 2) x, y in grid cells; shape: (B, H, W). Returns (B, 1, H, W) float32, as
+    the detector's output; keypoints off the grid are left out.
+    """
+    batch, height, width = shape
+    centres = points.round().long()
+    valid = on_grid(centres, height, width)
+    x, y = centres[valid].unbind(dim=1)
+    maps = torch.zeros((batch, 1, height, width), device=points.device)
+    maps[images[valid], 0, y, x] = 1
+    return maps
+
+
+def on_grid(cells: torch.Tensor, height: int, width: int) -> torch.Tensor:
+    """Which cells (..., 2) int x, y lie on a grid of height x width, (...) bool."""
+    x, y = cells.unbind(dim=-1)
+    return (x >= 0) & (x < width) & (y >= 0) & (y < height)
+
+
+def maxima(maps: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """The largest value of each map: points (B, K, 2) float32 x, y in grid cells, confidence (B, K).
+
+    maps: (B, K, H, W), on any device.
+    """
+    confidence, cell = maps.flatten(2).max(dim=2)
+    width = maps.shape[3]
+    return torch.stack([cell % width, cell // width], dim=2).float(), confidence

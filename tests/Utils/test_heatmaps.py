@@ -1,0 +1,71 @@
+import pytest
+import torch
+
+from Utils.heatmaps import detector_targets, gaussian_targets, maxima
+
+E, C = 0.41111228, 0.16901332
+
+
+def targets(points, images=None, clusters=None, shape=(1, 1, 4, 5)):
+    n = len(points)
+    images = torch.zeros(n, dtype=torch.long) if images is None else torch.tensor(images)
+    clusters = torch.zeros(n, dtype=torch.long) if clusters is None else torch.tensor(clusters)
+    return gaussian_targets(images, clusters, torch.tensor(points), shape)
+
+
+@pytest.mark.parametrize(
+    "point, expected",
+    [
+        ([2, 1], [[0, C, E, C, 0], [0, E, 1, E, 0], [0, C, E, C, 0], [0, 0, 0, 0, 0]]),
+        ([0, 0], [[1, E, 0, 0, 0], [E, C, 0, 0, 0], [0, 0, 0, 0, 0], [0, 0, 0, 0, 0]]),
+        ([4, 3], [[0, 0, 0, 0, 0], [0, 0, 0, 0, 0], [0, 0, 0, C, E], [0, 0, 0, E, 1]]),
+        ([4, 0], [[0, 0, 0, E, 1], [0, 0, 0, C, E], [0, 0, 0, 0, 0], [0, 0, 0, 0, 0]]),
+        ([0, 2], [[0, 0, 0, 0, 0], [E, C, 0, 0, 0], [1, E, 0, 0, 0], [E, C, 0, 0, 0]]),
+    ],
+)
+def test_gaussian_in_the_middle_and_at_each_border(point, expected):
+    torch.testing.assert_close(targets([point])[0, 0], torch.tensor(expected, dtype=torch.float32))
+
+
+@pytest.mark.parametrize("point", [[-1, 1], [5, 1], [2, -1], [2, 4], [-1, -1]])
+def test_keypoints_off_the_grid_leave_no_trace(point):
+    assert targets([point]).abs().sum() == 0
+
+
+def test_gaussians_of_a_batch_go_to_their_maps():
+    maps = targets([[1.2, 0.9], [3, 3], [2, 1]], [0, 1, 1], [2, 0, 0], (2, 3, 5, 5))
+    assert maps[0, 2, 1, 1] == 1
+    assert maps[1, 0, 3, 3] == 1
+    assert maps[1, 0, 1, 2] == 1
+    assert maps[1, 0, 2, 2] == pytest.approx(E)  # the edge of one over the corner of the other
+    assert maps[[0, 0, 1, 1], [0, 1, 1, 2]].abs().sum() == 0
+    none = torch.zeros(0, dtype=torch.long)
+    assert gaussian_targets(none, none, torch.zeros(0, 2), (2, 3, 5, 5)).sum() == 0
+
+
+def test_detector_targets():
+    points = torch.tensor([[0, 0], [4, 3], [5, 0], [1.4, 1.6]])
+    maps = detector_targets(torch.tensor([0, 1, 1, 1]), points, (2, 4, 5))
+    assert maps.shape == (2, 1, 4, 5)
+    assert maps.nonzero().tolist() == [[0, 0, 0, 0], [1, 0, 2, 1], [1, 0, 3, 4]]
+    assert maps.max() == 1
+
+
+@pytest.mark.parametrize("cell", [(0, 0), (0, 3), (4, 0), (4, 3), (2, 1), (0, 1)])
+def test_maxima_of_every_corner_and_the_first_column(cell):
+    x, y = cell
+    maps = torch.zeros(2, 3, 4, 5)
+    maps[1, 2, y, x] = 0.75
+    points, confidence = maxima(maps)
+    assert points[1, 2].tolist() == [x, y]
+    assert confidence[1, 2] == 0.75
+    assert confidence.sum() == 0.75
+
+
+def test_maxima_find_what_targets_say():
+    generator = torch.Generator().manual_seed(0)
+    points = torch.stack([torch.randint(0, 7, (12,), generator=generator), torch.randint(0, 6, (12,))], dim=1)
+    images, clusters = torch.arange(12) // 4, torch.arange(12) % 4
+    found, confidence = maxima(gaussian_targets(images, clusters, points, (3, 4, 6, 7)))
+    assert found.reshape(12, 2).tolist() == points.tolist()
+    assert (confidence == 1).all()
