@@ -1,0 +1,79 @@
+"""Find the faces of a folder of pictures and write their boxes, as a pickle or as boxes.csv."""
+
+import argparse
+import sys
+from pathlib import Path
+
+import numpy as np
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from Databases.custom import list_pictures
+from Utils.errors import UserError, exit_cleanly
+from Utils.face_boxes import are_aligned, find_face_in_file, settle_aligned
+from Utils.files import dump_pickle, writing
+from Utils.options import available_cores
+from Utils.parallel import parallel_map
+from Utils.progress import progress
+
+
+@exit_cleanly
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("folder", type=Path, help="pictures, in a tree of any depth")
+    parser.add_argument("--output", type=Path, help="a .pickle or .csv file (default: boxes.csv in the folder)")
+    parser.add_argument(
+        "--aligned",
+        action=argparse.BooleanOptionalAction,
+        help="whether all faces are in the same place, so that the median box stands in where none is found "
+        "(default: told from the boxes)",
+    )
+    parser.add_argument("--num_workers", type=int, default=available_cores())
+    given = parser.parse_args()
+    output = given.output or given.folder / "boxes.csv"
+    if output.suffix not in (".pickle", ".csv"):
+        raise UserError(f"--output {output}: give a file that ends in .pickle or .csv")
+    if not given.folder.is_dir():
+        raise UserError(f"{given.folder} is no directory; give the folder of the pictures")
+    files = list_pictures(given.folder)
+    boxes, sizes = find_all(given.folder, files, given.num_workers)
+    missed = np.isnan(boxes).any(1)
+    print(f"{len(files)} pictures, faces found in {(~missed).sum()}, none in {missed.sum()} ({missed.mean():.1%})")
+    aligned = are_aligned(boxes, sizes) if given.aligned is None else given.aligned
+    if aligned:
+        boxes, replaced = settle_aligned(boxes)
+        print(f"the pictures are aligned: {replaced.sum()} have the median box")
+    elif missed.any():
+        print(f"without a box, the whole picture is used: {', '.join(np.array(files)[missed][:5])} ...")
+    write(output, files, boxes, sizes)
+    print(output)
+
+
+def find_all(folder: Path, files: list[str], workers: int) -> tuple[np.ndarray, np.ndarray]:
+    """Boxes (n, 4), NaN where no face is found, and picture sizes (n, 2)."""
+    boxes, sizes = np.full((len(files), 4), np.nan), np.zeros((len(files), 2), int)
+    results = parallel_map(find_face_in_file, folder, files, workers)
+    for i, (size, box) in progress(results, "Finding faces", total=len(files)):
+        sizes[i] = size
+        if box is not None:
+            boxes[i] = box
+    return boxes, sizes
+
+
+def write(output: Path, files: list[str], boxes: np.ndarray, sizes: np.ndarray) -> None:
+    """A dictionary file -> box, the whole picture where there is none; or rows file,x1,y1,x2,y2."""
+    boxes = np.round(boxes, 1)
+    if output.suffix == ".pickle":
+        whole = np.concatenate([np.zeros_like(sizes), sizes], axis=1)
+        dump_pickle(dict(zip(files, np.where(np.isnan(boxes), whole, boxes))), output)
+        return
+    import pandas as pd
+
+    table = pd.DataFrame(boxes, columns=["x1", "y1", "x2", "y2"])
+    table.insert(0, "file", files)
+    with writing(output) as temporary:
+        table.to_csv(temporary, index=False)
+
+
+if __name__ == "__main__":
+    main()
