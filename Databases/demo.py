@@ -1092,11 +1092,13 @@ class Renderings(torch.utils.data.Dataset):
     def __len__(self) -> int:
         return len(self.indices)
 
-    def __getitem__(self, i: int) -> tuple[int, bytes, np.ndarray, np.ndarray]:
+    def __getitem__(self, i: int) -> tuple[int, torch.Tensor, np.ndarray, np.ndarray]:
         scene = sample_scene(self.seed, self.split, int(self.indices[i]))
-        content = b""
+        # A tensor travels in shared memory: bytes would fill the pipe, and a worker whose parent is killed
+        # would wait for ever to get rid of them.
+        content = torch.zeros(0, dtype=torch.uint8)
         if self.missing[i]:
-            content = cv2.imencode(".png", render_scene(scene, self.size)[..., ::-1])[1].tobytes()
+            content = torch.from_numpy(cv2.imencode(".png", render_scene(scene, self.size)[..., ::-1])[1])
         return int(self.indices[i]), content, *annotate(scene, self.size)
 
 
@@ -1126,9 +1128,9 @@ def render_split(folder: Path, seed: int, split: str, count: int, size: int, num
             generator=torch.Generator(),  # leaves the global random state alone
         )
         for i, content, landmarks, box in progress(loader, f"Rendering the Demo set, {split}", len(wanted)):
-            if content:
+            if len(content):
                 with writing(folder / names[i]) as temporary:
-                    temporary.write_bytes(content)
+                    temporary.write_bytes(content.numpy().tobytes())
             known["landmarks"][i], known["boxes"][i] = landmarks, box
             known["bytes"][i] = len(content) or lengths[i]
         dump_pickle(known, list_file)
