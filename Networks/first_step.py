@@ -25,6 +25,7 @@ from Utils.clustering import foreground, inliers, outlier_scores
 from Utils.descriptors import DescriptorStore
 from Utils.experiment import Experiment
 from Utils.files import load_checkpoint, save_checkpoint
+from Utils.heatmaps import detector_targets
 from Utils.keypoints import KeypointTable, detect, suppress
 from Utils.options import Hyperparameters, Options
 from Utils.progress import Progress
@@ -47,9 +48,8 @@ def detector_loss(detector: Tensor, keypoints: Tensor) -> Tensor:
 
     detector: (2B, 1, G, G) in [0, 1]; keypoints: (n, 3) picture, x, y, where the target is 1 (elsewhere 0).
     """
-    target = torch.zeros_like(detector)
-    picture, x, y = keypoints.unbind(1)
-    target[picture, 0, y, x] = 1
+    batch, _, height, width = detector.shape
+    target = detector_targets(keypoints[:, 0], keypoints[:, 1:], (batch, height, width))
     return 2 * functional.mse_loss(detector, target)  # the mean over 2B maps is half the sum of the two means
 
 
@@ -314,7 +314,9 @@ class FirstStep:
 
     def load_newest(self) -> None:
         """Go on from the newest checkpoint or the state between two; from the beginning where there is none."""
-        newest = distributed.from_main(self.read_newest() if distributed.is_main() else None)
+        newest = training.newest_state(
+            self.experiment.first_step_checkpoints(), self.experiment.first_step_state(), load_first_step
+        )
         if newest is None:
             return
         content, path = newest
@@ -325,14 +327,6 @@ class FirstStep:
         self.relabelled = bool(content.get("relabelled", True))
         self.centroids, self.thresholds = clusters_from_state(content)
         self.experiment.log(f"Step one goes on from iteration {self.iteration} ({path.name})")
-
-    def read_newest(self) -> tuple[dict[str, Any], Path] | None:
-        """The newer of the last checkpoint and the state between two, with its path."""
-        paths = [path for _, path in self.experiment.first_step_checkpoints()[-1:]]
-        if self.experiment.first_step_state().exists():
-            paths.append(self.experiment.first_step_state())
-        contents = [(load_first_step(path), path) for path in paths]
-        return max(contents, key=lambda pair: pair[0]["iteration"], default=None)
 
 
 def load_first_step(path: Path) -> dict[str, Any]:

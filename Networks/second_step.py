@@ -18,7 +18,7 @@ from Utils.experiment import Experiment
 from Utils.files import load_checkpoint, save_checkpoint
 from Utils.heatmaps import gaussian_targets, maxima
 from Utils.keypoints import KeypointTable
-from Utils.merging import merge_clusters, merge_keypoints
+from Utils.merging import merge_clusters, merge_labels
 from Utils.options import Options
 from Utils.progress import Progress
 
@@ -39,8 +39,11 @@ def heatmap_loss(heatmaps: Tensor, keypoints: Tensor) -> Tensor:
     of clusters without a point in a picture do not count there: the cluster may be visible and just unfound.
     """
     picture, cluster, x, y = keypoints.unbind(1)
-    targets = gaussian_targets(x, y, heatmaps.shape[-1])
-    squared = (heatmaps[picture, cluster].float() - targets).square().mean(dim=(1, 2))
+    maps = heatmaps[picture, cluster].float()
+    number = torch.arange(len(maps), device=maps.device)
+    shape = (len(maps), 1, *maps.shape[1:])
+    targets = gaussian_targets(number, torch.zeros_like(number), torch.stack([x, y], dim=1), shape)[:, 0]
+    squared = (maps - targets).square().mean(dim=(1, 2))
     return squared.sum() / max(distributed.mean_count(len(squared), squared.device), 1e-9)
 
 
@@ -222,12 +225,12 @@ class SecondStep:
             self.network, self.database, self.database.training, self.options, "Merging: predictions"
         )
         counts = self.keypoints.cluster_counts(self.number_of_clusters)
-        kept_for = merge_clusters(
+        joins = merge_clusters(
             points, confidences, counts, self.active, COINCIDENCE, self.hyper.cluster_overlap, CONFIDENT
         )
         before = len(self.active)
-        self.keypoints = merge_keypoints(self.keypoints, kept_for)
-        self.active = np.unique(kept_for[self.active])
+        self.keypoints = merge_labels(self.keypoints, joins, counts)
+        self.active = np.unique(joins[self.active])
         path = self.experiment.merged_keypoints(self.iteration)
         if distributed.is_main():
             self.keypoints.save(path)
@@ -265,7 +268,9 @@ class SecondStep:
 
     def load_newest(self) -> None:
         """Go on from the newest checkpoint or the state between two; from the beginning where there is none."""
-        newest = distributed.from_main(self.read_newest() if distributed.is_main() else None)
+        newest = training.newest_state(
+            self.experiment.second_step_checkpoints(), self.experiment.second_step_state(), load_second_step
+        )
         if newest is None:
             return
         content, path = newest
@@ -280,14 +285,6 @@ class SecondStep:
         self.labels_file = path.parent / content["labels"]
         self.keypoints = self.load_labels(self.labels_file)
         self.experiment.log(f"Step two goes on from iteration {self.iteration} ({path.name})")
-
-    def read_newest(self) -> tuple[dict[str, Any], Path] | None:
-        """The newer of the last checkpoint and the state between two, with its path."""
-        paths = [path for _, path in self.experiment.second_step_checkpoints()[-1:]]
-        if self.experiment.second_step_state().exists():
-            paths.append(self.experiment.second_step_state())
-        contents = [(load_second_step(path), path) for path in paths]
-        return max(contents, key=lambda pair: pair[0]["iteration"], default=None)
 
 
 def active_clusters(keypoints: KeypointTable, number_of_clusters: int, min_points: int) -> np.ndarray:

@@ -107,6 +107,21 @@ def _plain(value: Any) -> Any:
     return list(value) if isinstance(value, tuple) else value
 
 
+def newest_state(
+    checkpoints: list[tuple[int, Path]], state: Path, load: Callable[[Path], dict[str, Any]]
+) -> tuple[dict[str, Any], Path] | None:
+    """The last checkpoint or the state between two, whichever is newer, and its path; the same in all processes.
+
+    checkpoints: numbers and paths, ascending. None where there is neither.
+    """
+    newest = None
+    if distributed.is_main():
+        paths = [path for _, path in checkpoints[-1:]] + ([state] if state.exists() else [])
+        contents = [(load(path), path) for path in paths]
+        newest = max(contents, key=lambda pair: pair[0]["iteration"], default=None)
+    return distributed.from_main(newest)
+
+
 def global_batch_size(hyper: Hyperparameters, of_paper: int) -> int:
     """The batch of all processes together, which each takes an equal part of."""
     size = hyper.batch_size or of_paper

@@ -1,0 +1,219 @@
+"""Step two: loss by hand, active clusters, merging, and that a killed run resumes to the same weights and labels."""
+
+import numpy as np
+import pytest
+import torch
+
+from Databases.augmentation import Strength
+from Networks.first_step import FirstStep
+from Networks.second_step import (
+    SecondStep,
+    active_clusters,
+    heatmap_loss,
+    load_landmark_network,
+    predict,
+    predict_landmarks,
+)
+from tests.tiny import TinyDatabase, tiny_options
+from Utils.errors import UserError
+from Utils.experiment import Experiment
+from Utils.files import load_checkpoint, load_pickle, save_checkpoint
+from Utils.keypoints import KeypointTable
+
+EDGE, CORNER = 0.41111228, 0.16901332
+
+
+def test_heatmap_loss_by_hand():
+    heatmaps = torch.zeros(2, 3, 4, 4)
+    heatmaps[1, 2, 0, 0] = 0.5
+    heatmaps[0, 0] = 7.0  # this cluster has no point in the picture, so that its map does not count
+    keypoints = torch.tensor([[0, 1, 1, 1], [1, 2, 0, 0]])
+    whole = 1 + 4 * EDGE**2 + 4 * CORNER**2
+    corner = 0.5**2 + 2 * EDGE**2 + CORNER**2
+    assert heatmap_loss(heatmaps, keypoints).item() == pytest.approx((whole + corner) / 2 / 16, rel=1e-5)
+
+
+def test_a_batch_without_keypoints_gives_no_loss():
+    heatmaps = torch.rand(2, 3, 4, 4, requires_grad=True)
+    loss = heatmap_loss(heatmaps, torch.zeros((0, 4), dtype=torch.int64))
+    loss.backward()
+    assert loss.item() == 0
+    assert torch.isfinite(heatmaps.grad).all()
+
+
+def test_active_clusters_have_more_than_the_least_points():
+    points = np.array([[1, 1, 0], [2, 2, 2], [3, 3, 5]])
+    table = KeypointTable.from_lists(["a", "b"], [points, points[:2]])
+    assert active_clusters(table, 8, 1).tolist() == [0, 2]
+    assert active_clusters(table, 8, 0).tolist() == [0, 2, 5]
+    with pytest.raises(UserError, match="the largest has 2"):
+        active_clusters(table, 8, 2)
+
+
+class Killed(BaseException):
+    """Stands for the end of the process."""
+
+
+SETTINGS = ("iterations_before_merging=3", "total_iterations=14", "gradient_accumulation=2", "cluster_overlap=0.3")
+
+
+def prepare(folder) -> Experiment:
+    """What step one leaves: a checkpoint and keypoints."""
+    database = TinyDatabase()
+    experiment = Experiment(folder, "tiny")
+    experiment.open()
+    step = FirstStep(database, tiny_options(folder), experiment)
+    step.iteration = 9
+    step.save_checkpoint()
+    database.keypoints().save(experiment.updated_keypoints(9))
+    return experiment
+
+
+def run(folder, *settings, kill_at=None) -> None:
+    experiment = Experiment(folder, "tiny")
+    options = tiny_options(folder, "minutes_between_checkpoints=0", *SETTINGS, *settings, resume=True)
+    step = SecondStep(TinyDatabase(), options, experiment)
+
+    def kill():
+        if step.iteration == kill_at:
+            raise Killed
+        step.keeper.save()
+
+    if kill_at is not None:
+        step.keeper.after_iteration = kill
+    step.run()
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(tmp_path_factory):
+    """24 pictures in batches of 2 x 4: epochs of 3 iterations, merging from the second one on."""
+    folder = tmp_path_factory.mktemp("whole")
+    prepare(folder)
+    run(folder)
+    return folder
+
+
+def test_files_of_a_finished_run(uninterrupted):
+    experiment = Experiment(uninterrupted, "tiny")
+    assert [n for n, _ in experiment.second_step_checkpoints()] == [1, 2, 3, 4, 5]
+    assert [n for n, _ in experiment.merged_keypoints_files()] == [6, 12]
+    checkpoint = load_checkpoint(experiment.second_step_checkpoint(5))
+    assert checkpoint["iteration"] == 14
+    assert {"state_dict", "optimizer", "iteration", "active_channels", "schedualer"} <= set(checkpoint)
+    assert checkpoint["state_dict"]["l1.weight"].shape == (12, 32, 1, 1)
+    assert checkpoint["active_channels"].dtype.kind == "i"
+    merged = KeypointTable.load(experiment.merged_keypoints(12))
+    assert set(np.unique(merged.clusters())) == set(checkpoint["active_channels"].tolist())
+    assert not experiment.second_step_state().exists()
+
+
+@pytest.mark.parametrize("kill_at", [1, 3, 5, 6, 7, 13, 14])
+def test_killed_run_resumes_to_the_same_bits(tmp_path, uninterrupted, kill_at):
+    prepare(tmp_path)
+    with pytest.raises(Killed):
+        run(tmp_path, kill_at=kill_at)
+    run(tmp_path)
+    ours, whole = Experiment(tmp_path, "tiny"), Experiment(uninterrupted, "tiny")
+    a, b = (load_checkpoint(e.second_step_checkpoint(5)) for e in (ours, whole))
+    assert all(torch.equal(a["state_dict"][name], tensor) for name, tensor in b["state_dict"].items())
+    assert a["active_channels"].tolist() == b["active_channels"].tolist()
+    assert a["schedualer"] == b["schedualer"]
+    for number, x in b["optimizer"]["state"].items():
+        assert torch.equal(a["optimizer"]["state"][number]["square_avg"], x["square_avg"])
+    a, b = (load_pickle(e.merged_keypoints(12)) for e in (ours, whole))
+    assert all(np.array_equal(a[name], points) for name, points in b.items())
+
+
+def test_learning_rate_drops_at_its_steps(tmp_path):
+    prepare(tmp_path)
+    run(tmp_path, "learning_rate_steps=4,10")
+    content = load_checkpoint(Experiment(tmp_path, "tiny").second_step_checkpoint(5))
+    assert content["optimizer"]["param_groups"][0]["lr"] == pytest.approx(5e-6)
+    content = load_checkpoint(Experiment(tmp_path, "tiny").second_step_checkpoint(3))
+    assert content["optimizer"]["param_groups"][0]["lr"] == pytest.approx(5e-5)
+
+
+def test_only_the_newest_checkpoints_stay(tmp_path):
+    prepare(tmp_path)
+    run(tmp_path, "checkpoints_kept=2")
+    assert [n for n, _ in Experiment(tmp_path, "tiny").second_step_checkpoints()] == [4, 5]
+
+
+def test_step_two_begins_with_step_one_s_weights(tmp_path):
+    experiment = prepare(tmp_path)
+    step = SecondStep(TinyDatabase(), tiny_options(tmp_path), experiment)
+    first = load_checkpoint(experiment.first_step_checkpoint(9))["state_dict"]
+    for name, tensor in step.network.state_dict().items():
+        if not name.startswith("l1."):
+            assert torch.equal(tensor, first[name])
+
+
+def test_the_architecture_need_not_be_told_again(tmp_path):
+    experiment = prepare(tmp_path)
+    options = tiny_options(tmp_path)
+    options.hyper.__dict__.update(width=256, image_size=256)
+    options.hyper._given = frozenset()
+    step = SecondStep(TinyDatabase(), options, experiment)
+    assert (step.hyper.width, step.hyper.image_size) == (32, 64)
+
+
+def test_wrong_files_are_named(tmp_path, uninterrupted):
+    experiment = Experiment(tmp_path, "tiny")
+    experiment.open()
+    with pytest.raises(UserError, match="Train_Firststep.py"):
+        SecondStep(TinyDatabase(), tiny_options(tmp_path), experiment)
+    prepare(tmp_path)
+    with pytest.raises(UserError, match="Train_Secondstep.py"):
+        load_landmark_network(experiment, tiny_options(tmp_path))
+    # A checkpoint of step one under the name of one of step two.
+    content = load_checkpoint(experiment.first_step_checkpoint(9))
+    save_checkpoint(content, experiment.second_step_checkpoint(1))
+    with pytest.raises(UserError, match="no checkpoint of step two"):
+        load_landmark_network(experiment, tiny_options(tmp_path))
+    # A network of another width, which the user insists on.
+    with pytest.raises(UserError, match="width=64"):
+        load_landmark_network(Experiment(uninterrupted, "tiny"), tiny_options(tmp_path, "width=64"))
+    # Tensors of another shape.
+    whole = load_checkpoint(Experiment(uninterrupted, "tiny").second_step_checkpoint(5))
+    whole["state_dict"]["conv1.weight"] = torch.zeros(3, 3)
+    save_checkpoint(whole, experiment.second_step_checkpoint(2))
+    with pytest.raises(UserError, match="conv1.weight"):
+        load_landmark_network(experiment, tiny_options(tmp_path))
+
+
+def test_predictions_are_in_the_256_pixel_crop(tmp_path, uninterrupted, monkeypatch):
+    database, options = TinyDatabase(), tiny_options(tmp_path)
+    network, active, iteration = load_landmark_network(Experiment(uninterrupted, "tiny"), options)
+    assert iteration == 14
+    heatmaps = torch.full((1, 12, 16, 16), 0.1)
+    heatmaps[:, active[0], 5, 3] = 0.9
+    monkeypatch.setattr(network, "forward_heatmaps", lambda x: heatmaps.expand(len(x), -1, -1, -1))
+    landmarks = predict_landmarks(network, active, database, database.test, options, "Test")
+    assert landmarks.shape == (8, len(active), 2)
+    # Cell (3, 5) is pixel (12, 20) of the 64-pixel input, four times that in the 256-pixel crop.
+    assert landmarks[0, 0].tolist() == [48, 80]
+    assert np.isnan(landmarks[:, 1:]).all()
+    points, confidences = predict(network, database, database.test, options, "Test")
+    assert points[3, active[0]].tolist() == [12, 20]
+    assert confidences[3, active[0]] == pytest.approx(0.9)
+
+
+def test_training_learns_where_the_marks_are(tmp_path, monkeypatch):
+    """150 iterations with mild augmentation: clearly better than empty maps; about 6 s."""
+    mild = Strength(blur=0, contrast=(0.9, 1.1), noise=0, multiply=(0.95, 1.05), hue=0, scale=(0.9, 1.1))
+    monkeypatch.setattr("Databases.samples.SECOND_STEP", mild)
+    monkeypatch.setattr("Databases.augmentation.ROTATION", 8.0)
+    experiment = prepare(tmp_path)
+    options = tiny_options(
+        tmp_path,
+        "total_iterations=150",
+        "batch_size=8",
+        "gradient_accumulation=1",
+        "iterations_before_merging=1000",
+    )
+    step = SecondStep(TinyDatabase(), options, experiment)
+    losses = []
+    monkeypatch.setattr(step.scalars, "add", lambda _, values: losses.append(values.get("loss/heatmaps")))
+    step.run()
+    of_empty_maps = (1 + 4 * EDGE**2 + 4 * CORNER**2) / 16**2
+    assert [loss for loss in losses if loss is not None][-1] < 0.93 * of_empty_maps
