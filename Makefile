@@ -1,0 +1,35 @@
+# `make demo`: discover landmarks on the embedded data set, end to end. `make test`: lint and tests.
+# Both set up .venv first. `make clean` removes what they made.
+
+PYTHON ?= python3
+VENV := .venv
+RUN := $(VENV)/bin/python
+DEMO := --dataset_name Demo --experiment_name demo --paths paths/demo.yaml
+# Threads that spin while they wait take time from the processes that load pictures.
+export OMP_WAIT_POLICY ?= passive
+
+.PHONY: demo test setup clean
+
+setup: $(VENV)/.complete
+
+$(VENV)/.complete: requirements.txt
+	$(PYTHON) -m venv $(VENV)
+	$(RUN) -m pip install --quiet --disable-pip-version-check -r requirements.txt
+	touch $@
+
+demo: setup
+	$(RUN) Train_Firststep.py $(DEMO) --resume
+	$(RUN) Train_Secondstep.py $(DEMO) --resume
+	$(RUN) Test.py $(DEMO)
+	$(RUN) Visualise.py --visualisation Step1_Keypoints $(DEMO)
+	$(RUN) Visualise.py --visualisation Step1_Clusters $(DEMO)
+	$(RUN) Visualise.py --visualisation Step2 $(DEMO)
+	$(RUN) tools/compare_stages.py $(DEMO)
+
+test: setup
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+	$(RUN) -m pytest
+
+clean:
+	rm -rf Logs/demo Logs/DemoData .pytest_cache .ruff_cache
