@@ -1,0 +1,237 @@
+"""Errors of discovered landmarks against groundtruth, by ridge regression both ways (the paper, section 4).
+
+All points are in pixels of the 256x256 crop. Unknown points are NaN and take no part.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from Utils.completion import CompletionError, complete
+from Utils.errors import UserError
+from Utils.predictions import Predictions
+
+_CROP = 256
+_RIDGE = 0.01
+_REGRESSORS = 10
+_REGRESSION_IMAGES = 1000
+
+
+@dataclass(frozen=True)
+class Errors:
+    """Normalised errors, as fractions.
+
+    forward: (G,) per groundtruth point, NaN where it is nowhere known; backward: (L,) per kept landmark;
+    landmarks: (L,) int64, which landmarks are kept; notes: lines for the log.
+    """
+
+    forward: np.ndarray
+    backward: np.ndarray
+    landmarks: np.ndarray
+    notes: list[str] = field(default_factory=list)
+
+    @property
+    def forward_percent(self) -> float:
+        """Mean over groundtruth points, in percent; NaN without any."""
+        return final_percent(self.forward)
+
+    @property
+    def backward_percent(self) -> float:
+        """Mean over kept landmarks, in percent; NaN without any."""
+        return final_percent(self.backward)
+
+
+def cumulative_percent(errors: np.ndarray) -> np.ndarray:
+    """The curve of errors (n,): sorted ascending, cumulative mean, in percent; NaN are left out."""
+    known = np.sort(errors[~np.isnan(errors)])
+    return 100 * np.cumsum(known) / np.arange(1, len(known) + 1)
+
+
+def final_percent(errors: np.ndarray) -> float:
+    """The last value of the curve of errors (n,), NaN without any."""
+    curve = cumulative_percent(errors)
+    return float(curve[-1]) if len(curve) else float("nan")
+
+
+def evaluate(
+    predictions: Predictions,
+    normalisers: np.ndarray,
+    ridge_samples: int = 300,
+    seed: int = 0,
+    missing_limit: float = 0.2,
+    fill: Callable[[np.ndarray, np.ndarray], np.ndarray] = complete,
+) -> Errors:
+    """Forward and backward errors of landmarks.
+
+    normalisers: (n,) pixels; an image where it is NaN or not positive is not tested. ridge_samples: N, the
+    training images of a regressor. seed: chooses those of the forward regressors. missing_limit: landmarks
+    missing in this share of the images or more are left out. fill: (values, observed) -> values, fills the
+    gaps of the regression images.
+    Raises UserError where no regression or no test image has groundtruth.
+    """
+    train, test, notes = _split(predictions, normalisers, ridge_samples)
+    landmarks = seen_landmarks(predictions.points, missing_limit)
+    if len(landmarks) == 0:
+        notes.append(f"no landmark is seen in more than {100 * (1 - missing_limit):g}% of the images")
+    points, truth = predictions.points[:, landmarks], predictions.groundtruth
+    forward = forward_errors(
+        _without_gaps(points[train], fill, notes),
+        truth[train],
+        fill_by_means(points[test], points[train]),
+        truth[test],
+        normalisers[test],
+        ridge_samples,
+        seed,
+    )
+    first = train[:ridge_samples]
+    backward = backward_errors(
+        fill_by_means(truth[first], truth[train]),
+        points[first],
+        fill_by_means(truth[test], truth[train]),
+        points[test],
+        normalisers[test],
+    )
+    return Errors(forward, backward, landmarks, notes)
+
+
+def mean_shape_errors(predictions: Predictions, normalisers: np.ndarray) -> np.ndarray:
+    """Forward errors (G,) of predicting the mean groundtruth of the regression images everywhere."""
+    train, test, _ = _split(predictions, normalisers, 1)
+    shape = column_means(predictions.groundtruth[train])
+    distances = np.linalg.norm(predictions.groundtruth[test] - shape, axis=2)
+    return known_mean(distances / normalisers[test, None])
+
+
+def seen_landmarks(points: np.ndarray, missing_limit: float = 0.2) -> np.ndarray:
+    """Indices of the landmarks of points (n, L, 2) that are missing in less than this share of the images."""
+    return np.flatnonzero(np.isnan(points).any(axis=2).mean(axis=0) < missing_limit)
+
+
+def forward_errors(
+    train_points: np.ndarray,
+    train_truth: np.ndarray,
+    test_points: np.ndarray,
+    test_truth: np.ndarray,
+    normalisers: np.ndarray,
+    ridge_samples: int,
+    seed: int,
+) -> np.ndarray:
+    """Landmarks -> groundtruth: errors (G,), mean over test images and 10 regressors.
+
+    train_points (n, L, 2) and test_points (m, L, 2) without NaN; train_truth (n, G, 2), test_truth (m, G, 2);
+    normalisers (m,). A regressor learns from min(ridge_samples, n) random training images.
+    """
+    count = len(train_points)
+    total = np.zeros(test_truth.shape[1])
+    for number in range(_REGRESSORS):
+        rng = np.random.default_rng([seed, number])
+        chosen = rng.choice(count, min(ridge_samples, count), replace=False)
+        predicted = regress(train_points[chosen], train_truth[chosen], test_points)
+        total += known_mean(np.linalg.norm(predicted - test_truth, axis=2) / normalisers[:, None])
+    return total / _REGRESSORS
+
+
+def backward_errors(
+    train_truth: np.ndarray,
+    train_points: np.ndarray,
+    test_truth: np.ndarray,
+    test_points: np.ndarray,
+    normalisers: np.ndarray,
+) -> np.ndarray:
+    """Groundtruth -> each landmark: errors (L,), mean over the test images where it is seen.
+
+    train_truth (n, G, 2) and test_truth (m, G, 2) without NaN; train_points (n, L, 2), test_points (m, L, 2);
+    normalisers (m,). A landmark that is seen in no training or in no test image counts 1.
+    """
+    predicted = regress(train_truth, train_points, test_truth)
+    errors = known_mean(np.linalg.norm(predicted - test_points, axis=2) / normalisers[:, None])
+    return np.where(np.isnan(errors), 1.0, errors)
+
+
+def regress(inputs: np.ndarray, targets: np.ndarray, test_inputs: np.ndarray) -> np.ndarray:
+    """Predict points of test images by ridge regression: (m, B, 2), NaN for a target that is never known.
+
+    inputs (n, A, 2) and test_inputs (m, A, 2) without NaN; targets (n, B, 2), each learned from the images
+    where it is known. R = Y'X (X'X + 0.01 max(X'X) I)^-1, with X and Y divided by 256 and centred.
+    """
+    x = inputs.reshape(len(inputs), -1) / _CROP
+    test_x = test_inputs.reshape(len(test_inputs), -1) / _CROP
+    known = ~np.isnan(targets).any(axis=2)
+    predicted = np.full((len(test_inputs), *targets.shape[1:]), np.nan)
+    # Targets that are known in the same images share one regression; mostly all of them do.
+    patterns, group = np.unique(known.T, axis=0, return_inverse=True)
+    for number, rows in enumerate(patterns):
+        if rows.any():
+            members = np.flatnonzero(group.reshape(-1) == number)
+            y = targets[rows][:, members].reshape(rows.sum(), -1) / _CROP
+            weights, x_mean, y_mean = fit_ridge(x[rows], y)
+            values = _CROP * ((test_x - x_mean) @ weights.T + y_mean)
+            predicted[:, members] = values.reshape(len(test_x), len(members), 2)
+    return predicted
+
+
+def fit_ridge(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Weights (q, p) and the means (p,), (q,) of inputs x (n, p) and targets y (n, q)."""
+    x_mean, y_mean = x.mean(axis=0), y.mean(axis=0)
+    x, y = x - x_mean, y - y_mean
+    gram = x.T @ x
+    largest = gram.max(initial=0)
+    if largest == 0:  # no inputs, or one that never changes: nothing but the mean can be learned
+        return np.zeros((y.shape[1], x.shape[1])), x_mean, y_mean
+    gram += _RIDGE * largest * np.eye(len(gram))
+    return np.linalg.solve(gram, x.T @ y).T, x_mean, y_mean
+
+
+def column_means(points: np.ndarray) -> np.ndarray:
+    """Mean (k, 2) of the known ones of points (n, k, 2); the middle of the crop for one that is never known."""
+    means = known_mean(points)
+    return np.where(np.isnan(means), _CROP / 2, means)
+
+
+def fill_by_means(points: np.ndarray, train_points: np.ndarray) -> np.ndarray:
+    """Points (m, k, 2) with the column means of train_points (n, k, 2) in place of NaN."""
+    return np.where(np.isnan(points), column_means(train_points), points)
+
+
+def known_mean(values: np.ndarray) -> np.ndarray:
+    """Mean over the first axis of what is not NaN; NaN where everything is."""
+    known = ~np.isnan(values)
+    count = known.sum(axis=0)
+    return np.where(count > 0, np.where(known, values, 0).sum(axis=0) / count.clip(min=1), np.nan)
+
+
+def _split(
+    predictions: Predictions, normalisers: np.ndarray, ridge_samples: int
+) -> tuple[np.ndarray, np.ndarray, list[str]]:
+    """Indices of the regression and test images with groundtruth, and notes."""
+    known = ~np.isnan(predictions.groundtruth).any(axis=2).all(axis=1)
+    train = np.flatnonzero(~predictions.is_test & known)[:_REGRESSION_IMAGES]
+    test = np.flatnonzero(predictions.is_test & known & (normalisers > 0))
+    for images, kind in ((train, "regression"), (test, "test")):
+        if len(images) == 0:
+            raise UserError(f"there is no {kind} image with groundtruth; evaluate more images")
+    notes = []
+    left_out = predictions.is_test.sum() - len(test)
+    if left_out:
+        notes.append(f"{left_out} test images without groundtruth or normaliser are left out")
+    if len(train) < _REGRESSION_IMAGES:
+        notes.append(f"{len(train)} regression images, fewer than {_REGRESSION_IMAGES}: all are used")
+    if len(train) < ridge_samples:
+        notes.append(f"a regressor learns from {len(train)} images instead of {ridge_samples}")
+    return train, test, notes
+
+
+def _without_gaps(
+    points: np.ndarray, fill: Callable[[np.ndarray, np.ndarray], np.ndarray], notes: list[str]
+) -> np.ndarray:
+    """Points (n, L, 2) with NaN filled by matrix completion, or by column means where that fails."""
+    values = fill_by_means(points, points)
+    if not np.isnan(points).any():
+        return values
+    try:
+        observed = ~np.isnan(points.reshape(len(points), -1))
+        return _CROP * fill(values.reshape(observed.shape) / _CROP, observed).reshape(points.shape)
+    except CompletionError as error:
+        notes.append(f"matrix completion failed ({error}); missing landmarks are filled by their means")
+        return values

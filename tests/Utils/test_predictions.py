@@ -1,0 +1,54 @@
+import numpy as np
+import pytest
+
+from Utils.errors import UserError
+from Utils.files import dump_pickle, load_pickle
+from Utils.predictions import Predictions, load_predictions, save_predictions
+
+
+def entry(landmarks=3, points=4, test=True):
+    return {
+        "prediction": np.full((landmarks, 2), 1.5),
+        "groundtruth": np.ones((points, 2), np.float32),
+        "is_it_test_sample": test,
+    }
+
+
+def test_round_trip(tmp_path):
+    path = tmp_path / "EvaluateStep2Keypoints7.pickle"
+    points = np.array([[[1, 2], [np.nan, np.nan]], [[3, 4], [5, 6.5]]])
+    written = Predictions(np.array(["b", "a"]), points, np.ones((2, 3, 2)), np.array([True, False]))
+    save_predictions(written, path)
+    read = load_predictions(path)
+    assert read.names.tolist() == ["b", "a"]
+    np.testing.assert_array_equal(read.points, points)
+    np.testing.assert_array_equal(read.groundtruth, written.groundtruth)
+    assert read.is_test.tolist() == [True, False]
+    assert load_pickle(path)["a"]["is_it_test_sample"] is False
+
+
+def test_other_methods_may_write_lists_and_extra_keys(tmp_path):
+    row = {"prediction": [[1, 2]], "groundtruth": [[3, 4]], "is_it_test_sample": np.bool_(True), "more": 1}
+    dump_pickle({"a": row}, tmp_path / "p.pickle")
+    assert load_predictions(tmp_path / "p.pickle").points.tolist() == [[[1, 2]]]
+
+
+@pytest.mark.parametrize(
+    "content, words",
+    [
+        ({}, "no dictionary of images"),
+        ([1], "no dictionary of images"),
+        ({"a": np.zeros((3, 2))}, "entry of a lacks"),
+        ({"a": {"prediction": np.zeros((3, 2))}}, "entry of a lacks"),
+        ({"a": entry() | {"prediction": np.zeros((3, 3))}}, r"prediction of a has shape \(3, 3\)"),
+        ({"a": entry() | {"groundtruth": [["x", "y"]]}}, "groundtruth of a is no array of numbers"),
+        ({"a": entry(), "b": entry(landmarks=2)}, "prediction of b has 2 points, that of a 3"),
+        ({"a": entry(), "b": entry(points=5)}, "groundtruth of b has 5 points, that of a 4"),
+    ],
+)
+def test_odd_files(content, words, tmp_path):
+    dump_pickle(content, tmp_path / "odd.pickle")
+    with pytest.raises(UserError, match=words) as caught:
+        load_predictions(tmp_path / "odd.pickle")
+    assert "odd.pickle" in str(caught.value)
+    assert "\n" not in str(caught.value)
