@@ -36,7 +36,9 @@ class TrainingOptions:
     batch_size: int = 8  # pairs, hence twice as many pictures
     learning_rate: float = 1e-3
     warm_up: int = 200  # iterations
-    descriptor_weight: float = 1e-4  # lambda; 0: the detector alone
+    descriptor_weight: float = 2e-5  # lambda; 0: the detector alone
+    contrast_weight: float = 1.0  # of the softmax over all cells, without which few iterations teach no matching
+    contrast_temperature: float = 0.1
     positive_weight: float = 250.0  # lambda_d
     positive_margin: float = 1.0
     negative_margin: float = 0.2
@@ -56,15 +58,20 @@ def detector_loss(semi: Tensor, target: Tensor, known: Tensor) -> Tensor:
     return (per_cell * known).sum() / known.sum().clamp(min=1)
 
 
-def correspondences(homography: Tensor, size: int) -> Tensor:
-    """(B, n, n) bool over the n cells of a view, row by row: cell i of view 1 lands near cell j of view 2.
-
-    Near is at most 8 pixels between the mapped centre and the centre (section 3.4).
-    """
+def mapped_centres(homography: Tensor, size: int) -> tuple[Tensor, Tensor]:
+    """Where the n cells of view 1 land in view 2: (B, n, 2) x, y in pixels; and the centres of cells, (n, 2)."""
     centres = torch.from_numpy(cell_centres(size)).to(homography)
     lifted = centres @ homography[:, :, :2].transpose(1, 2) + homography[:, None, :, 2]
-    mapped = lifted[..., :2] / lifted[..., 2:]
-    return torch.cdist(mapped, centres.expand(len(homography), -1, -1)) <= CELL
+    return lifted[..., :2] / lifted[..., 2:], centres
+
+
+def gaps_of_cells(homography: Tensor, size: int) -> Tensor:
+    """(B, n, n) pixels between the mapped centre of cell i of view 1 and the centre of cell j of view 2.
+
+    Cells at most 8 pixels apart correspond (section 3.4).
+    """
+    mapped, centres = mapped_centres(homography, size)
+    return torch.cdist(mapped, centres.expand(len(homography), -1, -1))
 
 
 def descriptor_loss(first: Tensor, second: Tensor, same: Tensor, known: Tensor, options: TrainingOptions) -> Tensor:
@@ -79,6 +86,40 @@ def descriptor_loss(first: Tensor, second: Tensor, same: Tensor, known: Tensor, 
     return (torch.where(same, pull, push) * known).sum() / len(first)
 
 
+def contrast_loss(first: Tensor, second: Tensor, homography: Tensor, known: Tensor, temperature: float) -> Tensor:
+    """Cross-entropy of finding each cell of view 1 again among the cells of view 2, averaged over the cells.
+
+    first, second: (B, D, h, w) descriptors of length 1; homography: (B, 3, 3); known: (B, h w) bool, cells of
+    view 1. The right answer is view 2 sampled at the very place where the cell's centre lands, the wrong ones
+    are the cells more than 12 pixels from there.
+    """
+    cells = first.shape[-1]
+    size = cells * CELL
+    mapped, centres = mapped_centres(homography, size)
+    grid = (mapped + 0.5) * (2 / size) - 1
+    landed = known & (grid.abs() < 1 - 1 / cells + 1e-4).all(-1)  # within the outermost centres
+    right = F.grid_sample(second.float(), grid[:, :, None], align_corners=False, padding_mode="border")
+    right = F.normalize(right[..., 0], dim=1)  # (B, D, n)
+    own = first.float().flatten(2)
+    wrong = own.transpose(1, 2) @ second.float().flatten(2)
+    near = torch.cdist(mapped, centres.expand(len(mapped), -1, -1)) <= 1.5 * CELL
+    logits = torch.cat([(own * right).sum(1)[..., None], wrong.masked_fill(near, -1)], -1) / temperature
+    return (-logits.log_softmax(-1)[..., 0] * landed).sum() / landed.sum().clamp(min=1)
+
+
+def both_descriptor_losses(desc: Tensor, batch: PairBatch, options: TrainingOptions) -> Tensor:
+    """The weighted sum of the hinge loss and of the contrast seen from either view."""
+    first, second = desc.chunk(2)
+    known_first, known_second = batch.known.flatten(1).chunk(2)
+    same = gaps_of_cells(batch.homography, batch.pictures.shape[-1]) <= CELL
+    known = known_first[:, :, None] & known_second[:, None, :]
+    hinge = descriptor_loss(first, second, same, known, options)
+    back = torch.linalg.inv(batch.homography)
+    there = contrast_loss(first, second, batch.homography, known_first, options.contrast_temperature)
+    again = contrast_loss(second, first, back, known_second, options.contrast_temperature)
+    return options.descriptor_weight * hinge + options.contrast_weight * (there + again) / 2
+
+
 def pair_losses(network: SuperPoint, batch: PairBatch, options: TrainingOptions) -> tuple[Tensor, Tensor]:
     """Both losses of a batch: the detector's over both views, and the descriptor's, already weighted."""
     pictures = batch.pictures.contiguous(memory_format=torch.channels_last)
@@ -89,11 +130,7 @@ def pair_losses(network: SuperPoint, batch: PairBatch, options: TrainingOptions)
     loss = detector_loss(semi, batch.target, batch.known)
     if desc is None:
         return loss, loss.new_zeros(())
-    first, second = desc.chunk(2)
-    known_first, known_second = batch.known.flatten(1).chunk(2)
-    same = correspondences(batch.homography, pictures.shape[-1])
-    known = known_first[:, :, None] & known_second[:, None, :]
-    return loss, options.descriptor_weight * descriptor_loss(first, second, same, known, options)
+    return loss, both_descriptor_losses(desc, batch, options)
 
 
 def learning_rate(iteration: int, options: TrainingOptions) -> float:

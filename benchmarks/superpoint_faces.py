@@ -180,10 +180,9 @@ def main() -> None:
     print("spread of clusters, % of eye distance (mean over points; 25%, 50%, 75% of the clusters):")
     for name, groups in (("descriptors", cluster), ("one place", np.zeros(len(places), int)), ("by place", by_place)):
         spread, size = spreads(places, groups)
-        quarters = " ".join(f"{q:5.1f}" for q in np.percentile(spread, [25, 50, 75]))
-        print(
-            f"  {name:12s}{np.average(spread, weights=size):6.1f}  {quarters}   {len(size)} clusters, {size.sum()} points"
-        )
+        mean, quarters = np.average(spread, weights=size), np.percentile(spread, [25, 50, 75])
+        numbers = " ".join(f"{number:5.1f}" for number in (mean, *quarters))
+        print(f"  {name:12s}{numbers}   {len(size)} clusters, {size.sum()} points")
 
 
 if __name__ == "__main__":

@@ -1,0 +1,151 @@
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from Databases.superpoint_samples import PairBatch, PairSource
+from Networks.superpoint import SuperPoint, score_map
+from Networks.superpoint_training import (
+    Trainer,
+    TrainingOptions,
+    calibrated,
+    contrast_loss,
+    descriptor_loss,
+    detector_loss,
+    fresh_superpoint,
+    gaps_of_cells,
+    learning_rate,
+    network_detector,
+    pair_losses,
+)
+from Utils.homographies import translation
+
+
+def test_detector_loss_of_even_logits():
+    target = torch.zeros(1, 65, 1, 2)
+    target[0, 3, 0, 0] = target[0, 64, 0, 1] = 1
+    known = torch.ones(1, 1, 2, dtype=torch.bool)
+    assert detector_loss(torch.zeros(1, 65, 1, 2), target, known).item() == pytest.approx(math.log(65), rel=1e-5)
+
+
+def test_detector_loss_leaves_out_unknown_cells():
+    target = torch.zeros(1, 65, 1, 2)
+    target[:, 64] = 1
+    semi = torch.zeros(1, 65, 1, 2)
+    semi[0, 0, 0, 1] = 50.0  # very wrong, and unknown
+    known = torch.tensor([[[True, False]]])
+    assert detector_loss(semi, target, known).item() == pytest.approx(math.log(65), rel=1e-5)
+
+
+def test_gaps_of_shifted_cells():
+    shift = torch.from_numpy(translation(np.array([8.0, 0.0]))).float()[None]
+    gaps = gaps_of_cells(shift, 16)[0]
+    assert gaps[0].tolist() == pytest.approx([8, 0, math.hypot(8, 8), 8])
+    assert (gaps[1] <= 8).tolist() == [False, True, False, False]
+
+
+def test_descriptor_loss_by_hand():
+    first = torch.tensor([[1.0, 0.0], [0.0, 1.0]]).T.reshape(1, 2, 1, 2)  # cells (1, 0) and (0, 1)
+    second = torch.tensor([[0.6, 0.8], [1.0, 0.0]]).T.reshape(1, 2, 1, 2)
+    same = torch.eye(2, dtype=torch.bool)[None]
+    options = TrainingOptions(1, positive_weight=250.0)
+    # Likeness: [[0.6, 1.0], [0.8, 0.0]]; pairs (0, 0) and (1, 1) correspond.
+    expected = 250 * (1 - 0.6) + 250 * (1 - 0.0) + (1.0 - 0.2) + (0.8 - 0.2)
+    everything = torch.ones_like(same)
+    assert descriptor_loss(first, second, same, everything, options).item() == pytest.approx(expected, rel=1e-5)
+    half = everything.clone()
+    half[0, 1] = False
+    assert descriptor_loss(first, second, same, half, options).item() == pytest.approx(100 + 0.8, rel=1e-5)
+
+
+def test_contrast_is_small_for_the_right_and_large_for_confused_descriptors():
+    own = torch.eye(16).T.reshape(1, 16, 4, 4)  # every cell of a 32x32 picture its own direction
+    known = torch.ones(1, 16, dtype=torch.bool)
+    still = torch.eye(3)[None]
+    right = contrast_loss(own, own, still, known, temperature=0.1).item()
+    # Cells more than 12 pixels away compete, all with likeness 0; the right answer has likeness 1, or logit 10.
+    centres = np.stack(np.meshgrid(np.arange(4) * 8, np.arange(4) * 8), -1).reshape(-1, 2)
+    far = (np.linalg.norm(centres[:, None] - centres[None], axis=-1) > 12).sum(1)
+    near = 16 - far
+    expected = np.log1p((far * 1.0 + near * math.exp(-10)) * math.exp(-10)).mean()
+    assert right == pytest.approx(expected, rel=1e-3)
+    same_everywhere = torch.ones(1, 16, 4, 4) / 4
+    confused = contrast_loss(same_everywhere, same_everywhere, still, known, temperature=0.1).item()
+    assert confused == pytest.approx(np.log1p(far + near * math.exp(-20)).mean(), rel=1e-3)
+
+
+def test_learning_rate_rises_and_falls():
+    options = TrainingOptions(iterations=1000, learning_rate=1.0, warm_up=10)
+    assert learning_rate(0, options) == pytest.approx(0.1)
+    assert learning_rate(500, options) == pytest.approx(0.01 + 0.99 * 0.5)
+    assert learning_rate(1000, options) == pytest.approx(0.01)
+
+
+def test_fresh_network_is_silent():
+    torch.manual_seed(0)
+    semi, _ = fresh_superpoint(0)(torch.rand(1, 1, 64, 64))
+    assert score_map(semi).max() < 0.05
+
+
+def options_for_test(**changes) -> TrainingOptions:
+    return TrainingOptions(**{"iterations": 4, "batch_size": 1, "half_precision": False, "seed": 3, **changes})
+
+
+def trainer() -> Trainer:
+    return Trainer(fresh_superpoint(0), PairSource([], 32, share_of_shapes=1.0), options_for_test())
+
+
+def test_one_step_lowers_the_loss_of_its_batch():
+    learner = trainer()
+    batch = learner.source.batch(1, 3, 0, 0)
+    before = sum(pair_losses(learner.network, batch, learner.options)).item()
+    for _ in range(3):
+        learner.iteration = 0
+        learner.step()
+    assert sum(pair_losses(learner.network, batch, learner.options)).item() < before
+
+
+def test_resumed_training_equals_an_uninterrupted_one(tmp_path):
+    whole = trainer()
+    whole.train(tmp_path / "whole.pth")
+
+    part = trainer()
+    part.step()
+    part.step()
+    part.save(tmp_path / "part.pth")
+    resumed = trainer()
+    resumed.resume(tmp_path / "part.pth")
+    resumed.train(tmp_path / "part.pth")
+
+    assert resumed.iteration == whole.iteration == 4
+    for name, tensor in whole.network.state_dict().items():
+        torch.testing.assert_close(resumed.network.state_dict()[name], tensor, rtol=0, atol=0)
+        torch.testing.assert_close(resumed.average[name], whole.average[name], rtol=0, atol=0)
+
+
+def test_pairs_beyond_the_picture_teach_nothing():
+    network = fresh_superpoint(0)
+    batch = trainer().source.batch(1, 3, 0, 0)
+    unknown = PairBatch(batch.pictures, batch.target, torch.zeros_like(batch.known), batch.homography)
+    detector, descriptor = pair_losses(network, unknown, options_for_test())
+    assert detector.item() == 0
+    assert descriptor.item() == 0
+
+
+def test_calibration_moves_the_confidence():
+    network = fresh_superpoint(0)
+    picture = torch.rand(1, 1, 32, 32)
+    before = network(picture)[0]
+    after = calibrated(network, temperature=2.0, bias=-0.5)(picture)[0]
+    torch.testing.assert_close(after[:, :64], before[:, :64] / 2, atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(after[:, 64], before[:, 64] / 2 - 0.5, atol=1e-5, rtol=1e-4)
+
+
+def test_network_as_a_detector_gives_separate_points():
+    points = network_detector(SuperPoint())(
+        np.random.default_rng(0).integers(0, 255, (64, 80)).astype(np.uint8), None
+    )
+    assert len(points) <= 64 * 80 // 180
+    gaps = np.abs(points[:, None] - points[None]).max(-1)
+    assert gaps[~np.eye(len(points), dtype=bool)].min() > 4
