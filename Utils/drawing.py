@@ -1,0 +1,104 @@
+"""Sheets of pictures with marked points."""
+
+import functools
+from collections.abc import Sequence
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from Utils.errors import UserError
+from Utils.files import writing
+
+TILE = 256  # pixels; small pictures are enlarged before anything is drawn, so that markers stay crisp
+_GAP = 4
+_PAPER = (255, 255, 255)
+_DARK, _LIGHT = (20, 20, 20), (250, 250, 250)
+_SUBPIXELS = 4  # cv2 draws at 1/16 pixel
+
+
+@functools.cache
+def _colours(count: int) -> np.ndarray:
+    """Each colour is the one farthest, to the eye (CIE Lab), from black, white and all before it."""
+    levels = np.linspace(0, 255, 12).round().astype(np.uint8)
+    candidates = np.stack(np.meshgrid(levels, levels, levels, indexing="ij"), axis=-1).reshape(-1, 3)
+    lab = cv2.cvtColor(candidates[None].astype(np.float32) / 255, cv2.COLOR_RGB2Lab)[0]
+    distance = np.minimum(*(np.linalg.norm(lab - lab[end], axis=1) for end in (0, -1)))
+    chosen = []
+    for _ in range(min(count, len(candidates))):
+        chosen.append(int(distance.argmax()))
+        distance = np.minimum(distance, np.linalg.norm(lab - lab[chosen[-1]], axis=1))
+    return candidates[chosen]
+
+
+def palette(count: int) -> np.ndarray:
+    """Distinct colours (count, 3) uint8 RGB; the colour of a number does not depend on `count`."""
+    return np.resize(_colours(count), (count, 3))
+
+
+def mark(picture: np.ndarray, points: np.ndarray, colours: np.ndarray, radius: float = 4) -> np.ndarray:
+    """A copy of an RGB picture (H, W, 3) with a filled, rimmed disc at each point.
+
+    points: (n, 2) x, y in pixels, NaN are skipped; colours: (n, 3) or one (3,) uint8 RGB; radius: pixels.
+    """
+    canvas = picture.copy()
+    colours = np.broadcast_to(np.asarray(colours), (len(points), 3))
+    scale = 1 << _SUBPIXELS
+    for point, colour in zip(points, colours.tolist(), strict=True):
+        if not np.isfinite(point).all():
+            continue
+        # OpenCV counts from the middle of the first pixel, points from its left edge.
+        centre = tuple(int(round(value)) for value in (np.asarray(point) - 0.5) * scale)
+        for extra, shade in ((1.6, _DARK), (0.8, _LIGHT), (0, colour)):
+            size = int(round((radius + extra) * scale))
+            cv2.circle(canvas, centre, size, shade, cv2.FILLED, cv2.LINE_AA, _SUBPIXELS)
+    return canvas
+
+
+def tile(picture: np.ndarray, points: np.ndarray, colours: np.ndarray, radius: float = 4) -> np.ndarray:
+    """A picture (H, W, 3) RGB fitted into (TILE, TILE, 3), its points (n, 2) in pixels of the picture marked."""
+    height, width = picture.shape[:2]
+    scale = TILE / max(height, width)
+    size = (max(1, round(width * scale)), max(1, round(height * scale)))
+    fitted = cv2.resize(picture, size, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC)
+    left, top = (TILE - size[0]) // 2, (TILE - size[1]) // 2
+    canvas = np.full((TILE, TILE, 3), _PAPER, np.uint8)
+    canvas[top : top + size[1], left : left + size[0]] = fitted
+    placed = np.asarray(points, np.float64).reshape(-1, 2) * scale + (left, top)
+    return mark(canvas, placed, colours, radius)
+
+
+def sheet(
+    pictures: Sequence[np.ndarray],
+    points: Sequence[np.ndarray],
+    colours: Sequence[np.ndarray] | np.ndarray,
+    columns: int = 8,
+    rows: int = 8,
+    radius: float = 4,
+) -> np.ndarray:
+    """A grid of the first rows x columns pictures, RGB uint8; rows that would stay empty are left out.
+
+    pictures: RGB, any sizes; points: one (n, 2) per picture, in its pixels, NaN are skipped; colours: (3,) or
+    (n, 3) uint8 for all pictures, or a list with such an array per picture.
+    """
+    count = min(len(pictures), rows * columns)
+    rows = max(1, -(-count // columns))
+    step = TILE + _GAP
+    canvas = np.full((rows * step + _GAP, columns * step + _GAP, 3), _PAPER, np.uint8)
+    each = colours if isinstance(colours, (list, tuple)) else [colours] * count
+    for number in range(count):
+        row, column = divmod(number, columns)
+        top, left = _GAP + row * step, _GAP + column * step
+        canvas[top : top + TILE, left : left + TILE] = tile(pictures[number], points[number], each[number], radius)
+    return canvas
+
+
+def save_picture(picture: np.ndarray, path: Path | str) -> None:
+    """Write an RGB picture (H, W, 3) whole or not at all; the ending of the name tells the format."""
+    path = Path(path)
+    options = [cv2.IMWRITE_JPEG_QUALITY, 92] if path.suffix.lower() in (".jpg", ".jpeg") else []
+    done, content = cv2.imencode(path.suffix, picture[..., ::-1], options)
+    if not done:
+        raise UserError(f"{path}: cannot be encoded; choose .jpg or .png")
+    with writing(path) as temporary:
+        temporary.write_bytes(content.tobytes())

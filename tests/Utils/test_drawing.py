@@ -1,0 +1,79 @@
+import cv2
+import numpy as np
+import pytest
+
+from Utils.drawing import TILE, mark, palette, save_picture, sheet, tile
+
+RED = np.array([255, 0, 0], np.uint8)
+
+
+def test_colours_are_distinct_and_fixed():
+    colours = palette(100)
+    assert colours.shape == (100, 3)
+    assert palette(0).shape == (0, 3)
+    np.testing.assert_array_equal(palette(7), colours[:7])
+    apart = np.abs(colours[:, None].astype(int) - colours[None]).sum(axis=2) + 1000 * np.eye(100, dtype=int)
+    assert apart.min() >= 20
+    assert apart[:20, :20].min() >= 90
+
+
+def test_marks_lie_where_the_points_are():
+    picture = np.zeros((40, 60, 3), np.uint8)
+    points = np.array([[20.5, 10.5], [np.nan, 5], [50.5, 30.5]])
+    marked = mark(picture, points, np.array([RED, RED, [0, 0, 255]], np.uint8), radius=3)
+    assert marked[10, 20].tolist() == [255, 0, 0]
+    assert marked[30, 50].tolist() == [0, 0, 255]
+    assert picture.max() == 0
+    red = (marked == [255, 0, 0]).all(axis=2)
+    y, x = np.nonzero(red)
+    assert (x.mean(), y.mean()) == (20, 10)
+    assert np.ptp(x) == np.ptp(y)
+    assert 4 <= np.ptp(x) <= 6
+    assert mark(picture, points[:0], RED).max() == 0
+
+
+@pytest.mark.parametrize("size", [(32, 32), (256, 256), (1000, 500), (218, 178)])
+def test_tiles_of_any_size_have_equal_markers(size):
+    height, width = size
+    picture = np.zeros((height, width, 3), np.uint8)
+    drawn = tile(picture, np.array([[width / 4, height / 2]]), RED)
+    assert drawn.shape == (TILE, TILE, 3)
+    y, x = np.nonzero((drawn == RED).all(axis=2))
+    scale = TILE / max(size)
+    left = (TILE - round(width * scale)) // 2
+    assert x.mean() + 0.5 == pytest.approx(left + width * scale / 4, abs=0.5)
+    assert y.mean() + 0.5 == pytest.approx(TILE / 2, abs=0.5)
+    assert 40 <= len(x) <= 60  # a disc of radius 4
+
+
+def test_points_outside_a_tile_do_no_harm():
+    tile(np.zeros((10, 10, 3), np.uint8), np.array([[-5.0, 3], [1e6, 2]]), RED)
+
+
+@pytest.mark.parametrize("count, rows", [(0, 1), (1, 1), (9, 2), (64, 8), (70, 8)])
+def test_sheets(count, rows):
+    pictures = [np.full((20, 20, 3), 60, np.uint8)] * count
+    drawn = sheet(pictures, [np.array([[10.0, 10]])] * count, RED)
+    assert drawn.shape == (rows * 260 + 4, 8 * 260 + 4, 3)
+    marked = (drawn == RED).all(axis=2)
+    assert cv2.connectedComponents(marked.astype(np.uint8))[0] - 1 == min(count, 64)
+
+
+def test_wide_sheet_with_a_colour_per_point_and_picture():
+    pictures = [np.zeros((20, 20, 3), np.uint8)] * 2
+    points = [np.array([[5.0, 5], [15, 15]])] * 2
+    drawn = sheet(pictures, points, palette(2), columns=13)
+    assert drawn.shape == (264, 13 * 260 + 4, 3)
+    assert drawn[4 + 64, 4 + 64].tolist() == palette(2)[0].tolist()
+    assert drawn[4 + 192, 264 + 192].tolist() == palette(2)[1].tolist()
+    drawn = sheet(pictures, points, [palette(2), palette(2)[::-1]], columns=13)
+    assert drawn[4 + 192, 264 + 192].tolist() == palette(2)[0].tolist()
+
+
+def test_saved_pictures_keep_their_channels(tmp_path):
+    picture = np.zeros((16, 16, 3), np.uint8)
+    picture[:] = [200, 30, 10]
+    for name in ("Cluster0.jpg", "new/Step2.png"):
+        save_picture(picture, tmp_path / name)
+        read = cv2.imread(str(tmp_path / name))[8, 8, ::-1]
+        assert np.abs(read.astype(int) - [200, 30, 10]).max() <= 3
