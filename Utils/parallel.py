@@ -37,6 +37,10 @@ def parallel_map(
     if workers < 2 or len(items) < 2:
         yield from ((i, function(shared, item)) for i, item in enumerate(items))
         return
+    # A forked worker inherits OpenCV's threads as a number alone and would wait for them for ever, so there are
+    # none while workers start; and in the workers there are to be none: the processes fill the cores.
+    threads = cv2.getNumThreads()
+    cv2.setNumThreads(1)
     chunk = chunk or max(1, min(64, len(items) // (workers * CHUNKS_PER_WORKER)))
     starts = range(0, len(items), chunk)
     executor = ProcessPoolExecutor(workers, initializer=_start_worker, initargs=(shared,))
@@ -52,12 +56,14 @@ def parallel_map(
         ) from error
     finally:
         executor.shutdown(wait=True, cancel_futures=True)
+        cv2.setNumThreads(threads)
 
 
 def _start_worker(shared: Any) -> None:
     global _shared
     _shared = shared
-    cv2.setNumThreads(1)  # the processes fill the cores
+    if cv2.getNumThreads() != 1:  # not forked but started anew
+        cv2.setNumThreads(1)
     signal.signal(signal.SIGINT, lambda *_: os._exit(130))  # the parent says what there is to say
     threading.Thread(target=_end_with_parent, daemon=True).start()
 

@@ -1,0 +1,39 @@
+import numpy as np
+import pytest
+
+from Utils import face_boxes
+from Utils.errors import UserError
+
+
+def test_intersection_over_union_by_hand():
+    a = np.array([[0.0, 0, 10, 10], [0, 0, 10, 10], [0, 0, 10, 10]])
+    b = np.array([[0.0, 0, 10, 10], [5, 0, 15, 10], [20, 20, 30, 30]])
+    assert np.allclose(face_boxes.intersection_over_union(a, b), [1, 50 / 150, 0])
+
+
+def test_median_box_stands_in_where_none_is_found_or_one_elsewhere():
+    boxes = np.array([[10, 10, 50, 50], [12, 10, 52, 50], [14, 10, 54, 50], [np.nan] * 4, [80, 80, 90, 90]])
+    settled, replaced = face_boxes.settle_aligned(boxes)
+    median = np.array([13.0, 10, 53, 50])
+    assert replaced.tolist() == [False, False, False, True, True]
+    assert np.allclose(settled[3:], median)
+    assert np.allclose(settled[0], [11.5, 10, 51.5, 50])
+
+
+def test_no_face_at_all_is_an_error():
+    with pytest.raises(UserError, match="no face was found"):
+        face_boxes.settle_aligned(np.full((3, 4), np.nan))
+
+
+def test_alignment_is_told_from_sizes_and_places():
+    boxes = np.array([[10.0, 10, 50, 50], [12, 10, 52, 50], [np.nan] * 4])
+    same, other = np.full((3, 2), 100), np.array([[100, 100], [100, 100], [90, 100]])
+    assert face_boxes.are_aligned(boxes, same)
+    assert not face_boxes.are_aligned(boxes, other)
+    apart = np.array([[0.0, 0, 20, 20], [40, 40, 60, 60], [80, 80, 100, 100]])
+    assert not face_boxes.are_aligned(apart, same)
+
+
+def test_no_face_in_noise():
+    noise = np.random.default_rng(0).integers(0, 255, (80, 70, 3)).astype(np.uint8)
+    assert face_boxes.find_face(noise) is None
