@@ -24,6 +24,7 @@ def _colours(count: int) -> np.ndarray:
     candidates = np.stack(np.meshgrid(levels, levels, levels, indexing="ij"), axis=-1).reshape(-1, 3)
     lab = cv2.cvtColor(candidates[None].astype(np.float32) / 255, cv2.COLOR_RGB2Lab)[0]
     distance = np.minimum(*(np.linalg.norm(lab - lab[end], axis=1) for end in (0, -1)))
+    distance[lab[:, 0] < 30] = -1  # too dark to tell apart
     chosen = []
     for _ in range(min(count, len(candidates))):
         chosen.append(int(distance.argmax()))

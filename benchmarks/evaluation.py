@@ -1,0 +1,86 @@
+"""Time of the evaluation: 1000 regression and 10,000 test pictures, 68 points, 50 landmarks.
+
+    python -m benchmarks.evaluation
+
+The floor is its arithmetic with nothing around it: for 10 regressors and for each landmark one Gram matrix and
+one solution, and the products with all test pictures. `completion` is what missing landmarks cost on top.
+"""
+
+import argparse
+import resource
+import statistics
+import time
+
+import numpy as np
+
+from Utils.completion import complete
+from Utils.evaluation import evaluate, fit_ridge
+from Utils.predictions import Predictions
+
+
+def made(train: int, test: int, landmarks: int, points: int) -> tuple[Predictions, np.ndarray]:
+    """Points that follow a hidden shape and pose, with noise; a tenth of the landmarks is missing."""
+    rng = np.random.default_rng(0)
+    count = train + test
+    hidden = rng.standard_normal((count, 8))
+    found = (128 + 10 * hidden @ rng.standard_normal((8, 2 * landmarks))).reshape(count, landmarks, 2)
+    truth = (128 + 10 * hidden @ rng.standard_normal((8, 2 * points))).reshape(count, points, 2)
+    found += 2 * rng.standard_normal(found.shape)
+    found[rng.random((count, landmarks)) < 0.1] = np.nan
+    names = np.array([f"{i}.jpg" for i in range(count)])
+    return Predictions(names, found, truth, np.arange(count) >= train), rng.uniform(50, 100, count)
+
+
+def floor(predictions: Predictions, samples: int) -> None:
+    points = np.nan_to_num(predictions.points, nan=128.0).reshape(len(predictions.names), -1)
+    truth = predictions.groundtruth.reshape(len(points), -1)
+    test = predictions.is_test
+    for _ in range(10):
+        weights, x_mean, y_mean = fit_ridge(points[:samples], truth[:samples])
+        _ = (points[test] - x_mean) @ weights.T + y_mean
+    for landmark in range(predictions.points.shape[1]):
+        weights, x_mean, y_mean = fit_ridge(truth[:samples], points[:samples, 2 * landmark : 2 * landmark + 2])
+        _ = (truth[test] - x_mean) @ weights.T + y_mean
+
+
+def timed(function, repeats: int) -> list[float]:
+    seconds = []
+    for _ in range(repeats):
+        start = time.perf_counter()
+        function()
+        seconds.append(time.perf_counter() - start)
+    return seconds
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--regression", type=int, default=1000)
+    parser.add_argument("--test", type=int, default=10_000)
+    parser.add_argument("--points", type=int, default=68)
+    parser.add_argument("--landmarks", type=int, default=50)
+    parser.add_argument("--samples", type=int, default=300, help="training pictures of a regressor")
+    parser.add_argument("--repeats", type=int, default=7)
+    arguments = parser.parse_args()
+    predictions, normalisers = made(arguments.regression, arguments.test, arguments.landmarks, arguments.points)
+
+    def run(fill):
+        return evaluate(predictions, normalisers, arguments.samples, fill=fill)
+
+    run(complete)  # imports
+    rows = {
+        "evaluation without completion": timed(lambda: run(lambda values, _: values), arguments.repeats),
+        "evaluation with completion": timed(lambda: run(complete), 3),
+        "floor": timed(lambda: floor(predictions, arguments.samples), arguments.repeats),
+    }
+    print(f"{arguments.regression:,} regression and {arguments.test:,} test pictures, ", end="")
+    print(f"{arguments.points} points, {arguments.landmarks} landmarks, {arguments.samples} samples")
+    print(f"{'stage':34}{'median s':>10}{'min':>9}{'max':>9}")
+    for stage, values in rows.items():
+        print(f"{stage:34}{statistics.median(values):10.3f}{min(values):9.3f}{max(values):9.3f}")
+    ratio = statistics.median(rows["evaluation without completion"]) / statistics.median(rows["floor"])
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+    print(f"without completion / floor: {ratio:.2f}; peak memory of the process: {peak:.2f} GiB")
+
+
+if __name__ == "__main__":
+    main()
