@@ -6,6 +6,7 @@ import warnings
 from collections.abc import Iterator
 
 import numpy as np
+from threadpoolctl import threadpool_limits
 
 
 class CompletionError(Exception):
@@ -20,7 +21,12 @@ def complete(values: np.ndarray, observed: np.ndarray) -> np.ndarray:
     """
     if observed.all():
         return values
-    with _svd_by_gram_matrix() as svt_solve, warnings.catch_warnings(), np.errstate(all="ignore"):
+    with (
+        _svd_by_gram_matrix() as svt_solve,
+        threadpool_limits(1, "blas"),  # hundreds of small products: waiting for a second thread costs more
+        warnings.catch_warnings(),
+        np.errstate(all="ignore"),
+    ):
         warnings.simplefilter("ignore")
         try:
             filled = svt_solve(values, observed.astype(np.float64))

@@ -99,8 +99,7 @@ def mean_shape_errors(predictions: Predictions, normalisers: np.ndarray) -> np.n
     """Forward errors (G,) of predicting the mean groundtruth of the regression images everywhere."""
     train, test, _ = _split(predictions, normalisers, 1)
     shape = column_means(predictions.groundtruth[train])
-    distances = np.linalg.norm(predictions.groundtruth[test] - shape, axis=2)
-    return known_mean(distances / normalisers[test, None])
+    return known_mean(normalised_errors(shape, predictions.groundtruth[test], normalisers[test]))
 
 
 def seen_landmarks(points: np.ndarray, missing_limit: float = 0.2) -> np.ndarray:
@@ -128,7 +127,7 @@ def forward_errors(
         rng = np.random.default_rng([seed, number])
         chosen = rng.choice(count, min(ridge_samples, count), replace=False)
         predicted = regress(train_points[chosen], train_truth[chosen], test_points)
-        total += known_mean(np.linalg.norm(predicted - test_truth, axis=2) / normalisers[:, None])
+        total += known_mean(normalised_errors(predicted, test_truth, normalisers))
     return total / _REGRESSORS
 
 
@@ -145,7 +144,7 @@ def backward_errors(
     normalisers (m,). A landmark that is seen in no training or in no test image counts 1.
     """
     predicted = regress(train_truth, train_points, test_truth)
-    errors = known_mean(np.linalg.norm(predicted - test_points, axis=2) / normalisers[:, None])
+    errors = known_mean(normalised_errors(predicted, test_points, normalisers))
     return np.where(np.isnan(errors), 1.0, errors)
 
 
@@ -156,31 +155,39 @@ def regress(inputs: np.ndarray, targets: np.ndarray, test_inputs: np.ndarray) ->
     where it is known. R = Y'X (X'X + 0.01 max(X'X) I)^-1, with X and Y divided by 256 and centred.
     """
     x = inputs.reshape(len(inputs), -1) / _CROP
-    test_x = test_inputs.reshape(len(test_inputs), -1) / _CROP
+    y = targets.reshape(len(targets), -1) / _CROP
     known = ~np.isnan(targets).any(axis=2)
-    predicted = np.full((len(test_inputs), *targets.shape[1:]), np.nan)
+    weights = np.zeros((y.shape[1], x.shape[1]))
+    offset = np.full(y.shape[1], np.nan)
     # Targets that are known in the same images share one regression; mostly all of them do.
     patterns, group = np.unique(known.T, axis=0, return_inverse=True)
     for number, rows in enumerate(patterns):
         if rows.any():
-            members = np.flatnonzero(group.reshape(-1) == number)
-            y = targets[rows][:, members].reshape(rows.sum(), -1) / _CROP
-            weights, x_mean, y_mean = fit_ridge(x[rows], y)
-            values = _CROP * ((test_x - x_mean) @ weights.T + y_mean)
-            predicted[:, members] = values.reshape(len(test_x), len(members), 2)
-    return predicted
+            columns = np.repeat(group.reshape(-1) == number, 2)
+            weights[columns], offset[columns] = fit_ridge(x[rows], y[np.ix_(rows, columns)])
+    predicted = test_inputs.reshape(len(test_inputs), -1) @ weights.T
+    predicted += _CROP * offset
+    return predicted.reshape(len(test_inputs), *targets.shape[1:])
 
 
-def fit_ridge(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Weights (q, p) and the means (p,), (q,) of inputs x (n, p) and targets y (n, q)."""
+def fit_ridge(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Weights (q, p) and offset (q,) from inputs x (n, p) to targets y (n, q): y = x @ weights.T + offset."""
     x_mean, y_mean = x.mean(axis=0), y.mean(axis=0)
     x, y = x - x_mean, y - y_mean
     gram = x.T @ x
     largest = gram.max(initial=0)
     if largest == 0:  # no inputs, or one that never changes: nothing but the mean can be learned
-        return np.zeros((y.shape[1], x.shape[1])), x_mean, y_mean
-    gram += _RIDGE * largest * np.eye(len(gram))
-    return np.linalg.solve(gram, x.T @ y).T, x_mean, y_mean
+        return np.zeros((y.shape[1], x.shape[1])), y_mean
+    gram.flat[:: len(gram) + 1] += _RIDGE * largest
+    weights = np.linalg.solve(gram, x.T @ y).T
+    return weights, y_mean - weights @ x_mean
+
+
+def normalised_errors(predicted: np.ndarray, truth: np.ndarray, normalisers: np.ndarray) -> np.ndarray:
+    """Distances of points (m, k, 2) over the normalisers (m,): (m, k), NaN where either is unknown."""
+    squares = predicted - truth
+    squares *= squares
+    return np.sqrt(squares[..., 0] + squares[..., 1]) / normalisers[:, None]
 
 
 def column_means(points: np.ndarray) -> np.ndarray:
@@ -198,7 +205,8 @@ def known_mean(values: np.ndarray) -> np.ndarray:
     """Mean over the first axis of what is not NaN; NaN where everything is."""
     known = ~np.isnan(values)
     count = known.sum(axis=0)
-    return np.where(count > 0, np.where(known, values, 0).sum(axis=0) / count.clip(min=1), np.nan)
+    total = values.sum(axis=0, where=known)
+    return np.where(count > 0, total / count.clip(min=1), np.nan)
 
 
 def _split(

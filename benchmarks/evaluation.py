@@ -34,13 +34,12 @@ def made(train: int, test: int, landmarks: int, points: int) -> tuple[Prediction
 def floor(predictions: Predictions, samples: int) -> None:
     points = np.nan_to_num(predictions.points, nan=128.0).reshape(len(predictions.names), -1)
     truth = predictions.groundtruth.reshape(len(points), -1)
-    test = predictions.is_test
+    first = int(predictions.is_test.argmax())
     for _ in range(10):
-        weights, x_mean, y_mean = fit_ridge(points[:samples], truth[:samples])
-        _ = (points[test] - x_mean) @ weights.T + y_mean
-    for landmark in range(predictions.points.shape[1]):
-        weights, x_mean, y_mean = fit_ridge(truth[:samples], points[:samples, 2 * landmark : 2 * landmark + 2])
-        _ = (truth[test] - x_mean) @ weights.T + y_mean
+        weights, offset = fit_ridge(points[:samples], truth[:samples])
+        _ = points[first:] @ weights.T + offset
+    fits = [fit_ridge(truth[:samples], points[:samples, i : i + 2])[0] for i in range(0, points.shape[1], 2)]
+    _ = truth[first:] @ np.concatenate(fits).T
 
 
 def timed(function, repeats: int) -> list[float]:
