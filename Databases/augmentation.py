@@ -7,6 +7,8 @@ the crop are one warp: the same distributions at a fraction of the time. `imgaug
 Points live in continuous picture coordinates: pixel i covers [i, i + 1).
 """
 
+import functools
+import math
 from dataclasses import dataclass
 
 import cv2
@@ -22,6 +24,7 @@ SHIFT = 0.05  # of the picture's size
 ROTATION = 40.0  # degrees
 HUE_FACTOR = (0.5, 1.5)
 CONTRAST_CENTRE = 127
+NOISE_TABLE = 1 << 21  # numbers
 BLUR_SIDE = 5  # pixels of the kernel
 HUE_LEVELS = 180  # of OpenCV's 8-bit HSV
 LEVELS = np.arange(256, dtype=np.float32)
@@ -102,9 +105,9 @@ def change_colours(picture: np.ndarray, strength: Strength, rng: np.random.Gener
 
 
 def _multipliers(strength: Strength, rng: np.random.Generator) -> np.ndarray:
-    """(3,) brightness factors of the channels, mostly three equal ones."""
+    """(3,) brightness factors of the channels, mostly one for all, (1,)."""
     per_channel = rng.random() < MULTIPLY_PER_CHANNEL
-    return rng.uniform(*strength.multiply, size=3 if per_channel else 1).astype(np.float32) * np.ones(3, np.float32)
+    return rng.uniform(*strength.multiply, size=3 if per_channel else 1).astype(np.float32)
 
 
 def _table(values: np.ndarray) -> np.ndarray:
@@ -113,18 +116,30 @@ def _table(values: np.ndarray) -> np.ndarray:
 
 
 def _look_up(picture: np.ndarray, values: np.ndarray) -> np.ndarray:
-    """Put a picture (H, W, 3) through a table (256, 3) of one column per channel."""
-    return cv2.LUT(picture, _table(values).reshape(1, 256, 3))
+    """Put a picture (H, W, 3) through a table of one column per channel (256, 3) or for all (256, 1)."""
+    return cv2.LUT(picture, _table(values)[None])
+
+
+@functools.cache
+def _noise_table() -> np.ndarray:
+    """Standard normal numbers, drawn once: fresh ones for each picture would cost more than all else here."""
+    return np.random.default_rng(0).standard_normal(NOISE_TABLE, dtype=np.float32)
 
 
 def _add_noise(picture: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    deviation = np.float32(rng.uniform(0, NOISE_MAX_SD))
+    """Add Gaussian noise, a stretch of the table that begins at random: (H, W, 3) uint8 -> the same."""
+    deviation = rng.uniform(0, NOISE_MAX_SD)
     per_channel = rng.random() < NOISE_PER_CHANNEL
-    noise = rng.standard_normal((*picture.shape[:2], 3 if per_channel else 1), dtype=np.float32)
-    noise *= deviation
+    shape = (*picture.shape[:2], 3 if per_channel else 1)
+    count = math.prod(shape)
+    table = _noise_table()
+    if count > len(table):
+        table = np.resize(table, 2 * count)
+    start = int(rng.integers(len(table) - count + 1))
+    noise = table[start : start + count].reshape(shape)
     if not per_channel:
         noise = cv2.merge([noise, noise, noise])
-    return cv2.add(picture, noise, dtype=cv2.CV_8U)
+    return cv2.addWeighted(picture, 1.0, noise, deviation, 0.0, dtype=cv2.CV_8U)
 
 
 def _change_hue(picture: np.ndarray, factor: float) -> np.ndarray:

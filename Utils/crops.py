@@ -14,19 +14,17 @@ from Utils.errors import UserError
 FACE_MARGIN_SMALL, FACE_SMALL = 8, 20  # pixels; and the box size below which the small margin is used
 
 
-def face_window(box: np.ndarray, width: np.ndarray | int, height: np.ndarray | int) -> np.ndarray:
-    """The method's crop window of faces: box (..., 4), picture sizes (...) -> (..., 4) int64.
+def face_window(box: np.ndarray, width: int, height: int) -> tuple[int, int, int, int]:
+    """The method's crop window of a face: box (4,) and the picture's size -> x1, y1, x2, y2.
 
     With d = ((1.2 x2 - x1) + (2 y2 - y1)) / 2 the box grows by int(8 d / 100) pixels on each side (8 where
     d < 20) and is cut off at the picture's last row and column. Right and bottom are excluded.
     """
-    x1, y1, x2, y2 = np.moveaxis(np.asarray(box, np.float64), -1, 0)
+    x1, y1, x2, y2 = (float(value) for value in box)
     d = ((1.2 * x2 - x1) + (2 * y2 - y1)) / 2
-    margin = np.where(d < FACE_SMALL, FACE_MARGIN_SMALL, np.trunc(8 * d / 100))
-    right = np.minimum(x2 + margin, np.asarray(width) - 1)
-    bottom = np.minimum(y2 + margin, np.asarray(height) - 1)
-    corners = (np.maximum(x1 - margin, 0), np.maximum(y1 - margin, 0), right, bottom)
-    return np.trunc(np.stack(np.broadcast_arrays(*corners), axis=-1)).astype(np.int64)
+    margin = FACE_MARGIN_SMALL if d < FACE_SMALL else int(8 * d / 100)
+    right, bottom = min(x2 + margin, width - 1), min(y2 + margin, height - 1)
+    return int(max(x1 - margin, 0)), int(max(y1 - margin, 0)), int(right), int(bottom)
 
 
 def padded_window(box: np.ndarray, width: np.ndarray | int, height: np.ndarray | int, margin: float) -> np.ndarray:
@@ -42,34 +40,28 @@ def padded_window(box: np.ndarray, width: np.ndarray | int, height: np.ndarray |
     return np.concatenate(np.broadcast_arrays(first, last), axis=-1).astype(np.int64)
 
 
-def window_crop(window: np.ndarray, size: int) -> np.ndarray:
-    """Map (..., 2, 3) that takes a window (..., 4) x1, y1, x2, y2 to size x size pixels.
+def window_crop(window: np.ndarray | tuple[int, int, int, int], size: int) -> np.ndarray:
+    """The map (2, 3) that takes a window x1, y1, x2, y2 to size x size pixels.
 
-    Raises UserError where a window is empty: its box lies outside the picture.
+    Raises UserError where the window is empty: its box lies outside the picture.
     """
-    window = np.asarray(window, np.float64)
-    extent = window[..., 2:] - window[..., :2]
-    if (extent < 1).any():
+    x1, y1, x2, y2 = (float(value) for value in window)
+    if x2 - x1 < 1 or y2 - y1 < 1:
         raise UserError("a box lies outside its picture or is empty; run `python -m Databases.check` to see which")
-    scale = size / extent
-    m = np.zeros((*window.shape[:-1], 2, 3))
-    m[..., 0, 0], m[..., 1, 1] = scale[..., 0], scale[..., 1]
-    m[..., :, 2] = -window[..., :2] * scale
-    return m
+    scale_x, scale_y = size / (x2 - x1), size / (y2 - y1)
+    return np.array([[scale_x, 0.0, -x1 * scale_x], [0.0, scale_y, -y1 * scale_y]])
 
 
-def face_crop(box: np.ndarray, width: np.ndarray | int, height: np.ndarray | int, size: int) -> np.ndarray:
-    """The map picture -> crop, (..., 2, 3), of the method's face crop (`face_window`) to size x size pixels.
+def face_crop(box: np.ndarray, width: int, height: int, size: int) -> np.ndarray:
+    """The map picture -> crop, (2, 3), of the method's face crop (`face_window`) to size x size pixels.
 
     Raises UserError where a box leaves nothing of the picture.
     """
     return window_crop(face_window(box, width, height), size)
 
 
-def padded_crop(
-    box: np.ndarray, width: np.ndarray | int, height: np.ndarray | int, size: int, margin: float
-) -> np.ndarray:
-    """The map picture -> crop, (..., 2, 3), of a box with a margin (`padded_window`)."""
+def padded_crop(box: np.ndarray, width: int, height: int, size: int, margin: float) -> np.ndarray:
+    """The map picture -> crop, (2, 3), of a box with a margin (`padded_window`)."""
     return window_crop(padded_window(box, width, height, margin), size)
 
 
@@ -92,6 +84,8 @@ def apply(m: np.ndarray, points: np.ndarray) -> np.ndarray:
 
 def invert(m: np.ndarray) -> np.ndarray:
     """The map back, (..., 2, 3)."""
+    if m.ndim == 2:  # one map, many times per second
+        return cv2.invertAffineTransform(m)
     linear = np.linalg.inv(m[..., :2])
     return np.concatenate([linear, -linear @ m[..., 2:]], axis=-1)
 
