@@ -159,12 +159,14 @@ def rows_of(
     if missing:
         raise UserError(f"{file} has no {what} for {_count(missing, 'picture')}, first {missing[0]}; {remedy}")
     rows = [table[name] for name in names]
+    if not rows:
+        return np.zeros((0, *shape), np.float32)
+    if isinstance(rows[0], np.ndarray):  # of one shape or of several with the same numbers
+        rows = [np.ravel(row) for row in rows]
     try:
         array = np.asarray(rows, np.float32)
-        if len(rows) and array.size == len(rows) * np.prod(shape):
+        if array.size == len(rows) * np.prod(shape) and array.shape[0] == len(rows):
             return array.reshape(len(rows), *shape)
-        if not rows:
-            return np.zeros((0, *shape), np.float32)
     except (TypeError, ValueError):
         pass
     wrong = next((n for n, row in zip(names, rows) if _size(row) != np.prod(shape)), names[0])

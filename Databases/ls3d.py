@@ -86,10 +86,10 @@ def _read_mat(file: Path) -> np.ndarray:
     """The key pts_3d of a MATLAB file, x and y: (68, 2) float32, picture pixels."""
     import scipy.io
 
+    if not file.is_file():
+        raise UserError(f"{file} does not exist; unpack 300W-LP with its folder `landmarks`")
     try:
         points = scipy.io.loadmat(file)["pts_3d"]
-    except FileNotFoundError:
-        raise UserError(f"{file} does not exist; unpack 300W-LP with its folder `landmarks`") from None
     except KeyError:
         raise UserError(f"{file} has no key pts_3d; download 300W-LP again") from None
     except Exception as error:  # scipy raises errors of many kinds on broken files
@@ -101,10 +101,10 @@ def _read_t7(file: Path) -> np.ndarray:
     """A Torch7 tensor of 68 points: (68, 2) float32, picture pixels."""
     import torchfile
 
+    if not file.is_file():
+        raise UserError(f"{file} does not exist, its picture does; download LS3D-balanced again")
     try:
         points = torchfile.load(str(file))
-    except FileNotFoundError:
-        raise UserError(f"{file} does not exist, its picture does; download LS3D-balanced again") from None
     except Exception as error:  # as does torchfile
         raise UserError(f"{file} cannot be read ({one_line(error)}); download LS3D-balanced again") from error
     return _points(points, file)

@@ -1,0 +1,115 @@
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from Databases.celeba import CelebA
+from Utils.crops import apply, invert, warp
+from Utils.errors import UserError
+from Utils.files import dump_pickle
+from Utils.options import Paths
+from Utils.pictures import write_jpeg
+
+NAMES = [f"{i:06d}.jpg" for i in range(1, 9)]
+BOX = [50, 60, 120, 170]
+
+
+@pytest.fixture
+def tree(tmp_path):
+    """Eight pictures: 1-5 and 8 in partition 0, 7 in 1, 6 in 2; MAFL trains on 2 and 1, tests 6 and 8."""
+    pictures, lists = tmp_path / "celeba" / "Img" / "img_align_celeba_hq", tmp_path / "data" / "CelebA"
+    pictures.mkdir(parents=True)
+    lists.mkdir(parents=True)
+    for i, name in enumerate(NAMES):
+        write_jpeg(np.full((218, 178, 3), 20 * i, np.uint8), pictures / name)
+    parts = [0, 0, 0, 0, 0, 2, 1, 0]
+    (lists / "list_eval_partition.txt").write_text("".join(f"{n} {p}\n" for n, p in zip(NAMES, parts)))
+    (lists / "mafl_training.txt").write_text(f"{NAMES[1]}\n{NAMES[0]}\n")
+    (lists / "mafl_testing.txt").write_text(f"{NAMES[5]} \n{NAMES[7]}")
+    dump_pickle(
+        {name: np.array(BOX, float) + i for i, name in enumerate(NAMES)}, lists / "CelebABoundingBoxes.pickle"
+    )
+    points = np.arange(136, dtype=float).reshape(68, 2)
+    dump_pickle({name: points + i for i, name in enumerate(NAMES)}, lists / "MaflGroundtruthLandmarks.pickle")
+    (tmp_path / "main.yaml").write_text(f"CelebA_datapath: {tmp_path / 'celeba'}\nlog_path: {tmp_path / 'Logs'}\n")
+    return tmp_path
+
+
+def open_tree(tree) -> CelebA:
+    return CelebA.open(SimpleNamespace(paths=Paths(tree / "main.yaml"), data_path=tree / "data"))
+
+
+def test_splits_are_the_papers(tree):
+    database = open_tree(tree)
+    database.check_cheaply()
+    assert database.training.names.tolist() == NAMES[:5]  # partition 0 without MAFL's test pictures
+    assert database.regression.names.tolist() == [NAMES[1], NAMES[0]]
+    assert database.test.names.tolist() == [NAMES[5], NAMES[7]]
+    assert database.training.boxes[3].tolist() == [53, 63, 123, 173]
+    assert database.training.landmarks is None
+    assert database.test.landmarks[1, 2].tolist() == [4 + 7, 5 + 7]
+    assert database.read(database.training, 2).shape == (218, 178, 3)
+
+
+@pytest.mark.parametrize("folder", ["celeba/Img", "celeba/Img/img_align_celeba_hq"])
+def test_lists_of_the_download_and_any_folder_of_it(tree, folder):
+    lists = tree / "data" / "CelebA"
+    for name, place in (
+        ("list_eval_partition.txt", "Eval/list_eval_partition.txt"),
+        ("mafl_training.txt", "MAFL/training.txt"),
+        ("mafl_testing.txt", "MAFL/testing.txt"),
+    ):
+        (tree / "celeba" / place).parent.mkdir(exist_ok=True)
+        (lists / name).rename(tree / "celeba" / place)
+    (tree / "main.yaml").write_text(f"CelebA_datapath: {tree / folder}\n")
+    assert open_tree(tree).test.path(0) == tree / "celeba" / "Img" / "img_align_celeba_hq" / NAMES[5]
+
+
+def test_crop_and_round_trip(tree):
+    database = open_tree(tree)
+    # d = ((1.2 * 120 - 50) + (2 * 170 - 60)) / 2 = 187: margin 14; window 36, 46 to 134, 184
+    m = database.crop(database.training.boxes[0], 178, 218, 256)
+    assert np.allclose(apply(m, np.array([[36.0, 46], [134, 184], [85, 115]])), [[0, 0], [256, 256], [128, 128]])
+    points = database.test.landmarks[0].astype(np.float64)
+    assert np.abs(apply(invert(m), apply(m, points)) - points).max() < 1e-6
+    assert warp(database.read(database.training, 0), m, 256).shape == (256, 256, 3)
+
+
+def test_normaliser_is_the_distance_of_41_and_46(tree):
+    points = np.zeros((1, 68, 2))
+    points[0, 41], points[0, 46] = (100, 90), (130, 130)
+    assert open_tree(tree).normalisers(points).tolist() == [50]
+
+
+def test_what_is_missing_is_named(tree):
+    lists = tree / "data" / "CelebA"
+    (tree / "celeba" / "Img" / "img_align_celeba_hq" / NAMES[2]).unlink()
+    with pytest.raises(UserError, match=rf"1 picture of the training list of CelebA missing, first .*{NAMES[2]}"):
+        open_tree(tree).check_cheaply()
+    (lists / "MaflGroundtruthLandmarks.pickle").unlink()
+    assert open_tree(tree).test.landmarks is None
+    dump_pickle(dict.fromkeys(NAMES[1:], BOX), lists / "CelebABoundingBoxes.pickle")
+    with pytest.raises(UserError, match=rf"has no box for 1 picture, first {NAMES[0]}; .*find_boxes"):
+        open_tree(tree)
+    dump_pickle({name: [1, 2, 3] for name in NAMES}, lists / "CelebABoundingBoxes.pickle")
+    with pytest.raises(UserError, match="is not 4 numbers"):
+        open_tree(tree)
+    (lists / "CelebABoundingBoxes.pickle").unlink()
+    with pytest.raises(UserError, match=r"CelebABoundingBoxes\.pickle does not exist; .*tools/find_boxes\.py"):
+        open_tree(tree)
+    (lists / "list_eval_partition.txt").write_text("a.jpg b.jpg c.jpg")
+    with pytest.raises(UserError, match=r"list_eval_partition\.txt does not consist of lines"):
+        open_tree(tree)
+    (lists / "list_eval_partition.txt").unlink()
+    with pytest.raises(UserError, match=r"list_eval_partition\.txt does not exist, nor Eval/"):
+        open_tree(tree)
+
+
+def test_a_path_that_is_missing_or_without_pictures_is_named(tree):
+    (tree / "empty").mkdir()
+    (tree / "main.yaml").write_text(f"CelebA_datapath: {tree / 'empty'}\n")
+    with pytest.raises(UserError, match="no pictures .* correct CelebA_datapath"):
+        open_tree(tree)
+    (tree / "main.yaml").write_text("CelebA_datapath: ''\n")
+    with pytest.raises(UserError, match="CelebA_datapath is empty"):
+        open_tree(tree)
