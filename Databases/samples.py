@@ -7,6 +7,7 @@ the whole training. So a resumed run draws the same samples, whatever the number
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+import cv2
 import numpy as np
 import torch
 from torch import Tensor
@@ -241,6 +242,7 @@ def training_batches(
     """Batches `start` to `stop` (excluded) of the training; shard (r, n): samples r, r + n, ... of each batch."""
     rank, world = shard
     positions = [range(batch * batch_size + rank, (batch + 1) * batch_size, world) for batch in range(start, stop)]
+    _before_workers()
     collate = collate_first_step if isinstance(samples, FirstStepSamples) else collate_second_step
     yield from DataLoader(
         samples,
@@ -248,16 +250,13 @@ def training_batches(
         num_workers=num_workers,
         collate_fn=collate,
         pin_memory=device.type == "cuda",
-        worker_init_fn=_one_thread,
         prefetch_factor=4 if num_workers else None,
     )
 
 
-def _one_thread(_: int) -> None:
-    import cv2
-
+def _before_workers() -> None:
+    """Pictures are read by many processes, not by threads: a pool of OpenCV's threads hangs a forked process."""
     cv2.setNumThreads(1)
-    torch.set_num_threads(1)
 
 
 class Crops(Dataset):
@@ -320,12 +319,12 @@ def crop_batches(
     """Plain crops in order: pictures (B, 3, S, S) uint8, maps picture -> crop (B, 2, 3), image indices (B,)."""
     indices = range(len(images)) if indices is None else indices
     batches = _indices_of_batches(indices, batch_size)
+    _before_workers()
     loader = DataLoader(
         Crops(database, images, image_size),
         batch_sampler=batches,
         num_workers=num_workers,
         collate_fn=_collate_crops,
-        worker_init_fn=_one_thread,
     )
     for batch, (pictures, maps) in zip(batches, loader, strict=True):
         yield pictures, maps, np.asarray(batch)
@@ -350,12 +349,12 @@ def gray_batches(
     """
     indices = range(len(images)) if indices is None else indices
     batches = _indices_of_batches(indices, batch_size)
+    _before_workers()
     loader = DataLoader(
         GrayPictures(database, images, image_size, zooms),
         batch_sampler=batches,
         num_workers=num_workers,
         collate_fn=list,
-        worker_init_fn=_one_thread,
     )
     for batch, samples in zip(batches, loader, strict=True):
         batch = np.asarray(batch)
