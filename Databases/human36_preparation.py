@@ -409,12 +409,12 @@ def _place(records: Sequence[tuple[Recording, dict[str, Any]]], store: _Store, s
 
 def _write_tables(records: Sequence[tuple[Recording, dict[str, Any]]], output: Path) -> None:
     """The two pickles: /train/000000.jpg -> box (4,) and joints (32, 2), picture pixels."""
-    boxes: dict[str, np.ndarray] = {}
-    joints: dict[str, np.ndarray] = {}
+    names, boxes, joints = [], [np.zeros((0, 4))], [np.zeros((0, JOINTS, 2))]
     for recording, record in records:
         maps = crop_of_box(record["boxes"])
-        names = [f"/{recording.split}/{_number(record['start'] + i)}" for i in range(len(maps))]
-        boxes.update(zip(names, apply(maps, record["boxes"].reshape(-1, 2, 2)).reshape(-1, 4)))
-        joints.update(zip(names, apply(maps, record["joints"])))
-    dump_pickle(boxes, output / BOXES)
-    dump_pickle(joints, output / KEYPOINTS)
+        names += [f"/{recording.split}/{_number(record['start'] + i)}" for i in range(len(maps))]
+        boxes.append(apply(maps, record["boxes"].reshape(-1, 2, 2)).reshape(-1, 4))
+        joints.append(apply(maps, record["joints"]))
+    for file, rows in ((BOXES, boxes), (KEYPOINTS, joints)):
+        # One new array, so that equal tables are equal files, whether read from records or just made.
+        dump_pickle(dict(zip(names, np.array(np.concatenate(rows), dtype=float))), output / file)

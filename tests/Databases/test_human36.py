@@ -1,0 +1,289 @@
+import os
+import subprocess
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import cv2
+import h5py
+import numpy as np
+import pytest
+
+from Databases import human36_preparation as preparation
+from Databases.human36 import Human36
+from Utils.crops import apply, invert, warp
+from Utils.errors import UserError
+from Utils.files import load_pickle
+from Utils.options import Paths
+from Utils.pictures import read_picture
+
+ROOT = Path(__file__).resolve().parents[2]
+FRAMES = 60
+BOX = (40, 30, 79, 109)  # of every mask: first and last pixels
+SIZE = (160, 140)  # of the videos: width, height
+
+
+def pose_of(seed: int, frames: int = FRAMES) -> np.ndarray:
+    return np.random.default_rng(seed).uniform(0, 140, (frames, 32, 2)).astype(np.float32)
+
+
+def write_recording(base: Path, stem: str, seed: int, frames=(FRAMES,) * 3, videos: str = "Videos") -> None:
+    """A video whose gray level counts frames, poses, and masks, in the formats of the download."""
+    from cdflib.cdfwrite import CDF
+
+    folders = [base / videos, base / "MyPoseFeatures" / "D2_Positions", base / "MySegmentsMat" / "ground_truth_bb"]
+    for folder in folders:
+        folder.mkdir(parents=True, exist_ok=True)
+    writer = cv2.VideoWriter(str(folders[0] / f"{stem}.mp4"), cv2.VideoWriter_fourcc(*"mp4v"), 50, SIZE)
+    for i in range(frames[0]):
+        writer.write(np.full((SIZE[1], SIZE[0], 3), 60 + 3 * (i % 60), np.uint8))
+    writer.release()
+    cdf = CDF(str(folders[1] / f"{stem}.cdf"), delete=True)
+    specification = {"Variable": "Pose", "Data_Type": 44, "Num_Elements": 1, "Rec_Vary": True}
+    pose = pose_of(seed, frames[1]).reshape(1, frames[1], 64)
+    cdf.write_var({**specification, "Dim_Sizes": [frames[1], 64]}, var_data=pose)
+    cdf.close()
+    x1, y1, x2, y2 = BOX
+    mask = np.zeros((SIZE[1], SIZE[0]), np.uint8)
+    mask[y1 : y2 + 1, x1 : x2 + 1] = 1
+    with h5py.File(folders[2] / f"{stem}.mat", "w", userblock_size=512) as mat:
+        masks = mat.create_dataset("Masks", (frames[2], 1), dtype=h5py.ref_dtype)
+        stored = mat.create_dataset("#refs#/a", data=mask.T, compression="gzip").ref
+        empty = mat.create_dataset("#refs#/b", data=0 * mask.T, compression="gzip").ref
+        for i in range(frames[2]):
+            masks[i, 0] = empty if stem.startswith("Waiting") and i == 10 else stored
+
+
+@pytest.fixture
+def download(tmp_path):
+    subjects = tmp_path / "Human3.6M" / "training" / "subjects"
+    write_recording(subjects / "S1", "Posing 1.222", 1)
+    write_recording(subjects / "S1", "Directions.111", 0)
+    write_recording(subjects / "S1", "Eating.111", 9)  # not of the protocol
+    write_recording(subjects / "S5", "Waiting.111", 2, videos="Video")
+    write_recording(subjects / "S11", "Walking 1.111", 3)
+    write_recording(subjects / "S4", "Walking 1.111", 3)  # nor is this subject
+    return tmp_path / "Human3.6M"
+
+
+def snapshot(folder: Path) -> dict[str, bytes]:
+    files = [f for f in folder.rglob("*") if f.is_file() and ".prepared" not in f.parts]
+    return {str(f.relative_to(folder)): f.read_bytes() for f in files}
+
+
+def test_preparation_numbers_pictures_in_sorted_order(download, tmp_path):
+    summary = preparation.prepare(download, tmp_path / "out", workers=2)
+    assert summary.skipped == []
+    # 6 frames each; the second of Waiting has an empty mask; S11 gives frames 0 and 50
+    assert summary.pictures == {"train": 17, "test": 2}
+    assert (summary.recordings, summary.extracted, summary.left_out) == (4, 4, 1)
+    assert sorted(os.listdir(tmp_path / "out" / "images" / "train")) == [f"{i:06d}.jpg" for i in range(17)]
+    boxes = load_pickle(tmp_path / "out" / "HumanBoundingBoxes.pickle")
+    joints = load_pickle(tmp_path / "out" / "GroundtruthKeypoints.pickle")
+    assert list(boxes) == list(joints)
+    assert list(boxes) == [f"/train/{i:06d}.jpg" for i in range(17)] + ["/test/000000.jpg", "/test/000001.jpg"]
+    # The box is 39 x 79 about (59.5, 69.5); 1.5 * 79 video pixels become 450.
+    scale = 450 / 118.5
+    expected = [225 - 19.5 * scale, 225 - 39.5 * scale, 225 + 19.5 * scale, 225 + 39.5 * scale]
+    assert np.allclose(boxes["/train/000003.jpg"], expected)
+    # Directions of S1 comes first: its frame 30 is picture 3. S5's third picture is its frame 30.
+    assert np.allclose(joints["/train/000003.jpg"], (pose_of(0)[30] - [59.5, 69.5]) * scale + 225, atol=1e-3)
+    assert np.allclose(joints["/train/000014.jpg"], (pose_of(2)[30] - [59.5, 69.5]) * scale + 225, atol=1e-3)
+    assert np.allclose(joints["/test/000001.jpg"], (pose_of(3)[50] - [59.5, 69.5]) * scale + 225, atol=1e-3)
+    picture = read_picture(tmp_path / "out" / "images" / "train" / "000003.jpg")
+    assert picture.shape == (450, 450, 3)
+    assert np.abs(picture[10:-10, 10:-10].astype(int) - (60 + 3 * 30)).max() <= 6  # all of frame 30
+
+
+def test_crop_of_a_box_by_hand():
+    # 300 high: 450 video pixels become 450, the box's centre (100, 200) the picture's
+    maps = preparation.crop_of_box(np.array([[50, 50, 150, 350], [50, 50, 150, 200]]))
+    assert np.allclose(maps[0], [[1, 0, 125], [0, 1, 25]])
+    assert np.allclose(apply(maps[1], np.array([[100.0, 125], [100 + 112.5, 125 - 112.5]])), [[225, 225], [450, 0]])
+    video = np.full((400, 300, 3), 200, np.uint8)
+    picture = warp(video, maps[0], (450, 450))
+    assert picture[24, 225].tolist() == [0, 0, 0]  # above the video
+    assert picture[25, 225].tolist() == [200, 200, 200]
+    assert picture[225, 124].max() == 0
+    assert picture[225, 125].min() == 200
+
+
+def test_result_does_not_depend_on_the_number_of_workers(download, tmp_path):
+    for workers in (1, 3):
+        preparation.prepare(download, tmp_path / str(workers), workers=workers)
+    assert snapshot(tmp_path / "1") == snapshot(tmp_path / "3")
+
+
+def test_a_second_run_skips_what_is_done_and_repairs_what_is_cut_off(download, tmp_path):
+    out = tmp_path / "out"
+    preparation.prepare(download, out, workers=1)
+    before = snapshot(out)
+    assert preparation.prepare(download, out, workers=1).extracted == 0
+    cut = out / "images" / "train" / "000007.jpg"
+    cut.write_bytes(cut.read_bytes()[:100])
+    (out / "images" / "test" / "000001.jpg").unlink()
+    (out / "HumanBoundingBoxes.pickle").unlink()
+    assert preparation.prepare(download, out, workers=2).extracted == 2
+    assert snapshot(out) == before
+
+
+def test_a_run_that_was_stopped_is_completed(download, tmp_path, monkeypatch):
+    out, stopped = tmp_path / "out", tmp_path / "stopped"
+    preparation.prepare(download, out, workers=1)
+    calls = []
+
+    def replace(source, target):
+        calls.append(source)
+        if len(calls) == 9:
+            raise KeyboardInterrupt
+        os.rename(source, target)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(preparation.os, "replace", replace)
+        with pytest.raises(KeyboardInterrupt):
+            preparation.prepare(download, stopped, workers=1)
+    preparation.prepare(download, stopped, workers=1)
+    assert snapshot(stopped) == snapshot(out)
+
+
+def test_a_recording_that_arrives_later_takes_its_place(download, tmp_path):
+    late = download / "training" / "subjects" / "S1" / "Videos" / "Directions.111.mp4"
+    late.rename(tmp_path / "kept.mp4")
+    out = tmp_path / "out"
+    summary = preparation.prepare(download, out, workers=1)
+    assert summary.skipped == [f"S1/Directions.111: {late} does not exist"]
+    assert summary.pictures == {"train": 11, "test": 2}
+    (tmp_path / "kept.mp4").rename(late)
+    assert preparation.prepare(download, out, workers=1).extracted == 1
+    preparation.prepare(download, tmp_path / "fresh", workers=1)
+    assert snapshot(out) == snapshot(tmp_path / "fresh")
+
+
+def test_unusable_recordings_are_named_and_skipped(download, tmp_path):
+    subjects = download / "training" / "subjects"
+    write_recording(subjects / "S6", "Greeting.1", 4, frames=(60, 58, 60))
+    write_recording(subjects / "S7", "Greeting.1", 5)
+    (subjects / "S7" / "Videos" / "Greeting.1.mp4").write_bytes(b"no video")
+    write_recording(subjects / "S8", "Greeting.1", 5)
+    (subjects / "S8" / "MyPoseFeatures" / "D2_Positions" / "Greeting.1.cdf").write_bytes(b"no poses")
+    write_recording(subjects / "S9", "Greeting.1", 5)
+    masks = subjects / "S9" / "MySegmentsMat" / "ground_truth_bb" / "Greeting.1.mat"
+    masks.write_bytes(masks.read_bytes()[:2000])
+    (subjects / "S5" / "MySegmentsMat" / "ground_truth_bb" / "Waiting.111.mat").unlink()
+    summary = preparation.prepare(download, tmp_path / "out", workers=2)
+    assert [line.split(":")[0] for line in summary.skipped] == [
+        "S5/Waiting.111",
+        "S6/Greeting.1",
+        "S7/Greeting.1",
+        "S8/Greeting.1",
+        "S9/Greeting.1",
+    ]
+    assert "Waiting.111.mat does not exist" in summary.skipped[0]
+    assert "video 60 frames, pose 58, masks 60" in summary.skipped[1]
+    assert "Greeting.1.mp4 cannot be read as a video" in summary.skipped[2]
+    assert "Greeting.1.cdf cannot be read" in summary.skipped[3]
+    assert "Greeting.1.mat" in summary.skipped[4]
+    assert summary.pictures == {"train": 12, "test": 2}
+    assert "S6/Greeting.1" not in str(preparation.prepare(download, tmp_path / "b", 2, frame_tolerance=2).skipped)
+
+
+def test_the_script_reports_and_its_exit_code_tells(download, tmp_path):
+    command = [sys.executable, ROOT / "PrePreprocessHuman.py", "--path_to_extract_dataset", tmp_path / "out"]
+    (download / "training" / "subjects" / "S1" / "MyPoseFeatures" / "D2_Positions" / "Posing 1.222.cdf").unlink()
+    done = subprocess.run([*command, "--path_to_Human", download], capture_output=True, text=True, cwd=tmp_path)
+    assert done.returncode == 1
+    assert "11 train, 2 test pictures of 3 videos (3 extracted now)" in done.stdout
+    assert "skipped S1/Posing 1.222" in done.stdout
+    done = subprocess.run(
+        [*command, "--path_to_Human", tmp_path / "no"], capture_output=True, text=True, cwd=tmp_path
+    )
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: --path_to_Human")
+
+
+def test_a_folder_without_subjects_is_named(tmp_path):
+    with pytest.raises(UserError, match="has no training/subjects/S"):
+        preparation.prepare(tmp_path, tmp_path / "out", workers=1)
+
+
+def test_box_of_a_mask_by_hand():
+    mask = np.zeros((10, 12), np.uint8)
+    mask[3:6, 2] = 1
+    mask[4, 2:9] = 1
+    assert preparation.box_of_mask(mask) == (2, 3, 8, 5)
+    assert preparation.box_of_mask(0 * mask) == (0, 0, 0, 0)
+
+
+# The loader
+
+
+@pytest.fixture
+def prepared(download, tmp_path):
+    preparation.prepare(download, tmp_path / "out", workers=1)
+    (tmp_path / "main.yaml").write_text(f"Human_datapath: {tmp_path / 'out'}\n")
+    return tmp_path
+
+
+def open_tree(prepared) -> Human36:
+    return Human36.open(SimpleNamespace(paths=Paths(prepared / "main.yaml"), data_path=prepared / "data"))
+
+
+def test_loader_reads_what_the_preparation_writes(prepared):
+    database = open_tree(prepared)
+    database.check_cheaply()
+    assert database.settings["number_of_clusters"] == 250
+    assert (database.ridge_samples, database.constant_background) == (800, True)
+    assert len(database.training) == 17
+    assert database.regression.names.tolist() == ["/train/000000.jpg"]  # every 50th
+    assert database.test.names.tolist() == ["/test/000000.jpg", "/test/000001.jpg"]
+    assert database.test.landmarks.shape == (2, 32, 2)
+    assert database.read(database.test, 1).shape == (450, 450, 3)
+
+
+def test_zoom_crop_and_round_trip(prepared):
+    database = open_tree(prepared)
+    m = database.crop(database.training.boxes[0], 450, 450, 256)
+    scale = 1.4 * 256 / 450
+    assert np.allclose(m, [[scale, 0, 128 - 225 * scale], [0, scale, 128 - 225 * scale]])
+    points = pose_of(0)[0].astype(np.float64)
+    assert np.abs(apply(invert(m), apply(m, points)) - points).max() < 1e-6
+    assert warp(database.read(database.training, 0), m, 256).shape == (256, 256, 3)
+
+
+def test_left_and_right_in_picture_order():
+    names = np.arange(32.0)
+    points = np.zeros((3, 32, 2))
+    points[:, :, 1] = names  # y tells which joint it was
+    points[:, [1, 2], 0] = 10  # right of 6 and 7
+    points[1, [6, 7], 0] = 20  # not in the second picture
+    points[2, 7, 0] = 20  # and in the third the legs are in order
+    body = {1: 6, 25: 17, 18: 26, 27: 19, 20: 28, 29: 21, 30: 22, 31: 23}
+    legs = {2: 7, 3: 8, 4: 9, 5: 10}
+    expected = np.tile(names, (3, 1))
+    for row, pairs in ((0, {**body, **legs}), (2, body)):
+        for a, b in pairs.items():
+            expected[row, [a, b]] = b, a
+    database = Human36.__new__(Human36)
+    ordered = database.order_landmarks(points)
+    assert np.array_equal(ordered[:, :, 1], expected)
+    assert np.array_equal(points[0, :, 1], names)  # what came in is as it was
+
+
+def test_normaliser_is_the_distance_of_the_shoulders():
+    points = np.zeros((1, 32, 2))
+    points[0, 25], points[0, 17] = (10, 10), (40, 50)
+    assert Human36.__new__(Human36).normalisers(points).tolist() == [50]
+
+
+def test_what_is_missing_is_named(prepared):
+    out = prepared / "out"
+    (out / "images" / "train" / "000016.jpg").unlink()
+    with pytest.raises(UserError, match=r"images/train/000016\.jpg .* run PrePreprocessHuman\.py"):
+        open_tree(prepared)
+    (out / "images" / "train" / "000016.jpg").write_bytes(b"x")
+    (out / "images" / "train" / "000099.jpg").write_bytes(b"x")
+    with pytest.raises(UserError, match=r"has no box for 1 picture, first /train/000099\.jpg"):
+        open_tree(prepared)
+    (out / "GroundtruthKeypoints.pickle").unlink()
+    with pytest.raises(UserError, match=r"GroundtruthKeypoints\.pickle does not exist; run PrePreprocessHuman\.py"):
+        open_tree(prepared)
