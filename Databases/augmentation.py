@@ -23,6 +23,7 @@ BLUR_MAX_SIGMA = 0.5  # pixels
 SHIFT = 0.05  # of the picture's size
 ROTATION = 40.0  # degrees
 HUE_FACTOR = (0.5, 1.5)
+SMALL_ROTATION, SMALL_SCALE = 10.0, (0.95, 1.05)  # of the warps that test how steady landmarks are
 CONTRAST_CENTRE = 127
 NOISE_TABLE = 1 << 21  # numbers
 BLUR_SIDE = 5  # pixels of the kernel
@@ -73,6 +74,16 @@ def draw_affine(width: int, height: int, strength: Strength, rng: np.random.Gene
     centre = np.array([width / 2, height / 2])
     offset = centre - linear @ centre + (shift_x, shift_y)
     return np.column_stack([linear, offset])
+
+
+def draw_similarity(size: int, rng: np.random.Generator) -> np.ndarray:
+    """A small random (2, 3) point map of a size x size crop: rotation, scale and shift, about the centre."""
+    angle = np.deg2rad(rng.uniform(-SMALL_ROTATION, SMALL_ROTATION))
+    scale = rng.uniform(*SMALL_SCALE)
+    cos, sin = scale * np.cos(angle), scale * np.sin(angle)
+    linear = np.array([[cos, -sin], [sin, cos]])
+    centre = np.array([size / 2, size / 2])
+    return np.column_stack([linear, centre - linear @ centre + rng.uniform(-SHIFT, SHIFT, size=2) * size])
 
 
 def _visible_region(to_crop: np.ndarray, size: int, width: int, height: int) -> tuple[int, int, int, int]:

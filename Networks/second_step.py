@@ -25,9 +25,8 @@ from Utils.progress import Progress
 BATCH_SIZE = 32  # pictures
 LEARNING_RATE_DROP = 0.1
 EPOCHS_BETWEEN_MERGES = 2
-CONFIDENT = 0.2  # height of a map's maximum from which on it counts as a detection
+CONFIDENT = 0.2  # height that a map's maximum has to reach to count as a detection
 COINCIDENCE = 5.7  # pixels of the network's input
-PREDICTION_SIZE = 256  # predictions are given in pixels of a crop of this side
 INFERENCE_BATCH = {"cpu": 16, "cuda": 128}  # pictures
 ITERATIONS_PER_LOOK = 20
 
@@ -56,15 +55,12 @@ def second_step_loss(network: FAN, batch: SecondStepBatch, precision: str) -> Te
 
 @torch.inference_mode()
 def predict(
-    network: FAN,
-    database: Database,
-    images: ImageSet,
-    options: Options,
-    description: str,
-) -> tuple[np.ndarray, np.ndarray]:
+    network: FAN, database: Database, images: ImageSet, options: Options, description: str
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Maximum of each map of each picture: points (n, K, 2) in input pixels, confidences (n, K).
 
-    Of several processes each predicts its part of the pictures; all get all.
+    Third: the maps (n, 2, 3) of points from the pictures to the network's input. Of several processes each
+    predicts its part of the pictures; all get all.
     """
     device = options.device
     indices = distributed.shard(len(images))
@@ -76,29 +72,22 @@ def predict(
         training.workers_for(options, len(indices)),
         indices,
     )
-    maps = network.l1.out_channels
-    points, confidences = [np.zeros((0, maps, 2), np.float32)], [np.zeros((0, maps), np.float32)]
+    count = network.l1.out_channels
+    points, confidences = [np.zeros((0, count, 2), np.float32)], [np.zeros((0, count), np.float32)]
+    crops = [np.zeros((0, 2, 3))]
     network.eval()
     with Progress(description, len(indices)) as progress:
-        for pictures, _, numbers in batches:
+        for pictures, maps, numbers in batches:
             with training.autocast(device, options.hyper.precision):
                 heatmaps = network.forward_heatmaps(to_input(pictures.to(device, non_blocking=True)))
             cells, heights = maxima(heatmaps.float())
-            points.append((GRID * cells).cpu().numpy().astype(np.float32))
+            points.append((GRID * cells).cpu().numpy())
             confidences.append(heights.cpu().numpy())
+            crops.append(maps)
             progress.update(len(numbers))
     network.train()
-    return distributed.gather(np.concatenate(points)), distributed.gather(np.concatenate(confidences))
-
-
-def predict_landmarks(
-    network: FAN, active: np.ndarray, database: Database, images: ImageSet, options: Options, description: str
-) -> np.ndarray:
-    """Landmarks (n, L, 2) in pixels of the 256x256 crop, one per active map; NaN where not detected."""
-    points, confidences = predict(network, database, images, options, description)
-    points = points[:, active] * (PREDICTION_SIZE / options.hyper.image_size)
-    points[confidences[:, active] < CONFIDENT] = np.nan
-    return points
+    points, confidences, crops = (distributed.gather(np.concatenate(parts)) for parts in (points, confidences, crops))
+    return points, confidences, crops
 
 
 class SecondStep:
@@ -221,7 +210,7 @@ class SecondStep:
 
     def merge(self) -> None:
         """Join the clusters that coincide, in the labels and among the active ones."""
-        points, confidences = predict(
+        points, confidences, _ = predict(
             self.network, self.database, self.database.training, self.options, "Merging: predictions"
         )
         counts = self.keypoints.cluster_counts(self.number_of_clusters)

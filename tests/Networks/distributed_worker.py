@@ -49,7 +49,7 @@ def main(folder: Path) -> None:
     samples = SecondStepSamples(database, database.keypoints(), np.arange(12), 64, 3, "fast")
     batch = next(training_batches(samples, 0, 1, 4, 0, options.device, place))
     result["second"] = gradients(second.network, second_step_loss(second.network, batch, "float32"))
-    result["predictions"], result["confidences"] = predict(
+    result["predictions"], result["confidences"], _ = predict(
         second.network, database, database.training, options, "Predictions"
     )
     if distributed.is_main():

@@ -6,13 +6,13 @@ import torch
 
 from Databases.augmentation import Strength
 from Networks.first_step import FirstStep
+from Networks.landmarks import landmarks_of
 from Networks.second_step import (
     SecondStep,
     active_clusters,
     heatmap_loss,
     load_landmark_network,
     predict,
-    predict_landmarks,
 )
 from tests.tiny import TinyDatabase, tiny_options
 from Utils.errors import UserError
@@ -188,14 +188,18 @@ def test_predictions_are_in_the_256_pixel_crop(tmp_path, uninterrupted, monkeypa
     heatmaps = torch.full((1, 12, 16, 16), 0.1)
     heatmaps[:, active[0], 5, 3] = 0.9
     monkeypatch.setattr(network, "forward_heatmaps", lambda x: heatmaps.expand(len(x), -1, -1, -1))
-    landmarks = predict_landmarks(network, active, database, database.test, options, "Test")
-    assert landmarks.shape == (8, len(active), 2)
+    predictions = landmarks_of(network, active, database, options)
+    assert predictions.is_test.tolist() == [False] * 24 + [True] * 8
+    landmarks = predictions.points
+    assert landmarks.shape == (32, len(active), 2)
     # Cell (3, 5) is pixel (12, 20) of the 64-pixel input, four times that in the 256-pixel crop.
     assert landmarks[0, 0].tolist() == [48, 80]
     assert np.isnan(landmarks[:, 1:]).all()
-    points, confidences = predict(network, database, database.test, options, "Test")
+    points, confidences, maps = predict(network, database, database.test, options, "Test")
     assert points[3, active[0]].tolist() == [12, 20]
     assert confidences[3, active[0]] == pytest.approx(0.9)
+    np.testing.assert_allclose(maps[0], [[1, 0, 0], [0, 1, 0]])
+    np.testing.assert_allclose(predictions.groundtruth[24:], 4 * database.test.landmarks)
 
 
 def test_training_learns_where_the_marks_are(tmp_path, monkeypatch):

@@ -78,14 +78,22 @@ def test_contrast_is_small_for_the_right_and_large_for_confused_descriptors():
 def test_learning_rate_rises_and_falls():
     options = TrainingOptions(iterations=1000, learning_rate=1.0, warm_up=10)
     assert learning_rate(0, options) == pytest.approx(0.1)
-    assert learning_rate(500, options) == pytest.approx(0.01 + 0.99 * 0.5)
-    assert learning_rate(1000, options) == pytest.approx(0.01)
+    assert learning_rate(500, options) == pytest.approx(0.02 + 0.98 * 0.5)
+    assert learning_rate(1000, options) == pytest.approx(0.02)
 
 
 def test_fresh_network_is_silent():
     torch.manual_seed(0)
     semi, _ = fresh_superpoint(0)(torch.rand(1, 1, 64, 64))
     assert score_map(semi).max() < 0.05
+
+
+def test_standardised_layers_differ_between_places():
+    pictures = torch.rand(4, 1, 32, 32, generator=torch.Generator().manual_seed(0))
+    network = fresh_superpoint(0, pictures)
+    before_relu = network.conv1b(torch.relu(network.conv1a(pictures)))
+    torch.testing.assert_close(before_relu.mean((0, 2, 3)), torch.zeros(64), atol=1e-4, rtol=0)
+    torch.testing.assert_close(before_relu.std((0, 2, 3)), torch.ones(64), atol=1e-3, rtol=0)
 
 
 def options_for_test(**changes) -> TrainingOptions:

@@ -1,0 +1,109 @@
+"""Landmarks of the evaluation images: predictions beside groundtruth, and how steady they are without it."""
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+import torch
+
+from Databases.augmentation import draw_similarity
+from Databases.database import Database, ImageSet
+from Databases.samples import GRID, crop_batches, to_input
+from Networks import training
+from Networks.fan import FAN
+from Networks.second_step import CONFIDENT, INFERENCE_BATCH, predict
+from Utils import crops
+from Utils.errors import UserError
+from Utils.heatmaps import maxima
+from Utils.options import Options
+from Utils.predictions import Predictions
+from Utils.progress import Progress
+
+PREDICTION_SIZE = 256  # predictions and groundtruth are in pixels of a crop of this side
+_STAGE = 3  # of random numbers: 1 and 2 are the training steps
+
+
+def landmarks_of(network: FAN, active: np.ndarray, database: Database, options: Options) -> Predictions:
+    """Landmarks of the regression and test images, one per active map, NaN where not detected."""
+    scale = PREDICTION_SIZE / options.hyper.image_size
+    splits = []
+    for images, description in ((database.regression, "Regression images"), (database.test, "Test images")):
+        points, confidences, maps = predict(network, database, images, options, description)
+        points = scale * points[:, active].astype(np.float64)
+        points[confidences[:, active] < CONFIDENT] = np.nan
+        splits.append((points, groundtruth_of(database, images, scale * maps)))
+    return join_splits(database, [points for points, _ in splits], [truth for _, truth in splits])
+
+
+def groundtruth_of(database: Database, images: ImageSet, maps: np.ndarray) -> np.ndarray:
+    """Groundtruth (n, G, 2) in the crops that the maps (n, 2, 3) lead to; UserError where there is none."""
+    if images.landmarks is None:
+        raise UserError(f"{database.name} has no groundtruth landmarks under {images.root}; add them to evaluate")
+    return database.order_landmarks(crops.apply(maps, images.landmarks.astype(np.float64)))
+
+
+def join_splits(database: Database, points: list[np.ndarray], groundtruth: list[np.ndarray]) -> Predictions:
+    """Predictions of the regression images, then of the test images."""
+    names = np.concatenate([database.regression.names, database.test.names])
+    is_test = np.arange(len(names)) >= len(database.regression)
+    return Predictions(names, np.concatenate(points), np.concatenate(groundtruth), is_test)
+
+
+@dataclass(frozen=True)
+class Steadiness:
+    """What can be told of landmarks without groundtruth.
+
+    found: (L,) share of the images in which each is detected; error: (L,) mean distance, in percent of the
+    crop's side, between a landmark of a picture and of its warped copy, warped back; NaN where never in both.
+    """
+
+    found: np.ndarray
+    error: np.ndarray
+
+
+@torch.inference_mode()
+def steadiness(
+    network: FAN, active: np.ndarray, database: Database, images: ImageSet, options: Options
+) -> Steadiness:
+    """Detect in each picture and in a slightly rotated, scaled and shifted copy, and compare."""
+    hyper, device = options.hyper, options.device
+    size = hyper.image_size
+    total, both, found = (np.zeros(len(active)) for _ in range(3))
+    batches = crop_batches(
+        database, images, size, INFERENCE_BATCH[device.type], training.workers_for(options, len(images))
+    )
+    with Progress("Steadiness", len(images)) as progress:
+        for pictures, _, numbers in batches:
+            warps = np.stack([draw_similarity(size, np.random.default_rng([hyper.seed, _STAGE, i])) for i in numbers])
+            points, seen = _detect(network, active, pictures, options)
+            warped_points, warped_seen = _detect(network, active, _warped(pictures, warps), options)
+            back = crops.apply(crops.invert(warps), warped_points)
+            distance = np.linalg.norm(points - back, axis=2)
+            inside = ((crops.apply(warps, points) >= 0) & (crops.apply(warps, points) < size)).all(axis=2)
+            counted = seen & warped_seen & inside
+            total += np.where(counted, distance, 0).sum(axis=0)
+            both += counted.sum(axis=0)
+            found += seen.sum(axis=0)
+            progress.update(len(numbers))
+    error = np.where(both > 0, 100 * total / np.maximum(both, 1) / size, np.nan)
+    return Steadiness(found / max(len(images), 1), error)
+
+
+def _warped(pictures: torch.Tensor, warps: np.ndarray) -> torch.Tensor:
+    """Pictures (B, 3, S, S) uint8, each under its point map (B, 2, 3); the border is repeated."""
+    size = pictures.shape[-1]
+    warped = [
+        cv2.warpAffine(picture, crops.pixel_map(warp), (size, size), borderMode=cv2.BORDER_REPLICATE)
+        for picture, warp in zip(pictures.permute(0, 2, 3, 1).numpy(), warps, strict=True)
+    ]
+    return torch.from_numpy(np.stack(warped)).permute(0, 3, 1, 2)
+
+
+def _detect(
+    network: FAN, active: np.ndarray, pictures: torch.Tensor, options: Options
+) -> tuple[np.ndarray, np.ndarray]:
+    """Points (B, L, 2) in input pixels and whether they are detections (B, L)."""
+    with training.autocast(options.device, options.hyper.precision):
+        heatmaps = network.forward_heatmaps(to_input(pictures.to(options.device)))
+    cells, heights = maxima(heatmaps[:, active].float())
+    return (GRID * cells).cpu().numpy().astype(np.float64), (heights >= CONFIDENT).cpu().numpy()

@@ -1,0 +1,98 @@
+"""The three visualisations, each a function of database, options and experiment."""
+
+import numpy as np
+
+from Databases.database import Database, ImageSet
+from Databases.samples import GRID
+from Networks.first_step import load_first_step
+from Networks.second_step import CONFIDENT, load_landmark_network, predict
+from Networks.training import adopt_architecture
+from Utils import crops
+from Utils.drawing import palette, save_picture, sheet
+from Utils.experiment import Experiment
+from Utils.keypoints import KeypointTable
+from Utils.options import Options
+from Utils.progress import progress
+
+ROWS, COLUMNS = 8, 8  # of the sheets of step one
+RESULT_ROWS, RESULT_COLUMNS = 8, 13  # of the sheet of step two
+KEYPOINT_COLOUR = np.array([60, 220, 60])
+CLUSTER_COLOUR = np.array([240, 60, 60])
+
+
+def draw_keypoints(database: Database, options: Options, experiment: Experiment) -> None:
+    """Step1_Keypoints: 8x8 training images with their keypoints."""
+    keypoints = _newest_keypoints(database, options, experiment)
+    chosen = _spread(np.flatnonzero(keypoints.counts() > 0), ROWS * COLUMNS)
+    pictures = [_crop(database, database.training, i, options) for i in chosen]
+    points = [_on_crop(keypoints.of(i)) for i in chosen]
+    path = experiment.logs / "Step1_Keypoints.jpg"
+    save_picture(sheet(pictures, points, KEYPOINT_COLOUR, COLUMNS, ROWS), path)
+    experiment.log(f"Keypoints of {len(chosen)} training pictures: {path}")
+
+
+def draw_clusters(database: Database, options: Options, experiment: Experiment) -> None:
+    """Step1_Clusters: for each cluster a sheet of images that have it, the point marked."""
+    keypoints = _newest_keypoints(database, options, experiment)
+    images, clusters = keypoints.images(), keypoints.clusters()
+    folder = experiment.logs / "Clusters"
+    folder.mkdir(exist_ok=True)
+    present = np.unique(clusters[clusters >= 0])
+    for k in progress(present, "Clusters", unit="sheet"):
+        rows = _spread(np.flatnonzero(clusters == k), ROWS * COLUMNS)
+        pictures = [_crop(database, database.training, images[row], options) for row in rows]
+        points = [_on_crop(keypoints.points[[row]]) for row in rows]
+        save_picture(sheet(pictures, points, CLUSTER_COLOUR, COLUMNS, ROWS, radius=6), folder / f"Cluster{k}.jpg")
+    experiment.log(f"{len(present)} clusters: {folder}/Cluster<k>.jpg")
+
+
+def draw_results(database: Database, options: Options, experiment: Experiment) -> None:
+    """Step2: 13x8 test images, each landmark in its own colour."""
+    network, active, _ = load_landmark_network(experiment, options)
+    experiment.open()
+    chosen = _spread(np.arange(len(database.test)), RESULT_ROWS * RESULT_COLUMNS)
+    images = database.test.subset(chosen)
+    points, confidences, _ = predict(network, database, images, options, "Test images")
+    points[confidences < CONFIDENT] = np.nan
+    pictures = [_crop(database, images, i, options) for i in range(len(images))]
+    colours = palette(len(active))
+    path = experiment.logs / "Step2.jpg"
+    save_picture(sheet(pictures, list(points[:, active]), colours, RESULT_COLUMNS, RESULT_ROWS), path)
+    experiment.log(f"Landmarks of {len(chosen)} test pictures: {path}")
+
+
+VISUALISATIONS = {
+    "Step1_Keypoints": draw_keypoints,
+    "Step1_Clusters": draw_clusters,
+    "Step2": draw_results,
+}
+
+
+def _newest_keypoints(database: Database, options: Options, experiment: Experiment) -> KeypointTable:
+    """Step one's newest pseudo-groundtruth of the training images; sets the picture size it was made at."""
+    _, path = experiment.newest_updated_keypoints()
+    checkpoints = experiment.first_step_checkpoints()
+    if checkpoints:
+        adopt_architecture(options.hyper, load_first_step(checkpoints[-1][1]), checkpoints[-1][1])
+    experiment.open()
+    return KeypointTable.load(path).align(database.training.names)
+
+
+def _spread(items: np.ndarray, count: int) -> np.ndarray:
+    """At most `count` items, evenly from the whole list."""
+    if len(items) <= count:
+        return items
+    return items[np.linspace(0, len(items) - 1, count).round().astype(int)]
+
+
+def _crop(database: Database, images: ImageSet, i: int, options: Options) -> np.ndarray:
+    """The network's input of picture i."""
+    picture = database.read(images, i)
+    height, width = picture.shape[:2]
+    size = options.hyper.image_size
+    return crops.warp(picture, database.crop(images.boxes[i], width, height, size), size)
+
+
+def _on_crop(keypoints: np.ndarray) -> np.ndarray:
+    """Keypoints (n, 3) of the grid -> (n, 2) pixels of the input."""
+    return GRID * keypoints[:, :2]

@@ -1,0 +1,60 @@
+"""What an evaluation leaves in an experiment's Logs: curves, tables, and lines in the log."""
+
+from pathlib import Path
+
+import numpy as np
+
+from Utils.curves import write_curve
+from Utils.evaluation import Errors
+from Utils.experiment import Experiment
+from Utils.files import writing
+
+
+def report_errors(experiment: Experiment, errors: Errors) -> None:
+    """Write ForwardError and BackwardError (.jpg, .csv) and say the two final errors."""
+    for note in errors.notes:
+        experiment.log(f"Evaluation: {note}")
+    forward, backward = experiment.logs / "ForwardError.jpg", experiment.logs / "BackwardError.jpg"
+    write_curve(errors.forward, forward, "groundtruth landmarks")
+    write_curve(errors.backward, backward, "discovered landmarks")
+    experiment.log(f"Curves: {forward} and {backward}, with their numbers beside them (.csv)")
+    experiment.log(f"Landmarks evaluated: {len(errors.landmarks)}")
+    experiment.log(f"Forward error:  {errors.forward_percent:.2f}% of the normaliser")
+    experiment.log(f"Backward error: {errors.backward_percent:.2f}% of the normaliser")
+
+
+def report_steadiness(experiment: Experiment, found: np.ndarray, error: np.ndarray, landmarks: np.ndarray) -> None:
+    """Write Steadiness (.jpg, .csv) and say what can be told of landmarks without groundtruth.
+
+    found: (L,) share of the test images in which each is detected; error: (L,) percent of the crop's side;
+    landmarks: (L,) their clusters.
+    """
+    path = experiment.logs / "Steadiness.jpg"
+    lines = [f"{k},{100 * f:.2f},{e:.4f}" for k, f, e in zip(landmarks, found, error, strict=True)]
+    with writing(path.with_suffix(".csv")) as temporary:
+        temporary.write_text("\n".join(["landmark,found_percent,error_percent", *lines]) + "\n")
+    _draw_steadiness(path, 100 * found, error)
+    experiment.log("No groundtruth landmarks: neither forward nor backward error can be told")
+    experiment.log(
+        f"Landmarks: {len(landmarks)}, each found in {100 * found.mean():.1f}% of the test pictures on average"
+    )
+    experiment.log(f"Found in at least 80% of the test pictures: {(found >= 0.8).sum()}")
+    if np.isfinite(error).any():
+        experiment.log(f"Steadiness under small known warps: {np.nanmean(error):.2f}% of the picture's side")
+    experiment.log(f"Drawn in {path}, numbers beside it (.csv)")
+
+
+def _draw_steadiness(path: Path, found_percent: np.ndarray, error: np.ndarray) -> None:
+    from matplotlib.backends.backend_agg import FigureCanvasAgg  # slow to import
+    from matplotlib.figure import Figure
+
+    order = np.argsort(-found_percent, kind="stable")
+    figure = Figure(figsize=(7, 5), dpi=150, layout="constrained")
+    FigureCanvasAgg(figure)  # no window and no global state
+    upper, lower = figure.subplots(2, 1, sharex=True)
+    upper.bar(np.arange(len(order)), found_percent[order], color="#1f4e9c")
+    upper.set(ylabel="found, % of pictures", ylim=(0, 100))
+    lower.bar(np.arange(len(order)), error[order], color="#c0504d")
+    lower.set(ylabel="error under warps, %", xlabel="landmark, most often found first")
+    with writing(path) as temporary:
+        figure.savefig(temporary, format="jpg")

@@ -1,0 +1,19 @@
+"""Draw what was learned: keypoints and clusters of step one, landmarks of step two."""
+
+from Databases import DATABASES
+from Networks.visualisations import VISUALISATIONS
+from Utils.errors import exit_cleanly
+from Utils.experiment import Experiment
+from Utils.options import parse
+
+
+@exit_cleanly
+def main(argv: list[str] | None = None) -> None:
+    options = parse(argv, __doc__, DATABASES, flags=("experiment", "visualisation"))
+    database = DATABASES[options.dataset_name].open(options)
+    experiment = Experiment(options.log_path, options.experiment_name)
+    VISUALISATIONS[options.visualisation](database, options, experiment)
+
+
+if __name__ == "__main__":
+    main()
