@@ -287,3 +287,18 @@ def test_what_is_missing_is_named(prepared):
     (out / "GroundtruthKeypoints.pickle").unlink()
     with pytest.raises(UserError, match=r"GroundtruthKeypoints\.pickle does not exist; run PrePreprocessHuman\.py"):
         open_tree(prepared)
+
+
+def test_a_video_that_breaks_off_is_named_and_its_numbers_are_not_left_empty(download, tmp_path, monkeypatch):
+    subjects = download / "training" / "subjects"
+    write_recording(subjects / "S1", "Directions.111", 0, frames=(35, FRAMES, FRAMES))
+    real = preparation.count_frames
+    monkeypatch.setattr(
+        preparation, "count_frames", lambda file: FRAMES if file.stem == "Directions.111" else real(file)
+    )
+    summary = preparation.prepare(download, tmp_path / "out", workers=1)
+    assert len(summary.skipped) == 1
+    assert summary.skipped[0].startswith("S1/Directions.111: ")
+    assert summary.skipped[0].endswith("Directions.111.mp4 breaks off at frame 35")
+    assert summary.pictures == {"train": 11, "test": 2}
+    assert sorted(os.listdir(tmp_path / "out" / "images" / "train")) == [f"{i:06d}.jpg" for i in range(11)]

@@ -1,0 +1,66 @@
+import numpy as np
+import pytest
+from PIL import Image
+
+from Databases import check
+
+
+@pytest.fixture
+def folder(tmp_path):
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    for i in range(12):
+        Image.fromarray(np.full((40, 60, 3), 9 * i, np.uint8)).save(folder / f"{i:02d}.png")
+    (tmp_path / "main.yaml").write_text(f"Custom_datapath: {folder}\nlog_path: {tmp_path / 'Logs'}\n")
+    return folder
+
+
+def run(folder, capsys, workers: int = 2) -> tuple[int, str, str]:
+    paths = str(folder.parent / "main.yaml")
+    with pytest.raises(SystemExit) as ended:
+        check.main(["--dataset_name", "Custom", "--paths", paths, "--num_workers", str(workers), "--device", "cpu"])
+    out, err = capsys.readouterr()
+    return ended.value.code, out, err
+
+
+def test_a_complete_data_set(folder, capsys):
+    rows = [f"{i:02d}.png,1,2,{30 + i},20" for i in range(12)]
+    (folder / "landmarks.csv").write_text("file,x0,y0,x1,y1\n" + "\n".join(rows))
+    code, out, _ = run(folder, capsys)
+    assert code == 0
+    assert "training: " in out
+    assert "2 points each" in out
+    assert out.endswith("complete\n")
+    assert len(out.splitlines()) < 24  # one screen
+
+
+def test_points_outside_are_a_note(folder, capsys):
+    (folder / "landmarks.csv").write_text("file,x0,y0,x1,y1\n00.png,1,2,90,20\n01.png,1,2,9,20\n")
+    (folder / "split.csv").write_text("file,split\n00.png,train\n01.png,test\n")
+    code, out, _ = run(folder, capsys, workers=1)
+    assert code == 0
+    assert "note: 1 pictures with points outside\n      00.png" in out
+
+
+def test_an_unreadable_picture_is_an_error(folder, capsys):
+    # Its header is whole, so that only reading it tells.
+    noise = np.random.default_rng(0).integers(0, 255, (40, 60, 3)).astype(np.uint8)
+    Image.fromarray(noise).save(folder / "03.png")
+    (folder / "03.png").write_bytes((folder / "03.png").read_bytes()[:-3000])
+    (folder / "split.csv").write_text(
+        "file,split\n" + "".join(f"{i:02d}.png,{'train' if i else 'test'}\n" for i in range(12))
+    )
+    code, out, err = run(folder, capsys)
+    assert code == 2
+    assert "ERROR: 1 pictures unreadable" in out
+    assert "03.png is cut off" in out
+    assert err.splitlines()[-1].startswith("error: ")
+    assert "complete\n" not in out.splitlines()[-1:]
+
+
+def test_what_cannot_be_opened_is_one_line(folder, capsys):
+    (folder / "boxes.csv").write_text("file,x1\n")
+    code, _, err = run(folder, capsys)
+    assert code == 2
+    assert len(err.splitlines()) == 1
+    assert "boxes.csv has no box for 12 pictures" in err

@@ -1,0 +1,266 @@
+import hashlib
+import json
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from Databases.custom import Custom
+from Utils.crops import apply, invert
+from Utils.errors import UserError
+from Utils.options import Paths, hyperparameters
+
+
+def save(path: Path, width: int, height: int, level: int = 128, **options) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(np.full((height, width, 3), level, np.uint8)).save(path, **options)
+
+
+def open_folder(folder: Path, *settings: str, **changes) -> Custom:
+    options = SimpleNamespace(
+        images=str(folder),
+        log_path=folder.parent / "Logs",
+        num_workers=1,
+        hyper=hyperparameters(settings, Custom.settings),
+    )
+    options.__dict__.update(changes)
+    return Custom.open(options)
+
+
+def everything(database: Custom) -> dict[str, tuple]:
+    """name -> (set, index) over training and test."""
+    sets = (database.training, database.test)
+    return {str(name): (images, i) for images in sets for i, name in enumerate(images.names)}
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Twelve pictures of several formats and sizes, in a tree."""
+    folder = tmp_path / "pictures"
+    for i, suffix in enumerate(
+        ["jpg", "jpeg", "png", "bmp", "webp", "tif", "JPG", "PNG", "tiff", "jpg", "png", "bmp"]
+    ):
+        save(folder / ("deep/down" if i % 3 == 0 else ".") / f"{i:02d}.{suffix}", 60 + i, 40, level=10 * i)
+    (folder / "notes.txt").write_text("no picture")
+    save(folder / ".hidden" / "x.jpg", 60, 40)
+    return folder
+
+
+def test_any_tree_any_format_no_annotations(folder):
+    database = open_folder(folder)
+    database.check_cheaply()
+    found = everything(database)
+    assert len(found) == 12
+    assert "deep/down/00.jpg" in found
+    images, i = found["05.tif"]
+    assert images.boxes[i].tolist() == [0, 0, 65, 40]  # the whole picture
+    assert database.read(images, i).shape == (40, 65, 3)
+    assert database.read(images, i)[0, 0].tolist() == [50, 50, 50]
+    assert database.training.landmarks is None
+    assert database.regression.names.tolist() == database.training.names.tolist()
+    assert np.allclose(database.crop(images.boxes[i], 65, 40, 256), [[256 / 65, 0, 0], [0, 256 / 40, 0]])
+
+
+def test_a_fixed_hash_of_the_name_puts_a_tenth_in_test(tmp_path):
+    folder = tmp_path / "pictures"
+    for i in range(60):
+        save(folder / f"{i}.png", 20, 20)
+    database = open_folder(folder)
+    names = [f"{i}.png" for i in range(60)]
+    tested = [name for name in names if int(hashlib.sha1(name.encode()).hexdigest()[:12], 16) % 10 == 0]
+    assert sorted(database.test.names.tolist()) == sorted(tested)
+    assert 2 <= len(tested) <= 12
+    assert len(database.training) == 60 - len(tested)
+    for name in tested:  # what is tested does not depend on what else there is
+        (folder / name).unlink()
+    assert len(open_folder(folder).test) == 1  # but there is always one
+
+
+def test_exif_orientation_counts_for_boxes(tmp_path):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    save(tmp_path / "p" / "a.jpg", 80, 40, exif=exif)
+    save(tmp_path / "p" / "b.jpg", 80, 40)
+    found = everything(open_folder(tmp_path / "p"))
+    assert [found[n][0].boxes[found[n][1]].tolist() for n in ("a.jpg", "b.jpg")] == [[0, 0, 40, 80], [0, 0, 80, 40]]
+
+
+def test_large_pictures_are_cut_to_the_surroundings_of_the_box_and_shrunk(tmp_path):
+    folder = tmp_path / "p"
+    picture = np.zeros((1000, 2000, 3), np.uint8)
+    picture[400:600, 1000:1400] = 255  # the object fills its box
+    folder.mkdir()
+    Image.fromarray(picture).save(folder / "big.png")
+    save(folder / "small.png", 300, 200)
+    (folder / "boxes.csv").write_text("file,x1,y1,x2,y2\nbig.png,1000,400,1400,600\nsmall.png,,,,\n")
+    (folder / "landmarks.csv").write_text("file,x0,y0,x1,y1\nbig.png,1000,400,1400,600\nsmall.png,10,20,,30\n")
+    (folder / "split.csv").write_text("file,split\nbig.png,train\nsmall.png,test\n")
+    database = open_folder(folder)
+    # grown by half the mean side 300: window 850, 250 to 1550, 750; 700 x 500 shrunk to 450 x 321
+    assert database.training.windows.tolist() == [[850, 250, 1550, 750]]
+    assert database.training.sizes.tolist() == [[450, 321]]
+    sx, sy = 450 / 700, 321 / 500
+    assert np.allclose(database.training.boxes, [[150 * sx, 150 * sy, 550 * sx, 350 * sy]])
+    assert np.allclose(database.training.landmarks[0], [[150 * sx, 150 * sy], [550 * sx, 350 * sy]])
+    read = database.read(database.training, 0)
+    assert read.shape == (321, 450, 3)
+    bright = np.argwhere(read[..., 0] > 127)
+    assert np.abs(bright.min(0) - [150 * sy, 150 * sx]).max() <= 1
+    assert np.abs(bright.max(0) + 1 - [350 * sy, 550 * sx]).max() <= 1
+    assert np.array_equal(database.read(database.training, 0), read)  # the kept copy
+    assert len(list((tmp_path / "Logs" / "Custom").rglob("*.jpg"))) == 1
+    assert database.test.landmarks[0, 0].tolist() == [10, 20]
+    assert np.isnan(database.test.landmarks[0, 1]).all()  # half a point is none
+    assert database.test.boxes.tolist() == [[0, 0, 300, 200]]
+    assert open_folder(folder, "working_size=350").training.sizes.tolist() == [[350, 250]]
+
+
+def test_a_changed_picture_is_read_anew(tmp_path):
+    save(tmp_path / "p" / "a.png", 900, 900, level=50)
+    save(tmp_path / "p" / "b.png", 30, 30)
+    images, i = everything(open_folder(tmp_path / "p"))["a.png"]
+    assert open_folder(tmp_path / "p").read(images, i).max() == 50
+    save(tmp_path / "p" / "a.png", 901, 903, level=200)
+    database = open_folder(tmp_path / "p")
+    images, i = everything(database)["a.png"]
+    assert database.read(images, i).min() == 200
+
+
+def test_crop_has_a_margin_and_the_round_trip_is_exact(folder):
+    database = open_folder(folder)
+    # mean side 150, 8% of it 12: window 38, 48 to 162, 270 (the picture's end)
+    m = database.crop(np.array([50.0, 60, 150, 260]), 400, 270, 256)
+    assert np.allclose(apply(m, np.array([[38.0, 48], [162, 270]])), [[0, 0], [256, 256]])
+    points = np.random.default_rng(0).uniform(0, 400, (100, 2))
+    assert np.abs(apply(invert(m), apply(m, points)) - points).max() < 1e-6
+
+
+def write_landmarks(folder: Path, names: list[str]) -> None:
+    rows = [f"{name},1,2,4,6,7,10" for name in names]
+    (folder / "landmarks.csv").write_text("file,x0,y0,x1,y1,x2,y2\n" + "\n".join(rows))
+
+
+def test_split_file_and_normalisers(folder):
+    names = [f"{i:02d}.{s}" for i, s in ((1, "jpeg"), (2, "png"), (4, "webp"), (5, "tif"))]
+    (folder / "split.csv").write_text(
+        f"file,split\n{names[0]},train\n{names[1]},test\n{names[2]},regression\n./{names[3]}, train\n"
+    )
+    write_landmarks(folder, names)
+    database = open_folder(folder)
+    assert database.training.names.tolist() == [names[0], names[3]]  # what the file does not name is left out
+    assert database.regression.names.tolist() == [names[2]]
+    assert database.test.names.tolist() == [names[1]]
+    points = database.test.landmarks
+    assert np.allclose(database.normalisers(points), [np.sqrt(6 * 8)])
+    assert open_folder(folder, "normalise_by=0,2").normalisers(points).tolist() == [10]
+    for wrong in ("0,3", "1", "a,b", "1,1"):
+        with pytest.raises(UserError, match="normalise_by="):
+            open_folder(folder, f"normalise_by={wrong}")
+
+
+def test_regression_pictures_are_training_pictures_with_landmarks(folder):
+    database = open_folder(folder)
+    known = database.training.names.tolist()[2:5]
+    write_landmarks(folder, known)
+    assert open_folder(folder).regression.names.tolist() == known
+
+
+def write_coco(folder: Path, annotations: list[dict], images=None) -> None:
+    images = images or [{"id": 7, "file_name": "01.jpeg"}, {"id": 9, "file_name": "elsewhere/00.jpg"}]
+    (folder / "annotations.json").write_text(json.dumps({"images": images, "annotations": annotations}))
+
+
+def test_coco_annotations(folder):
+    write_coco(
+        folder,
+        [
+            {"image_id": 9, "bbox": [5, 6, 30, 20], "keypoints": [1, 2, 2, 3, 4, 0]},
+            {"image_id": 7, "bbox": [1, 1, 10, 10], "keypoints": [5, 6, 1, 7, 8, 2]},
+            {"image_id": 9, "bbox": [20, 6, 30, 20], "keypoints": []},
+            {"image_id": 9, "bbox": [0, 0, 60, 40], "iscrowd": 1},
+        ],
+    )
+    (folder / "split.csv").write_text("file,split\n01.jpeg,test\ndeep/down/00.jpg,train\n")
+    database = open_folder(folder)
+    assert database.training.names.tolist() == ["deep/down/00.jpg#0", "deep/down/00.jpg#1"]
+    assert database.training.boxes.tolist() == [[5, 6, 35, 26], [20, 6, 50, 26]]
+    assert database.training.landmarks[0, 0].tolist() == [1, 2]
+    assert np.isnan(database.training.landmarks[0, 1]).all()
+    assert np.isnan(database.training.landmarks[1]).all()
+    assert database.test.names.tolist() == ["01.jpeg"]
+    assert database.test.landmarks.tolist() == [[[5, 6], [7, 8]]]
+    assert database.read(database.training, 1).shape == (40, 60, 3)
+
+
+def test_broken_coco_files_are_named(folder):
+    for content, message in (
+        ("[", "is no COCO keypoints file"),
+        ("{}", "missing key 'images'"),
+        ('{"images": [], "annotations": []}', "has no annotations"),
+    ):
+        (folder / "annotations.json").write_text(content)
+        with pytest.raises(UserError, match=message):
+            open_folder(folder)
+    write_coco(folder, [{"image_id": 1}], [{"id": 1, "file_name": "no.jpg"}])
+    with pytest.raises(UserError, match=r"names 'no\.jpg', which is no picture"):
+        open_folder(folder)
+    write_coco(folder, [{"image_id": 7, "keypoints": [1, 2, 2]}, {"image_id": 9, "keypoints": [1, 2, 2] * 2}])
+    with pytest.raises(UserError, match="keypoints of different numbers"):
+        open_folder(folder)
+
+
+@pytest.mark.parametrize(
+    "file, content, message",
+    [
+        ("boxes.csv", "file,x1,y1,x2,y2\nno.jpg,1,2,3,4\n", r"names 'no\.jpg', which is no picture"),
+        ("boxes.csv", "file,x1,y1,x2,y2\n01.jpeg,1,2,3,4\n", r"has no box for 11 pictures, first 02\.png"),
+        ("boxes.csv", "file,x1,y1,x2\n01.jpeg,1,2,3\n", "has no box|no column"),
+        ("boxes.csv", "name,x1\n01.jpeg,1\n", "has no column `file`"),
+        ("boxes.csv", "", "cannot be read as a table"),
+        ("landmarks.csv", "file,x0,y0\n01.jpeg,1,a\n", "a cell that is no number"),
+        ("landmarks.csv", "file,x0,y0,x1\n01.jpeg,1,2,3\n", "has 3 columns beside `file`"),
+        ("landmarks.csv", "file,x1,y1\n01.jpeg,1,2\n", "has no column `x0`"),
+        ("split.csv", "file,split\n01.jpeg,training\n", "split 'training' of 01.jpeg"),
+        ("split.csv", "file,split\n01.jpeg,train\n01.jpeg,test\n", r"names 01\.jpeg twice"),
+    ],
+)
+def test_broken_tables_are_named(folder, file, content, message):
+    (folder / file).write_text(content)
+    with pytest.raises(UserError, match=message):
+        open_folder(folder)
+
+
+def test_boxes_outside_are_named(tmp_path):
+    save(tmp_path / "p" / "a.png", 60, 40)
+    (tmp_path / "p" / "boxes.csv").write_text("file,x1,y1,x2,y2\na.png,100,100,120,130\n")
+    with pytest.raises(UserError, match=r"the box 100, 100, 120, 130 of a\.png is empty or outside"):
+        open_folder(tmp_path / "p")
+
+
+def test_unreadable_and_tiny_pictures_are_named(folder):
+    (folder / "zz.jpg").touch()
+    with pytest.raises(UserError, match=r"zz\.jpg is empty"):
+        open_folder(folder)
+    save(folder / "zy.png", 8, 50)
+    with pytest.raises(UserError, match=r"2 pictures are unreadable, first: .*zy\.png has only 8x50 pixels"):
+        open_folder(folder)
+
+
+def test_folders_that_are_missing_or_empty_are_named(tmp_path):
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(UserError, match="no pictures"):
+        open_folder(tmp_path / "empty")
+    with pytest.raises(UserError, match="--images .* is no directory"):
+        open_folder(tmp_path / "no")
+    (tmp_path / "main.yaml").write_text("Custom_datapath: ''\n")
+    with pytest.raises(UserError, match="Custom_datapath is empty"):
+        open_folder(tmp_path / "no", images=None, paths=Paths(tmp_path / "main.yaml"))
+
+
+def test_logs_inside_the_folder_are_no_pictures(folder):
+    save(folder / "Logs" / "sheet.jpg", 60, 40)
+    assert len(everything(open_folder(folder, log_path=folder / "Logs"))) == 12
+    with pytest.raises(UserError, match="log_path is the folder of the pictures"):
+        open_folder(folder, log_path=folder)

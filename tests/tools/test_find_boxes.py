@@ -1,0 +1,33 @@
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from Utils.files import load_pickle
+
+TOOL = Path(__file__).resolve().parents[2] / "tools" / "find_boxes.py"
+
+
+def run(*arguments) -> subprocess.CompletedProcess:
+    command = [sys.executable, str(TOOL), *map(str, arguments), "--num_workers", "1"]
+    return subprocess.run(command, capture_output=True, text=True)
+
+
+def test_pictures_without_faces_are_counted_and_have_the_whole_picture(tmp_path):
+    (tmp_path / "p" / "a").mkdir(parents=True)
+    for name, size in (("a/0.png", (60, 50)), ("1.png", (40, 70))):
+        Image.fromarray(np.full((size[1], size[0], 3), 99, np.uint8)).save(tmp_path / "p" / name)
+    done = run(tmp_path / "p", "--output", tmp_path / "boxes.pickle")
+    assert done.returncode == 0, done.stderr
+    assert "2 pictures, faces found in 0, none in 2 (100.0%)" in done.stdout
+    boxes = load_pickle(tmp_path / "boxes.pickle")
+    assert {name: box.tolist() for name, box in boxes.items()} == {"1.png": [0, 0, 40, 70], "a/0.png": [0, 0, 60, 50]}
+
+
+def test_mistakes_are_one_line(tmp_path):
+    done = run(tmp_path, "--output", tmp_path / "boxes.txt")
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: --output")
+    assert len(done.stderr.splitlines()) == 1
