@@ -111,7 +111,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"  {split}: {describe(images)}")
         for finding in check_set(database, split, images, options.num_workers):
             fatal += finding.fatal
-            print(f"    {'ERROR' if finding.fatal else 'note'}: {finding.count} {finding.text}")
+            text = finding.text if finding.count != 1 else finding.text.replace("pictures", "picture", 1)
+            print(f"    {'ERROR' if finding.fatal else 'note'}: {finding.count} {text}")
             for example in finding.examples:
                 print(f"      {example}")
     if fatal:

@@ -20,7 +20,10 @@ from Utils.files import load_pickle
 
 TRAINING_SIZE = (450, 450)  # width, height
 LANDMARKS = 68
-_PUBLISHED = "get the file from the published code's data/LS3D, or make it with tools/find_boxes.py"
+_PUBLISHED = (
+    "get the file from the published code's data/LS3D, or make it with "
+    "`python tools/find_boxes.py <300W-LP> --output data/LS3D/300W_LPBoundingBoxes.pickle`"
+)
 
 
 class LS3D(Database):

@@ -39,7 +39,7 @@ def test_points_outside_are_a_note(folder, capsys):
     (folder / "split.csv").write_text("file,split\n00.png,train\n01.png,test\n")
     code, out, _ = run(folder, capsys, workers=1)
     assert code == 0
-    assert "note: 1 pictures with points outside\n      00.png" in out
+    assert "note: 1 picture with points outside\n      00.png" in out
 
 
 def test_an_unreadable_picture_is_an_error(folder, capsys):
@@ -52,7 +52,7 @@ def test_an_unreadable_picture_is_an_error(folder, capsys):
     )
     code, out, err = run(folder, capsys)
     assert code == 2
-    assert "ERROR: 1 pictures unreadable" in out
+    assert "ERROR: 1 picture unreadable" in out
     assert "03.png is cut off" in out
     assert err.splitlines()[-1].startswith("error: ")
     assert "complete\n" not in out.splitlines()[-1:]

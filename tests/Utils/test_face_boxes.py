@@ -37,3 +37,14 @@ def test_alignment_is_told_from_sizes_and_places():
 def test_no_face_in_noise():
     noise = np.random.default_rng(0).integers(0, 255, (80, 70, 3)).astype(np.uint8)
     assert face_boxes.find_face(noise) is None
+
+
+def test_a_face_is_found_where_it_is():
+    skimage_data = pytest.importorskip("skimage.data")
+    picture = skimage_data.astronaut()  # a portrait that scikit-image ships
+    by_hand = np.array([177.0, 58, 270, 178])  # brows to chin, a third more for the forehead
+    assert face_boxes.intersection_over_union(face_boxes.find_face(picture), by_hand) > 0.8
+    mirrored = face_boxes.find_face(np.ascontiguousarray(picture[:, ::-1]))
+    expected = np.array([512 - 270.0, 58, 512 - 177, 178])
+    assert face_boxes.intersection_over_union(mirrored, expected) > 0.75
+    assert face_boxes.find_face(picture[:, :100]) is None
