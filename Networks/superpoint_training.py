@@ -36,7 +36,8 @@ class TrainingOptions:
     batch_size: int = 8  # pairs, hence twice as many pictures
     learning_rate: float = 1e-3
     warm_up: int = 200  # iterations
-    descriptor_weight: float = 2e-5  # lambda; 0: the detector alone
+    describes: bool = True  # False: the detector alone
+    descriptor_weight: float = 2e-5  # lambda
     contrast_weight: float = 1.0  # of the softmax over all cells, without which few iterations teach no matching
     contrast_temperature: float = 0.1
     positive_weight: float = 250.0  # lambda_d
@@ -126,7 +127,7 @@ def pair_losses(network: SuperPoint, batch: PairBatch, options: TrainingOptions)
     with torch.autocast(pictures.device.type, torch.bfloat16, enabled=options.half_precision):
         features = network.encode(pictures)
         semi = network.detect(features)
-        desc = network.describe(features) if options.descriptor_weight else None
+        desc = network.describe(features) if options.describes else None
     loss = detector_loss(semi, batch.target, batch.known)
     if desc is None:
         return loss, loss.new_zeros(())
@@ -134,14 +135,19 @@ def pair_losses(network: SuperPoint, batch: PairBatch, options: TrainingOptions)
 
 
 def learning_rate(iteration: int, options: TrainingOptions) -> float:
-    """Linear warm-up, then half a cosine down to a hundredth."""
+    """Linear warm-up, then half a cosine down to a fiftieth."""
     rise = min((iteration + 1) / max(options.warm_up, 1), 1)
     fall = 0.5 * (1 + np.cos(np.pi * iteration / options.iterations))
-    return options.learning_rate * rise * (0.01 + 0.99 * fall)
+    return options.learning_rate * rise * (0.02 + 0.98 * fall)
 
 
-def fresh_superpoint(seed: int) -> SuperPoint:
-    """SuperPoint with He's initialisation, at first silent: "no point" in nearly every cell."""
+def fresh_superpoint(seed: int, pictures: Tensor | None = None) -> SuperPoint:
+    """SuperPoint before training, silent at first: "no point" in nearly every cell.
+
+    He's initialisation; with `pictures` (B, 1, S, S) every channel before a ReLU is then shifted and scaled to
+    mean 0 and deviation 1 over them. Plain initialisation leaves the deeper features of all pictures so alike
+    that the detector does not learn for hundreds of iterations where in its cell a point lies.
+    """
     network = SuperPoint()
     generator = torch.Generator().manual_seed(seed)
     for layer in network.modules():
@@ -149,9 +155,28 @@ def fresh_superpoint(seed: int) -> SuperPoint:
             fan_in = layer.weight[0].numel()
             layer.weight.data = torch.randn(layer.weight.shape, generator=generator) * (2 / fan_in) ** 0.5
             nn.init.zeros_(layer.bias)
+    if pictures is not None:
+        standardise(network, pictures)
     network.convPb.weight.data *= 0.1
     network.convPb.bias.data[-1] = 5.0
     return network
+
+
+@torch.no_grad()
+def standardise(network: SuperPoint, pictures: Tensor) -> None:
+    """Scale and shift the 3x3 convolutions so that their outputs over `pictures` have mean 0 and deviation 1."""
+
+    def adjust(layer: nn.Conv2d, _inputs, output: Tensor) -> Tensor:
+        mean, deviation = output.mean((0, 2, 3)), output.std((0, 2, 3)).clamp(min=1e-6)
+        layer.weight.data /= deviation[:, None, None, None]
+        layer.bias.data = (layer.bias.data - mean) / deviation
+        return (output - mean[:, None, None]) / deviation[:, None, None]
+
+    layers = [layer for layer in network.modules() if isinstance(layer, nn.Conv2d) and layer.kernel_size == (3, 3)]
+    hooks = [layer.register_forward_hook(adjust) for layer in layers]
+    network(pictures)
+    for hook in hooks:
+        hook.remove()
 
 
 class Trainer:

@@ -7,7 +7,8 @@
 
 A plan is a list of stages:
     corners             labels from homographic adaptation of a free corner detector
-    detector:N          N iterations of the detector alone, on those labels and on synthetic shapes
+    shapes:N            N iterations of the detector alone, on synthetic shapes and few photos
+    detector:N          the same, on more photos
     joint:N             N iterations of detector and descriptor on pairs of views
     adapt               new labels, from homographic adaptation of the network of the stage before
 """
@@ -40,8 +41,26 @@ from Networks.superpoint_training import (
 from Utils.errors import UserError, exit_cleanly
 from Utils.files import load_checkpoint, save_checkpoint
 
-PLAN = "corners detector:1500 joint:6000 adapt joint:6000"
-KINDS = {"corners": False, "adapt": False, "detector": True, "joint": True}  # kind -> it trains
+PLAN = "corners shapes:1500 detector:1500 joint:4000 adapt joint:4000"
+
+
+@dataclass(frozen=True)
+class Kind:
+    """What a stage that trains looks at."""
+
+    share_of_shapes: float
+    size: int  # pixels per side of a view
+    learning_rate: float
+    describes: bool
+
+
+# Where in a cell a point lies is learned on shapes, whose corners are plain, far sooner than on photos.
+TRAINING = {
+    "shapes": Kind(share_of_shapes=0.9, size=64, learning_rate=3e-3, describes=False),
+    "detector": Kind(share_of_shapes=0.5, size=64, learning_rate=2e-3, describes=False),
+    "joint": Kind(share_of_shapes=0.2, size=96, learning_rate=1e-3, describes=True),
+}
+LABELLING = ("corners", "adapt")
 
 
 @dataclass(frozen=True)
@@ -54,7 +73,7 @@ class Stage:
 
     def file(self, folder: Path) -> Path:
         """Where the stage leaves its labels or its network."""
-        return folder / f"{self.number}_{self.kind}.{'pth' if KINDS[self.kind] else 'pickle'}"
+        return folder / f"{self.number}_{self.kind}.{'pth' if self.kind in TRAINING else 'pickle'}"
 
 
 def read_plan(text: str) -> list[Stage]:
@@ -62,10 +81,10 @@ def read_plan(text: str) -> list[Stage]:
     stages = []
     for number, word in enumerate(text.split(), 1):
         kind, _, count = word.partition(":")
-        if kind not in KINDS:
-            raise UserError(f"--plan has the unknown stage {word}; known are {', '.join(KINDS)}")
-        if KINDS[kind] != count.isdigit():
-            raise UserError(f"--plan has {word}; write it as {kind}{':ITERATIONS' if KINDS[kind] else ''}")
+        if kind not in (*LABELLING, *TRAINING):
+            raise UserError(f"--plan has the unknown stage {word}; known are {', '.join((*LABELLING, *TRAINING))}")
+        if (kind in TRAINING) != count.isdigit():
+            raise UserError(f"--plan has {word}; write it as {kind}{':ITERATIONS' if kind in TRAINING else ''}")
         stages.append(Stage(number, kind, int(count or 0)))
     return stages
 
@@ -76,9 +95,7 @@ def read_arguments() -> argparse.Namespace:
     parser.add_argument("--folder", type=Path, required=True, help="labels and checkpoints lie here")
     parser.add_argument("--plan", default=PLAN, help=f"stages, in order (default: {PLAN})")
     parser.add_argument("--seed", type=int, default=1993)
-    parser.add_argument("--size", type=int, default=128, help="pixels per side of a training view")
     parser.add_argument("--batch_size", type=int, default=8, help="pairs of views per iteration")
-    parser.add_argument("--learning_rate", type=float, default=1e-3)
     parser.add_argument("--views", type=int, default=30, help="views per picture in homographic adaptation")
     parser.add_argument("--threads", type=int, default=0, help="CPU threads (default: all)")
     parser.add_argument("--resume", action="store_true", help="keep what the folder has and go on")
@@ -93,10 +110,11 @@ def run_plan(stages: list[Stage], arguments: argparse.Namespace) -> None:
     folder = arguments.folder
     if not arguments.resume and any(stage.file(folder).exists() for stage in stages):
         raise UserError(f"{folder} holds a training already; give --resume to go on or another --folder")
-    network, labels = fresh_superpoint(arguments.seed), None
+    first_views = PairSource([], size=64, share_of_shapes=1.0).batch(16, arguments.seed, stage=0, iteration=0)
+    network, labels = fresh_superpoint(arguments.seed, first_views.pictures), None
     for stage in stages:
         path = stage.file(folder)
-        if KINDS[stage.kind]:
+        if stage.kind in TRAINING:
             network = train(stage, network, labels, arguments)
             continue
         if not path.exists():
@@ -107,16 +125,16 @@ def run_plan(stages: list[Stage], arguments: argparse.Namespace) -> None:
 
 def train(stage: Stage, network: SuperPoint, labels: list | None, arguments: argparse.Namespace) -> SuperPoint:
     """One stage of training; returns the averaged network."""
-    alone = stage.kind == "detector"
+    kind = TRAINING[stage.kind]
     options = TrainingOptions(
         iterations=stage.iterations,
         batch_size=arguments.batch_size,
-        learning_rate=arguments.learning_rate,
-        descriptor_weight=0.0 if alone else TrainingOptions.descriptor_weight,
+        learning_rate=kind.learning_rate,
+        describes=kind.describes,
         seed=arguments.seed,
         stage=stage.number,
     )
-    source = PairSource(labels or [], arguments.size, share_of_shapes=(0.4 if alone else 0.1) if labels else 1.0)
+    source = PairSource(labels or [], kind.size, kind.share_of_shapes if labels else 1.0)
     trainer, path = Trainer(network, source, options), stage.file(arguments.folder)
     if path.exists():
         trainer.resume(path)
@@ -133,7 +151,7 @@ def averaged(path: Path) -> SuperPoint:
 
 def export(stages: list[Stage], arguments: argparse.Namespace) -> None:
     """Write the newest network of the folder in half precision."""
-    trained = [stage.file(arguments.folder) for stage in stages if KINDS[stage.kind]]
+    trained = [stage.file(arguments.folder) for stage in stages if stage.kind in TRAINING]
     found = [path for path in trained if path.exists()]
     if not found:
         raise UserError(f"{arguments.folder} holds no trained network yet; run without --export first")
