@@ -66,7 +66,9 @@ def assign(
         rows = offsets[first] + np.flatnonzero(among[offsets[first] : offsets[last]])
         if len(rows) == 0:
             continue
-        descriptors = store.read(offsets[first], offsets[last])[rows - offsets[first]]
+        descriptors = store.read(offsets[first], offsets[last])
+        if len(rows) < len(descriptors):
+            descriptors = descriptors[rows - offsets[first]]
         distances = squared_distances(torch.from_numpy(descriptors).to(device), centroids_there).cpu().numpy()
         pairing.add(rows, distances, np.searchsorted(rows, offsets[first : last + 1]))
     if thresholds is None:
@@ -113,8 +115,12 @@ def pair(distances: np.ndarray, bounds: np.ndarray) -> tuple[np.ndarray, np.ndar
 
 def squared_distances(descriptors: torch.Tensor, centroids: torch.Tensor) -> torch.Tensor:
     """(n, K) of descriptors (n, d) and centroids (K, d), as one matrix product."""
-    norms = descriptors.square().sum(dim=1, keepdim=True) + centroids.square().sum(dim=1)
+    norms = _square_norms(descriptors)[:, None] + _square_norms(centroids)
     return torch.addmm(norms, descriptors, centroids.T, alpha=-2).clamp_(min=0)
+
+
+def _square_norms(vectors: torch.Tensor) -> torch.Tensor:
+    return torch.einsum("nd,nd->n", vectors, vectors)
 
 
 def distance_thresholds(nearest: np.ndarray, distances: np.ndarray, number_of_clusters: int) -> np.ndarray:

@@ -76,10 +76,8 @@ def measure(arguments: argparse.Namespace, folder: str) -> tuple[list[dict[str, 
             sampled = time.perf_counter()
             centroids = kmeans(descriptors, CLUSTERS)
             clustered = time.perf_counter()
-            sample = descriptors
+            bare = floor(descriptors, arguments.pictures, arguments.keypoints)
             del descriptors
-            bare = floor(sample, arguments.pictures, arguments.keypoints)
-            del sample
             again = time.perf_counter()
             result = assign(store, arguments.pictures, centroids, device=arguments.device)
             end = time.perf_counter()
