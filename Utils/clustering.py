@@ -80,7 +80,7 @@ def outlier_scores(
     for start, descriptors in store.chunks():
         rows = slice(start, start + len(descriptors))
         chosen = slice(None) if among is None else among[rows]
-        scores[rows][chosen] = _median_distance(index: faiss.Index, descriptors[chosen], neighbours)
+        scores[rows][chosen] = _median_distance(index, descriptors[chosen], neighbours)
     return scores
 
 
