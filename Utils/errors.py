@@ -22,6 +22,7 @@ _SYSTEM_REMEDIES = {
     errno.EDQUOT: "the disk quota is used up; free some space and run again with --resume",
     errno.EACCES: "permission denied; choose another log_path or change the permissions",
     errno.EPERM: "operation not permitted; choose another log_path or change the permissions",
+    errno.ENOTDIR: "a file stands where a folder is needed; choose another log_path",
     errno.EROFS: "the file system is read-only; choose another log_path",
 }
 

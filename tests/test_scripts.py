@@ -1,0 +1,286 @@
+"""The scripts as a user runs them, on a tiny Demo set: files, formats, what is said of mistakes. About a minute."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import yaml
+
+import Test
+import Train_Firststep
+import Train_Secondstep
+import Visualise
+from tools import compare_stages
+from Utils.experiment import Experiment
+from Utils.files import dump_pickle, load_checkpoint, load_pickle, save_checkpoint
+
+ROOT = Path(__file__).parents[1]
+SETTINGS = {
+    "demo_training": 40,
+    "demo_test": 12,
+    "image_size": 64,
+    "width": 32,
+    "number_of_clusters": 16,
+    "iterations_first": 6,
+    "clustering_rounds": 1,
+    "iterations_per_scheduler_step": 1,
+    "batch_size": 4,
+    "total_iterations": 6,
+    "iterations_before_merging": 2,
+    "learning_rate_steps": "4,5",
+    "min_cluster_points": 1,
+    "confidence_superpoint": 0.01,
+    "nms_superpoint": 4,
+    "confidence_fan": 0.02,
+}
+
+
+def arguments(folder: Path, *extra: str, **settings) -> list[str]:
+    paths = folder / "paths.yaml"
+    if not paths.exists():
+        paths.write_text(f"log_path: {folder}/logs\npath_to_superpoint_checkpoint: ''\n")
+    chosen = {**SETTINGS, **settings}
+    sets = [part for name, value in chosen.items() for part in ("--set", f"{name}={value}")]
+    common = ["--dataset_name", "Demo", "--experiment_name", "e", "--paths", str(paths), "--num_workers", "0"]
+    return [*common, *sets, *extra]
+
+
+def succeed(main, argv) -> None:
+    with pytest.raises(SystemExit) as end:
+        main(argv)
+    assert end.value.code == 0
+
+
+def fail(main, argv, capsys) -> str:
+    """The one line of a user's mistake, which ends with code 2."""
+    capsys.readouterr()
+    with pytest.raises(SystemExit) as end:
+        main(argv)
+    assert end.value.code == 2
+    lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
+    assert len(lines) == 1
+    return lines[0]
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """A folder with an experiment that has been through all five stages."""
+    folder = tmp_path_factory.mktemp("trained")
+    succeed(Train_Firststep.main, arguments(folder))
+    succeed(Train_Secondstep.main, arguments(folder))
+    succeed(Test.main, arguments(folder))
+    for visualisation in ("Step1_Keypoints", "Step1_Clusters", "Step2"):
+        succeed(Visualise.main, arguments(folder, "--visualisation", visualisation))
+    succeed(compare_stages.main, arguments(folder))
+    return folder
+
+
+@pytest.fixture
+def copy(trained, tmp_path):
+    """A copy of the experiment, to be broken."""
+    shutil.copytree(trained / "logs", tmp_path / "logs")
+    return tmp_path
+
+
+def test_files_have_the_published_names(trained):
+    names = {path.name for path in (trained / "logs/e/CheckPoints").iterdir()}
+    assert {
+        "SuperPointKeypoints.pickle",
+        "UpdatedKeypoints6.pickle",
+        "UpdatedKeypoints11.pickle",
+        "eFirstStepIteration6.pth",
+        "eFirstStepIteration11.pth",
+        "EvaluateStep2Keypoints6.pickle",
+    } <= names
+    assert any(name.startswith("eSecondStepEpoch") for name in names)
+    logs = {path.name for path in (trained / "logs/e/Logs").iterdir()}
+    assert {
+        "e.txt",
+        "run.yaml",
+        "ForwardError.jpg",
+        "ForwardError.csv",
+        "BackwardError.jpg",
+        "BackwardError.csv",
+        "Step1_Keypoints.jpg",
+        "Step2.jpg",
+        "Clusters",
+        "Stages.csv",
+        "tensorboard",
+    } <= logs
+    assert len(list((trained / "logs/e/Logs/Clusters").glob("Cluster*.jpg"))) > 5
+
+
+def test_keypoints_file_has_every_training_picture(trained):
+    content = load_pickle(trained / "logs/e/CheckPoints/SuperPointKeypoints.pickle")
+    assert len(content) == 40
+    for points in content.values():
+        assert points.shape[1] == 3
+        assert ((points[:, :2] >= 0) & (points[:, :2] < 16)).all()
+
+
+def test_predictions_file_has_the_published_layout(trained):
+    content = load_pickle(trained / "logs/e/CheckPoints/EvaluateStep2Keypoints6.pickle")
+    assert len(content) == 52
+    entry = next(iter(content.values()))
+    assert set(entry) == {"prediction", "groundtruth", "is_it_test_sample"}
+    assert entry["prediction"].shape[1] == 2
+    assert entry["groundtruth"].shape == (25, 2)
+    assert sum(e["is_it_test_sample"] for e in content.values()) == 12
+
+
+def test_curves_are_cumulative_means(trained):
+    header, *rows = (trained / "logs/e/Logs/ForwardError.csv").read_text().splitlines()
+    assert header == "landmarks,nme_percent"
+    counts, values = zip(*((int(a), float(b)) for a, b in (row.split(",") for row in rows)))
+    assert counts == tuple(range(1, 26))
+    assert all(a <= b + 1e-9 for a, b in zip(values, values[1:]))
+
+
+def test_runs_are_described(trained):
+    runs = yaml.safe_load((trained / "logs/e/Logs/run.yaml").read_text())
+    assert len(runs) >= 3
+    assert runs[0]["seed"] == 1993
+    assert runs[0]["hyperparameters"]["image_size"] == 64
+
+
+def test_a_saved_predictions_file_gives_the_same_errors(trained, tmp_path, capsys):
+    file = trained / "logs/e/CheckPoints/EvaluateStep2Keypoints6.pickle"
+    capsys.readouterr()
+    shutil.copytree(trained / "logs/DemoData", tmp_path / "logs/DemoData")
+    succeed(Test.main, arguments(tmp_path, "--predictions", str(file)))
+    lines = [line for line in capsys.readouterr().out.splitlines() if " error:" in line]
+    assert len(lines) == 2
+    logged = (trained / "logs/e/Logs/e.txt").read_text()
+    assert all(line in logged for line in lines)
+
+
+def test_stages_are_compared(trained):
+    lines = (trained / "logs/e/Logs/Stages.csv").read_text().splitlines()
+    assert [line.split(",")[0] for line in lines[1:]] == [
+        '"mean shape"',
+        '"bootstrap\'s clusters"',
+        '"step one',
+        '"step two"',
+    ]
+
+
+def test_finished_runs_are_not_written_over(trained, capsys):
+    before = {p: p.stat().st_mtime_ns for p in (trained / "logs/e/CheckPoints").iterdir()}
+    assert "--resume" in fail(Train_Firststep.main, arguments(trained), capsys)
+    assert "--resume" in fail(Train_Secondstep.main, arguments(trained), capsys)
+    succeed(Train_Firststep.main, arguments(trained, "--resume"))
+    succeed(Train_Secondstep.main, arguments(trained, "--resume"))
+    assert {p: p.stat().st_mtime_ns for p in (trained / "logs/e/CheckPoints").iterdir()} == before
+
+
+def test_a_killed_process_resumes_to_the_same_weights(trained, tmp_path):
+    """kill -9 in the middle of step one, then --resume; about 15 s."""
+    shutil.copytree(trained / "logs/DemoData", tmp_path / "logs/DemoData")
+    command = [sys.executable, "Train_Firststep.py", *arguments(tmp_path, minutes_between_checkpoints=0)]
+    state = Experiment(tmp_path / "logs", "e").first_step_state()
+    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    while process.poll() is None and not state.exists():
+        pass
+    process.kill()
+    process.wait()
+    subprocess.run([*command, "--resume"], cwd=ROOT, check=True, capture_output=True)
+    whole, ours = (
+        load_checkpoint(Experiment(folder / "logs", "e").first_step_checkpoint(11))["state_dict"]
+        for folder in (trained, tmp_path)
+    )
+    # Threads may differ between this process and the other, so that the last bits may.
+    assert all(torch.allclose(whole[name], ours[name], atol=1e-4) for name in whole)
+
+
+def test_order_of_the_steps_is_said(tmp_path, trained, capsys):
+    shutil.copytree(trained / "logs/DemoData", tmp_path / "logs/DemoData")
+    assert "Train_Firststep.py" in fail(Train_Secondstep.main, arguments(tmp_path), capsys)
+    assert "Train_Secondstep.py" in fail(Test.main, arguments(tmp_path), capsys)
+    assert "Train_Firststep.py" in fail(
+        Visualise.main, arguments(tmp_path, "--visualisation", "Step1_Clusters"), capsys
+    )
+    assert not (tmp_path / "logs/e").exists()
+
+
+def test_damaged_checkpoints_are_named(copy, capsys):
+    experiment = Experiment(copy / "logs", "e")
+    _, path = experiment.newest_second_step()
+    content = path.read_bytes()
+    path.write_bytes(content[: len(content) // 2])
+    assert path.name in fail(Test.main, arguments(copy), capsys)
+    path.write_bytes(b"")
+    assert "is empty" in fail(Test.main, arguments(copy), capsys)
+    save_checkpoint(load_checkpoint(experiment.first_step_checkpoint(11)), path)
+    assert "no checkpoint of step two" in fail(Test.main, arguments(copy), capsys)
+    torch.save({"state_dict": {}, "active_channels": Code()}, path)
+    assert "is refused" in fail(Test.main, arguments(copy), capsys)
+    assert not Path("code_ran").exists()
+
+
+class Code:
+    def __reduce__(self):
+        return os.mkdir, ("code_ran",)
+
+
+def test_damaged_keypoints_are_named(copy, capsys):
+    path = Experiment(copy / "logs", "e").updated_keypoints(11)
+    for stale in (copy / "logs/e/CheckPoints").glob("eSecond*"):
+        stale.unlink()
+    dump_pickle({"nobody.png": np.zeros((3, 3))}, path)
+    assert "UpdatedKeypoints11.pickle" in fail(Train_Secondstep.main, arguments(copy), capsys)
+    dump_pickle([1, 2], path)
+    assert "no dictionary" in fail(Train_Secondstep.main, arguments(copy), capsys)
+
+
+def test_wrong_superpoint_files_are_named(tmp_path, trained, capsys):
+    shutil.copytree(trained / "logs/DemoData", tmp_path / "logs/DemoData")
+    weights = tmp_path / "weights.pth"
+    (tmp_path / "paths.yaml").write_text(f"log_path: {tmp_path}/logs\npath_to_superpoint_checkpoint: {weights}\n")
+    assert "weights.pth does not exist" in fail(Train_Firststep.main, arguments(tmp_path), capsys)
+    torch.save({"conv1a.weight": torch.zeros(3)}, weights)
+    assert "weights.pth holds no SuperPoint" in fail(Train_Firststep.main, arguments(tmp_path, "--resume"), capsys)
+
+
+def test_too_many_clusters_are_said(tmp_path, trained, capsys):
+    shutil.copytree(trained / "logs/DemoData", tmp_path / "logs/DemoData")
+    message = fail(Train_Firststep.main, arguments(tmp_path, number_of_clusters=5000), capsys)
+    assert "fewer than 5000 clusters" in message
+    assert not list((tmp_path / "logs/e/CheckPoints").iterdir())
+
+
+def test_pictures_without_keypoints_are_kept(tmp_path, trained, capsys):
+    """With a threshold that leaves many pictures bare, each is still in the file, with an empty array."""
+    shutil.copytree(trained / "logs/DemoData", tmp_path / "logs/DemoData")
+    fail(Train_Firststep.main, arguments(tmp_path, confidence_superpoint=0.9, number_of_clusters=2), capsys)
+    file = tmp_path / "logs/e/CheckPoints/SuperPointKeypoints.pickle"
+    if file.exists():
+        content = load_pickle(file)
+        assert len(content) == 40
+        assert min(len(points) for points in content.values()) == 0
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [("log_path: ''", "log_path is empty"), ("a: b", "no key log_path"), ("- a", "no mapping")],
+)
+def test_bad_paths_files_are_named(tmp_path, capsys, content, message):
+    (tmp_path / "paths.yaml").write_text(content)
+    assert message in fail(Train_Firststep.main, arguments(tmp_path), capsys)
+
+
+def test_unwritable_log_path_is_named(tmp_path, capsys):
+    (tmp_path / "file").write_text("")
+    (tmp_path / "paths.yaml").write_text(f"log_path: {tmp_path}/file/logs")
+    assert f"{tmp_path}/file/logs" in fail(Train_Firststep.main, arguments(tmp_path), capsys)
+
+
+def test_unknown_data_sets_are_refused(tmp_path, capsys):
+    with pytest.raises(SystemExit) as end:
+        Train_Firststep.main(["--dataset_name", "Cats", "--experiment_name", "e"])
+    assert end.value.code == 2
+    assert "Demo" in capsys.readouterr().err
