@@ -232,8 +232,9 @@ def _stack_pictures(pictures: Sequence[np.ndarray]) -> Tensor:
 
 
 def to_input(pictures: Tensor) -> Tensor:
-    """(N, 3, S, S) uint8 -> float32 in [0, 1], keeping the memory format."""
-    return pictures.float().div_(255)
+    """(N, 3, S, S) uint8, channels last -> float32 in [0, 1], in the memory format of the device's networks."""
+    memory_format = torch.contiguous_format if pictures.device.type == "cpu" else torch.channels_last
+    return pictures.to(torch.float32, memory_format=memory_format).div_(255)
 
 
 def training_batches(

@@ -41,7 +41,7 @@ def generic_keypoints(network: SuperPoint, pictures: Tensor, confidence: float, 
     """
     batch, zooms, height, width = pictures.shape
     gray = pictures.reshape(batch * zooms, 1, height, width).float().div_(255)
-    logits, descriptors = network(gray.contiguous(memory_format=torch.channels_last))
+    logits, descriptors = network(gray)
     points, scores, owners = detect(score_map(logits), confidence, half_side)
     owners, levels = owners // zooms, owners % zooms
     points = _to_first_zoom(points, levels, width, height)

@@ -1,0 +1,115 @@
+"""Landmarks of the evaluation images at every stage of the method, to see what each stage gains."""
+
+from collections.abc import Callable
+
+import numpy as np
+
+from Databases.database import Database, ImageSet
+from Databases.samples import GRID, crop_batches
+from Networks import training
+from Networks.bootstrap import store_generic_keypoints
+from Networks.first_step import clusters_from_state, keypoint_table, load_first_step, store_fan_keypoints
+from Networks.landmarks import PREDICTION_SIZE, groundtruth_of, join_splits, landmarks_of
+from Networks.second_step import load_landmark_network
+from Networks.superpoint import load_superpoint
+from Utils.assignment import assign
+from Utils.descriptors import DescriptorStore
+from Utils.errors import UserError
+from Utils.experiment import Experiment
+from Utils.files import load_checkpoint
+from Utils.keypoints import KeypointTable
+from Utils.options import Options
+from Utils.predictions import Predictions
+
+Fill = Callable[[ImageSet, DescriptorStore], None]
+# A cluster's keypoint is missing in many pictures, where a network's map answers in nearly all: landmarks that
+# are missing in up to this share of the pictures count at the first stages, in 20% (the paper) at the last.
+MISSING_LIMIT_OF_CLUSTERS = 0.8
+MISSING_LIMIT = 0.2
+
+
+def bootstrap_landmarks(database: Database, options: Options, experiment: Experiment) -> tuple[Predictions, float]:
+    """Each cluster of the bootstrap as a landmark, and the share of pictures in which one may be missing."""
+    _adopt_from_first_step(options, experiment)
+    superpoint = load_superpoint(options.paths.get("path_to_superpoint_checkpoint"), options.device)
+    centroids, thresholds = clusters_from_state(load_checkpoint(experiment.bootstrap_clusters()))
+
+    def fill(images: ImageSet, store: DescriptorStore) -> None:
+        store_generic_keypoints(superpoint, database, images, options, store)
+
+    known = KeypointTable.load(experiment.bootstrap_keypoints())
+    return _cluster_landmarks(database, options, experiment, centroids, thresholds, known, fill)
+
+
+def first_step_landmarks(database: Database, options: Options, experiment: Experiment) -> tuple[Predictions, float]:
+    """Each cluster of step one's last round as a landmark, and the share of pictures in which one may be missing."""
+    iteration, path = experiment.first_step_checkpoints()[-1]
+    content = load_first_step(path)
+    centroids, thresholds = clusters_from_state(content)
+    if centroids is None or thresholds is None:
+        raise UserError(f"{path} has no clusters of its own; let step one end its round with --resume")
+    training.adopt_architecture(options.hyper, content, path)
+    network = training.build_fan(content["state_dict"]["l1.weight"].shape[0], options.hyper, options.device)
+    training.load_fan_weights(network, content["state_dict"], path)
+
+    def fill(images: ImageSet, store: DescriptorStore) -> None:
+        store_fan_keypoints(network, database, images, options, store)
+
+    known = KeypointTable.load(experiment.updated_keypoints(iteration))
+    return _cluster_landmarks(database, options, experiment, centroids, thresholds, known, fill)
+
+
+def second_step_landmarks(database: Database, options: Options, experiment: Experiment) -> tuple[Predictions, float]:
+    """The landmarks of step two, and the share of pictures in which one may be missing."""
+    network, active, _ = load_landmark_network(experiment, options)
+    return landmarks_of(network, active, database, options), MISSING_LIMIT
+
+
+def _adopt_from_first_step(options: Options, experiment: Experiment) -> None:
+    _, path = experiment.newest_first_step()
+    training.adopt_architecture(options.hyper, load_first_step(path), path)
+
+
+def _cluster_landmarks(
+    database: Database,
+    options: Options,
+    experiment: Experiment,
+    centroids: np.ndarray,
+    thresholds: np.ndarray,
+    known: KeypointTable,
+    fill: Fill,
+) -> tuple[Predictions, float]:
+    """Landmarks from keypoints: known ones of training images, else detected and assigned anew."""
+    points, groundtruth = [], []
+    for images in (database.regression, database.test):
+        if _are_training_images(database, images):
+            table = known.align(images.names)
+        else:
+            with DescriptorStore(experiment.checkpoints, centroids.shape[1]) as store:
+                fill(images, store)
+                clusters = assign(store, len(images), centroids, thresholds, store.column("flag"), options.device)
+                table = keypoint_table(store, clusters, images.names)
+        points.append(places_of_clusters(table, len(centroids)) * GRID * PREDICTION_SIZE / options.hyper.image_size)
+        groundtruth.append(groundtruth_of(database, images, _maps(database, images, options)))
+    return join_splits(database, points, groundtruth), MISSING_LIMIT_OF_CLUSTERS
+
+
+def places_of_clusters(table: KeypointTable, number_of_clusters: int) -> np.ndarray:
+    """(n, K, 2) grid x, y of each cluster's point in each image, NaN where it has none."""
+    places = np.full((len(table), number_of_clusters, 2), np.nan)
+    rows = table.clusters() >= 0
+    places[table.images()[rows], table.clusters()[rows]] = table.points[rows, :2]
+    return places
+
+
+def _are_training_images(database: Database, images: ImageSet) -> bool:
+    """Whether all images are training images with the same boxes, so that their keypoints are known."""
+    position = {name: i for i, name in enumerate(database.training.names.tolist())}
+    rows = [position.get(name, -1) for name in images.names.tolist()]
+    return min(rows, default=-1) >= 0 and np.array_equal(database.training.boxes[rows], images.boxes)
+
+
+def _maps(database: Database, images: ImageSet, options: Options) -> np.ndarray:
+    """The maps (n, 2, 3) from pictures to their 256x256 crops."""
+    batches = crop_batches(database, images, PREDICTION_SIZE, 64, training.workers_for(options, len(images)))
+    return np.concatenate([maps for _, maps, _ in batches])
