@@ -29,7 +29,8 @@ LONGEST_SIDES = (768, 544, 384, 272, 192)  # the sizes at which a photo is label
 RENDERED = 16  # pictures of dead leaves beside the photos
 SUPPRESSION = 4  # half-side of the square in which only the best point stays
 AREA_PER_POINT = 180  # a detector gives one point for so many pixels: 430 on 240x320
-LEAST_REPEATED = 0.2  # points found in fewer views are no keypoints
+LEAST_REPEATED = 0.2  # points found in fewer views are not kept as labels
+RELIABLE = 0.5  # labels found in fewer views are not taught
 
 ADAPTATION = HomographyRange(rotation=30, scale=1.4, stretch=1.2, perspective=0.25, shift=0.05)
 CROP = HomographyRange(rotation=20, scale=1.25, stretch=1.1, perspective=0.0, shift=0.0)

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from Databases.superpoint_samples import (
     AREA_PER_POINT,
     CELL,
+    RELIABLE,
     LabelledPicture,
     PairBatch,
     PairSource,
@@ -36,9 +37,10 @@ class TrainingOptions:
     batch_size: int = 8  # pairs, hence twice as many pictures
     learning_rate: float = 1e-3
     warm_up: int = 200  # iterations
+    place_weight: float = 4.0  # of the detector's cross-entropy within a cell
     describes: bool = True  # False: the detector alone
     descriptor_weight: float = 2e-5  # lambda
-    contrast_weight: float = 1.0  # of the softmax over all cells, without which few iterations teach no matching
+    contrast_weight: float = 0.5  # of the softmax over all cells, without which few iterations teach no matching
     contrast_temperature: float = 0.1
     positive_weight: float = 250.0  # lambda_d
     positive_margin: float = 1.0
@@ -50,13 +52,17 @@ class TrainingOptions:
     half_precision: bool = True  # bfloat16 where it is quick
 
 
-def detector_loss(semi: Tensor, target: Tensor, known: Tensor) -> Tensor:
+def detector_loss(semi: Tensor, target: Tensor, known: Tensor, place_weight: float = 0.0) -> Tensor:
     """Cross-entropy over the 65 classes of a cell, averaged over the known cells.
 
     semi: (B, 65, h, w) logits; target: (B, 65, h, w) adding up to 1 over the classes; known: (B, h, w) bool.
+    place_weight times the cross-entropy over the 64 pixels alone is added for the share of a cell that is a
+    point: where a point lies is learned much later than whether there is one, and is forgotten first.
     """
-    per_cell = -(target * semi.float().log_softmax(1)).sum(1)
-    return (per_cell * known).sum() / known.sum().clamp(min=1)
+    logits = semi.float()
+    whether = -(target * logits.log_softmax(1)).sum(1)
+    where = -(target[:, :-1] * logits[:, :-1].log_softmax(1)).sum(1)
+    return ((whether + place_weight * where) * known).sum() / known.sum().clamp(min=1)
 
 
 def mapped_centres(homography: Tensor, size: int) -> tuple[Tensor, Tensor]:
@@ -128,7 +134,7 @@ def pair_losses(network: SuperPoint, batch: PairBatch, options: TrainingOptions)
         features = network.encode(pictures)
         semi = network.detect(features)
         desc = network.describe(features) if options.describes else None
-    loss = detector_loss(semi, batch.target, batch.known)
+    loss = detector_loss(semi, batch.target, batch.known, options.place_weight)
     if desc is None:
         return loss, loss.new_zeros(())
     return loss, both_descriptor_losses(desc, batch, options)
@@ -278,11 +284,12 @@ def label_pictures(detect: Callable, path: Path, views: int, seed: int) -> None:
 
 
 def load_labels(path: Path, seed: int) -> list[LabelledPicture]:
-    """The free pictures with the labels that `label_pictures` wrote."""
-    return [
-        LabelledPicture(picture, rows[:, :2].astype(float), rows[:, 2], chance)
-        for (picture, chance), rows in zip(all_pictures(seed), load_pickle(path))
-    ]
+    """The free pictures with those labels of `label_pictures` that are found in most views."""
+    labelled = []
+    for (picture, chance), rows in zip(all_pictures(seed), load_pickle(path)):
+        rows = rows[rows[:, 2] >= RELIABLE]
+        labelled.append(LabelledPicture(picture, rows[:, :2].astype(float), rows[:, 2], chance))
+    return labelled
 
 
 @torch.no_grad()

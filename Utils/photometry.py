@@ -50,9 +50,9 @@ def degrade(gray: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     if rng.random() < 0.3:
         gray = add_shadows(gray, rng)
     if rng.random() < 0.4:
-        gray = cv2.GaussianBlur(gray, (0, 0), float(rng.uniform(0.3, 1.5)))
+        gray = cv2.GaussianBlur(gray, (0, 0), float(rng.uniform(0.3, 1.3)))
     if rng.random() < 0.6:
-        gray = add_noise(gray, rng, float(rng.uniform(0.5, 10)))
+        gray = add_noise(gray, rng, float(rng.uniform(0.5, 8)))
     if rng.random() < 0.3:
         gray = compress(gray, int(rng.integers(30, 90)))
     return gray

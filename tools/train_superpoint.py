@@ -58,7 +58,7 @@ class Kind:
 TRAINING = {
     "shapes": Kind(share_of_shapes=0.9, size=64, learning_rate=3e-3, describes=False),
     "detector": Kind(share_of_shapes=0.5, size=64, learning_rate=2e-3, describes=False),
-    "joint": Kind(share_of_shapes=0.2, size=96, learning_rate=1e-3, describes=True),
+    "joint": Kind(share_of_shapes=0.4, size=96, learning_rate=2e-3, describes=True),
 }
 LABELLING = ("corners", "adapt")
 
