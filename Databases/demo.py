@@ -1186,6 +1186,18 @@ class Demo(Database):
         "demo_test": 200,
         "demo_picture_size": 128,  # pixels
         "demo_seed": 0,  # of the pictures, apart from the training's seed
+        # A training for two CPU cores and ten minutes.
+        "image_size": 128,
+        "width": 64,
+        "number_of_clusters": 40,
+        "batch_size": 8,
+        "iterations_first": 500,
+        "clustering_rounds": 3,
+        "iterations_per_scheduler_step": 30,
+        "total_iterations": 800,
+        "learning_rate_steps": (500, 650),
+        "iterations_before_merging": 250,
+        "min_cluster_points": 100,
     }
 
     def __init__(self, training: ImageSet, test: ImageSet) -> None:

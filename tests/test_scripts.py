@@ -197,6 +197,26 @@ def test_a_killed_process_resumes_to_the_same_weights(trained, tmp_path):
     assert all(torch.allclose(whole[name], ours[name], atol=1e-4) for name in whole)
 
 
+def test_a_folder_without_annotations(trained, tmp_path, capsys):
+    """Custom on plain pictures: trained, and judged by what can be told without groundtruth; about 10 s."""
+    pictures = tmp_path / "pictures"
+    shutil.copytree(next((trained / "logs/DemoData").glob("*/train")), pictures)
+    argv = [a for a in arguments(tmp_path, "--images", str(pictures)) if not a.startswith("demo_")]
+    argv[argv.index("Demo")] = "Custom"
+    argv = [a for i, a in enumerate(argv) if not (a == "--set" and argv[i + 1] == "--set")]
+    succeed(Train_Firststep.main, argv)
+    succeed(Train_Secondstep.main, argv)
+    capsys.readouterr()
+    succeed(Test.main, argv)
+    said = capsys.readouterr().out
+    assert "No groundtruth landmarks" in said
+    header, *rows = (tmp_path / "logs/e/Logs/Steadiness.csv").read_text().splitlines()
+    assert header == "landmark,found_percent,error_percent"
+    assert len(rows) > 0
+    assert (tmp_path / "logs/e/Logs/Steadiness.jpg").stat().st_size > 5000
+    succeed(Visualise.main, [*argv, "--visualisation", "Step2"])
+
+
 def test_order_of_the_steps_is_said(tmp_path, trained, capsys):
     shutil.copytree(trained / "logs/DemoData", tmp_path / "logs/DemoData")
     assert "Train_Firststep.py" in fail(Train_Secondstep.main, arguments(tmp_path), capsys)
