@@ -96,11 +96,11 @@ class Experiment:
 
     def newest_second_step(self) -> tuple[int, Path]:
         """Epoch and path of the newest checkpoint of step two; UserError where there is none."""
-        return self._newest(self.second_step_checkpoints(), "a checkpoint of step two", "Train_Secondstep.py")
+        return self._newest(self.second_step_checkpoints(), "checkpoint of step two", "Train_Secondstep.py")
 
     def newest_first_step(self) -> tuple[int, Path]:
         """Iteration and path of the newest checkpoint of step one; UserError where there is none."""
-        return self._newest(self.first_step_checkpoints(), "a checkpoint of step one", "Train_Firststep.py")
+        return self._newest(self.first_step_checkpoints(), "checkpoint of step one", "Train_Firststep.py")
 
     def newest_updated_keypoints(self) -> tuple[int, Path]:
         """Iteration and path of step one's newest pseudo-groundtruth; UserError where there is none."""

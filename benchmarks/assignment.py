@@ -1,7 +1,7 @@
 """Time and memory of one clustering of a CelebA-sized set: k-means, thresholds, Hungarian assignment.
 
-    python -m benchmarks.assignment                      # 160,000 pictures x 60 keypoints, 256 dimensions
-    python -m benchmarks.assignment --pictures 10000 --repeats 3
+    python benchmarks/assignment.py                      # 160,000 pictures x 60 keypoints, 256 dimensions
+    python benchmarks/assignment.py --pictures 10000 --repeats 3
 
 Descriptors are synthetic: clusters on the unit sphere, with noise and clutter. The floor is the same arithmetic
 with nothing around it: the k-means of FAISS on rows in memory, one matrix product per chunk in memory, and
@@ -11,6 +11,7 @@ SciPy's assignment of one image's costs as often as there are images.
 import argparse
 import resource
 import statistics
+import sys
 import time
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -18,6 +19,8 @@ from tempfile import TemporaryDirectory
 import numpy as np
 import torch
 from scipy.optimize import linear_sum_assignment
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from Utils.assignment import assign, squared_distances
 from Utils.clustering import MAX_ROWS, kmeans

@@ -1,6 +1,6 @@
 """Time of the evaluation: 1000 regression and 10,000 test pictures, 68 points, 50 landmarks.
 
-    python -m benchmarks.evaluation
+    python benchmarks/evaluation.py
 
 The floor is its arithmetic with nothing around it: for 10 regressors and for each landmark one Gram matrix and
 one solution, and the products with all test pictures. `completion` is what missing landmarks cost on top.
@@ -9,9 +9,13 @@ one solution, and the products with all test pictures. `completion` is what miss
 import argparse
 import resource
 import statistics
+import sys
 import time
+from pathlib import Path
 
 import numpy as np
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from Utils.completion import complete
 from Utils.evaluation import evaluate, fit_ridge
