@@ -188,7 +188,12 @@ def _size(row: Any) -> int:
 
 
 def distance(points: np.ndarray, a: int, b: int) -> np.ndarray:
-    """Distance of points a and b: (n, G, 2) -> (n,)."""
+    """Distance of points a and b: (n, G, 2) -> (n,); UserError where there are fewer points."""
+    if points.shape[1] <= max(a, b):
+        raise UserError(
+            f"the groundtruth has {points.shape[1]} points, but errors are divided by the distance of points "
+            f"{a} and {b}; give the data set's own groundtruth"
+        )
     return np.linalg.norm(points[:, a] - points[:, b], axis=-1)
 
 

@@ -1189,6 +1189,7 @@ class Demo(Database):
         # A training for two CPU cores and ten minutes.
         "image_size": 128,
         "width": 64,
+        "nms_superpoint": 4,
         "number_of_clusters": 40,
         "batch_size": 8,
         "iterations_first": 500,

@@ -127,6 +127,7 @@ class FirstStepSamples(_Samples):
     """Pairs of pictures with their keypoints and the pairs of points to pull together and push apart."""
 
     def __init__(self, database: Database, table: KeypointTable, image_size: int, seed: int, augmentation: str):
+        table = table.keep(table.clusters() >= 0)
         eligible = np.flatnonzero(table.counts() >= MIN_KEYPOINTS)
         if len(eligible) == 0:
             raise UserError(

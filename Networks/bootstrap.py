@@ -48,12 +48,13 @@ def generic_keypoints(network: SuperPoint, pictures: Tensor, confidence: float, 
     kept = suppress(points, scores, owners, half_side)
     points, owners = points[kept], owners[kept]
     volume = descriptors.float().reshape(batch, zooms, *descriptors.shape[1:])[:, 0]
-    return GenericKeypoints(points, sample_descriptors(volume, points, owners), owners)
+    # Detections are pixel indices; the centre of pixel i is the point i + 0.5.
+    return GenericKeypoints(points + 0.5, sample_descriptors(volume, points, owners), owners)
 
 
 def _to_first_zoom(points: Tensor, levels: Tensor, width: int, height: int) -> Tensor:
-    """Points (n, 2) of zoomed pictures, (n,) index of the zoom -> points of the picture itself."""
-    back = np.stack([crops.invert(zoom_about_centre(width, height, zoom)) for zoom in ZOOMS])
+    """Pixel indices (n, 2) of zoomed pictures, (n,) number of the zoom -> pixel indices of the picture itself."""
+    back = np.stack([crops.invert(crops.pixel_map(zoom_about_centre(width, height, zoom))) for zoom in ZOOMS])
     scale = torch.from_numpy(back[:, [0, 1], [0, 1]]).to(points)
     shift = torch.from_numpy(back[:, :, 2]).to(points)
     return points * scale[levels] + shift[levels]

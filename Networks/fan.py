@@ -73,6 +73,12 @@ class HourGlass(nn.Module):
         return upper + functional.interpolate(lower, scale_factor=2, mode="nearest")
 
 
+def in_float32(layer: nn.Module, x: Tensor) -> Tensor:
+    """A last layer in full precision also under autocast: rounded maps have ties, which move their maxima."""
+    with torch.autocast(x.device.type, enabled=False):
+        return layer(x.float())
+
+
 class FAN(nn.Module):
     """Detector and descriptor on one hourglass.
 
@@ -115,13 +121,13 @@ class FAN(nn.Module):
 
     def forward_detector(self, features: Tensor) -> Tensor:
         """(N, width, G, G) -> (N, 1, G, G), how likely each cell holds a keypoint."""
-        x = self.conv_last0(self.top_m_0(features))
-        return torch.sigmoid(self.l0(functional.relu(self.bn_end0(x))))
+        x = functional.relu(self.bn_end0(self.conv_last0(self.top_m_0(features))))
+        return torch.sigmoid(in_float32(self.l0, x))
 
     def forward_descriptor(self, features: Tensor) -> Tensor:
         """(N, width, G, G) -> (N, D, G, G), raw: descriptors in step one, heatmaps in step two."""
-        x = self.conv_last1(self.top_m_1(features))
-        return self.l1(functional.relu(self.bn_end1(x)))
+        x = functional.relu(self.bn_end1(self.conv_last1(self.top_m_1(features))))
+        return in_float32(self.l1, x)
 
     def forward(self, pictures: Tensor) -> tuple[Tensor, Tensor]:
         """(N, 3, S, S) -> detector map (N, 1, G, G) in [0, 1], descriptors (N, D, G, G); step one."""

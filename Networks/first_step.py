@@ -5,6 +5,7 @@ network just trained, and so on in rounds.
 """
 
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -36,8 +37,6 @@ DESCRIPTOR_WEIGHT = 10.0
 COSINE_STEPS = 5  # scheduler steps of one cosine period, which is one clustering round
 LOWEST_LEARNING_RATE = 5e-6
 NMS_FAN = 1  # half-side in grid cells
-INFERENCE_BATCH = {"cpu": 16, "cuda": 128}  # pictures
-ITERATIONS_PER_LOOK = 20  # between two values of the progress bar and of TensorBoard
 
 
 # Losses
@@ -65,15 +64,15 @@ def descriptor_loss(descriptors: Tensor, batch: FirstStepBatch) -> Tensor:
     apart = functional.relu(MARGIN - torch.sqrt(squared + 1e-9)).square()
     losses = torch.where(batch.positive, squared, apart)
     count = distributed.mean_count(len(losses), losses.device)
-    return losses.sum() / max(count, 1e-9)
+    return losses.sum() / count
 
 
 def first_step_losses(network: FAN, batch: FirstStepBatch, precision: str) -> dict[str, Tensor]:
     """Forward pass and losses of a batch on the network's device; `total` is what is minimised."""
     with training.autocast(batch.pictures.device, precision):
         detector, descriptors = network(to_input(batch.pictures))
-    of_detector = detector_loss(detector.float(), batch.keypoints)
-    of_descriptor = descriptor_loss(descriptors.float(), batch)
+    of_detector = detector_loss(detector, batch.keypoints)
+    of_descriptor = descriptor_loss(descriptors, batch)
     total = DESCRIPTOR_WEIGHT * of_descriptor + of_detector
     return {"total": total, "detector": of_detector, "descriptor": of_descriptor}
 
@@ -101,11 +100,13 @@ def learning_rate_at(iteration: int, hyper: Hyperparameters) -> float:
 
 def bootstrap(database: Database, options: Options, experiment: Experiment) -> KeypointTable:
     """The first pseudo-groundtruth, written to the experiment; read from there where it is complete."""
-    keypoints_file = experiment.bootstrap_keypoints()
-    if options.resume and keypoints_file.exists():
-        return KeypointTable.load(keypoints_file).align(database.training.names)
-    superpoint = load_superpoint(options.paths.get("path_to_superpoint_checkpoint"), options.device)
     hyper = options.hyper
+    keypoints_file, clusters_file = experiment.bootstrap_keypoints(), experiment.bootstrap_clusters()
+    if options.resume and keypoints_file.exists():
+        if clusters_file.exists():
+            training.check_resumed(hyper, load_checkpoint(clusters_file), clusters_file)
+        return KeypointTable.load(keypoints_file).align(database.training.names)
+    superpoint = load_superpoint(options.paths.file("path_to_superpoint_checkpoint"), options.device)
     with DescriptorStore(experiment.checkpoints) as store:
         store_generic_keypoints(superpoint, database, database.training, options, store)
         experiment.log(
@@ -116,11 +117,12 @@ def bootstrap(database: Database, options: Options, experiment: Experiment) -> K
         inside = store.column("flag")
         among = inside & inliers(outlier_scores(store, hyper.seed, inside), hyper.outlier_fraction)
         if database.constant_background:
-            among &= foreground(store, inside, hyper.seed)
+            among &= foreground(store, among, ~inside, hyper.seed)
         pictures = len(database.training)
         clusters = cluster(store, pictures, hyper.number_of_clusters, hyper.seed, among=among, device=options.device)
         table = keypoint_table(store, clusters, database.training.names)
-    save_checkpoint(clusters_to_state(clusters.centroids, clusters.thresholds), experiment.bootstrap_clusters())
+    state = clusters_to_state(clusters.centroids, clusters.thresholds)
+    save_checkpoint({**state, "hyperparameters": hyper.as_dict()}, clusters_file)
     table.save(keypoints_file)  # last: that it exists says that the bootstrap is complete
     experiment.log(f"Bootstrap: {describe(keypoint_figures(table))}")
     return distributed.from_main(table)
@@ -156,7 +158,7 @@ def store_fan_keypoints(
         database,
         images,
         hyper.image_size,
-        INFERENCE_BATCH[device.type],
+        training.INFERENCE_BATCH[device.type],
         training.workers_for(options, len(indices)),
         indices,
     )
@@ -165,11 +167,11 @@ def store_fan_keypoints(
         for pictures, _, numbers in batches:
             with training.autocast(device, hyper.precision):
                 detector, descriptors = network(to_input(pictures.to(device, non_blocking=True)))
-            points, scores, owners = detect(detector[:, 0].float(), hyper.confidence_fan, NMS_FAN)
+            points, scores, owners = detect(detector[:, 0], hyper.confidence_fan, NMS_FAN)
             if previous is not None:
                 points, owners = _join_previous(previous, numbers, points, scores, owners)
             x, y = points.long().unbind(1)
-            vectors = functional.normalize(descriptors[owners, :, y, x].float(), dim=1)
+            vectors = functional.normalize(descriptors[owners, :, y, x], dim=1)
             store.append(vectors.cpu().numpy(), points.cpu().numpy(), numbers[owners.cpu().numpy()])
             progress.update(len(numbers), keypoints=len(points) / len(numbers))
     network.train()
@@ -207,7 +209,8 @@ def new_keypoints(
         clusters = cluster(
             store, len(names), hyper.number_of_clusters, hyper.seed, initial=centroids, device=options.device
         )
-        return distributed.from_main((keypoint_table(store, clusters, names), clusters))
+        table = keypoint_table(store, clusters, names)
+        return distributed.from_main((table, replace(clusters, labels=clusters.labels[:0])))
 
 
 # Training
@@ -238,7 +241,7 @@ class FirstStep:
         ends = round_ends(self.hyper)
         finished = [end for end in ends if end < self.iteration or (end == self.iteration and self.relabelled)]
         if finished:
-            path = self.experiment.updated_keypoints(finished[-1])
+            path = self.experiment.find(self.experiment.updated_keypoints(finished[-1]))
             keypoints = KeypointTable.load(path).align(self.database.training.names)
         else:
             keypoints = bootstrap(self.database, self.options, self.experiment)
@@ -273,11 +276,11 @@ class FirstStep:
                 self.iteration += 1
                 means.add(losses)
                 progress.update()
-                if self.iteration % ITERATIONS_PER_LOOK == 0 or self.iteration == end:
+                if self.iteration % training.ITERATIONS_PER_LOOK == 0 or self.iteration == end:
                     taken = means.take()
                     progress.show(loss=taken["total"], lr=rate, pictures_per_s=2 * self.batch_size * progress.rate)
                     self.scalars.add(self.iteration, {f"loss/{k}": v for k, v in taken.items()} | {"lr": rate})
-                self.keeper.after_iteration()
+                    self.keeper.after_look()
 
     def relabel(self, previous: KeypointTable) -> KeypointTable:
         """New pseudo-groundtruth from the network as it is; k-means starts from the last centroids."""
@@ -322,7 +325,7 @@ class FirstStep:
         content, path = newest
         training.check_resumed(self.hyper, content, path)
         training.load_fan_weights(self.network, content["state_dict"], path)
-        self.optimizer.load_state_dict(content["optimizer"])
+        training.load_optimizer(self.optimizer, content["optimizer"], path)
         self.iteration = int(content["iteration"])
         self.relabelled = bool(content.get("relabelled", True))
         self.centroids, self.thresholds = clusters_from_state(content)

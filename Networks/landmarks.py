@@ -11,7 +11,7 @@ from Databases.database import Database, ImageSet
 from Databases.samples import GRID, crop_batches, to_input
 from Networks import training
 from Networks.fan import FAN
-from Networks.second_step import CONFIDENT, INFERENCE_BATCH, predict
+from Networks.second_step import CONFIDENT, predict
 from Utils import crops
 from Utils.errors import UserError
 from Utils.heatmaps import maxima
@@ -70,7 +70,7 @@ def steadiness(
     size = hyper.image_size
     total, both, found = (np.zeros(len(active)) for _ in range(3))
     batches = crop_batches(
-        database, images, size, INFERENCE_BATCH[device.type], training.workers_for(options, len(images))
+        database, images, size, training.INFERENCE_BATCH[device.type], training.workers_for(options, len(images))
     )
     with Progress("Steadiness", len(images)) as progress:
         for pictures, _, numbers in batches:
@@ -105,5 +105,5 @@ def _detect(
     """Points (B, L, 2) in input pixels and whether they are detections (B, L)."""
     with training.autocast(options.device, options.hyper.precision):
         heatmaps = network.forward_heatmaps(to_input(pictures.to(options.device)))
-    cells, heights = maxima(heatmaps[:, active].float())
+    cells, heights = maxima(heatmaps[:, active])
     return (GRID * cells).cpu().numpy().astype(np.float64), (heights >= CONFIDENT).cpu().numpy()

@@ -27,8 +27,6 @@ LEARNING_RATE_DROP = 0.1
 EPOCHS_BETWEEN_MERGES = 2
 CONFIDENT = 0.2  # height that a map's maximum has to reach to count as a detection
 COINCIDENCE = 5.7  # pixels of the network's input
-INFERENCE_BATCH = {"cpu": 16, "cuda": 128}  # pictures
-ITERATIONS_PER_LOOK = 20
 
 
 def heatmap_loss(heatmaps: Tensor, keypoints: Tensor) -> Tensor:
@@ -38,12 +36,12 @@ def heatmap_loss(heatmaps: Tensor, keypoints: Tensor) -> Tensor:
     of clusters without a point in a picture do not count there: the cluster may be visible and just unfound.
     """
     picture, cluster, x, y = keypoints.unbind(1)
-    maps = heatmaps[picture, cluster].float()
+    maps = heatmaps[picture, cluster]
     number = torch.arange(len(maps), device=maps.device)
     shape = (len(maps), 1, *maps.shape[1:])
     targets = gaussian_targets(number, torch.zeros_like(number), torch.stack([x, y], dim=1), shape)[:, 0]
     squared = (maps - targets).square().mean(dim=(1, 2))
-    return squared.sum() / max(distributed.mean_count(len(squared), squared.device), 1e-9)
+    return squared.sum() / distributed.mean_count(len(squared), squared.device)
 
 
 def second_step_loss(network: FAN, batch: SecondStepBatch, precision: str) -> Tensor:
@@ -68,7 +66,7 @@ def predict(
         database,
         images,
         options.hyper.image_size,
-        INFERENCE_BATCH[device.type],
+        training.INFERENCE_BATCH[device.type],
         training.workers_for(options, len(indices)),
         indices,
     )
@@ -80,7 +78,7 @@ def predict(
         for pictures, maps, numbers in batches:
             with training.autocast(device, options.hyper.precision):
                 heatmaps = network.forward_heatmaps(to_input(pictures.to(device, non_blocking=True)))
-            cells, heights = maxima(heatmaps.float())
+            cells, heights = maxima(heatmaps)
             points.append((GRID * cells).cpu().numpy())
             confidences.append(heights.cpu().numpy())
             crops.append(maps)
@@ -188,13 +186,13 @@ class SecondStep:
                 self.scheduler.step()
                 self.iteration += 1
                 progress.update()
-                if self.iteration % ITERATIONS_PER_LOOK == 0 or self.iteration == end:
+                if self.iteration % training.ITERATIONS_PER_LOOK == 0 or self.iteration == end:
                     loss_mean = means.take()["heatmaps"]
                     rate = self.scheduler.get_last_lr()[0]
                     pictures_per_s = self.batch_size * steps * progress.rate
                     progress.show(loss=loss_mean, lr=rate, pictures_per_s=pictures_per_s)
                     self.scalars.add(self.iteration, {"loss/heatmaps": loss_mean, "lr": rate})
-                self.keeper.after_iteration()
+                    self.keeper.after_look()
 
     def finish_epoch(self) -> None:
         """Merge where it is due, and save the epoch's checkpoint."""
@@ -266,12 +264,12 @@ class SecondStep:
         training.require_keys(content, ("epoch", "epoch_start", "labels"), path, "a run that can be resumed")
         training.check_resumed(self.hyper, content, path)
         training.load_fan_weights(self.network, content["state_dict"], path)
-        self.optimizer.load_state_dict(content["optimizer"])
+        training.load_optimizer(self.optimizer, content["optimizer"], path)
         self.scheduler.load_state_dict(content["schedualer"])
         self.iteration, self.epoch = int(content["iteration"]), int(content["epoch"])
         self.epoch_start = int(content["epoch_start"])
         self.active = np.asarray(content["active_channels"])
-        self.labels_file = path.parent / content["labels"]
+        self.labels_file = self.experiment.find(self.experiment.checkpoints / content["labels"])
         self.keypoints = self.load_labels(self.labels_file)
         self.experiment.log(f"Step two goes on from iteration {self.iteration} ({path.name})")
 

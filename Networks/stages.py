@@ -31,7 +31,7 @@ MISSING_LIMIT = 0.2
 def bootstrap_landmarks(database: Database, options: Options, experiment: Experiment) -> tuple[Predictions, float]:
     """Each cluster of the bootstrap as a landmark, and the share of pictures in which one may be missing."""
     _adopt_from_first_step(options, experiment)
-    superpoint = load_superpoint(options.paths.get("path_to_superpoint_checkpoint"), options.device)
+    superpoint = load_superpoint(options.paths.file("path_to_superpoint_checkpoint"), options.device)
     centroids, thresholds = clusters_from_state(load_checkpoint(experiment.bootstrap_clusters()))
 
     def fill(images: ImageSet, store: DescriptorStore) -> None:
@@ -43,7 +43,7 @@ def bootstrap_landmarks(database: Database, options: Options, experiment: Experi
 
 def first_step_landmarks(database: Database, options: Options, experiment: Experiment) -> tuple[Predictions, float]:
     """Each cluster of step one's last round as a landmark, and the share of pictures in which one may be missing."""
-    iteration, path = experiment.first_step_checkpoints()[-1]
+    iteration, path = experiment.newest_first_step()
     content = load_first_step(path)
     centroids, thresholds = clusters_from_state(content)
     if centroids is None or thresholds is None:
@@ -55,7 +55,7 @@ def first_step_landmarks(database: Database, options: Options, experiment: Exper
     def fill(images: ImageSet, store: DescriptorStore) -> None:
         store_fan_keypoints(network, database, images, options, store)
 
-    known = KeypointTable.load(experiment.updated_keypoints(iteration))
+    known = KeypointTable.load(experiment.find(experiment.updated_keypoints(iteration)))
     return _cluster_landmarks(database, options, experiment, centroids, thresholds, known, fill)
 
 

@@ -13,9 +13,12 @@ from Networks.fan import FAN
 from Utils import distributed
 from Utils.errors import UserError
 from Utils.files import save_checkpoint
-from Utils.options import Hyperparameters, Options
+from Utils.options import Hyperparameters, Options, plain
 
+INFERENCE_BATCH = {"cpu": 16, "cuda": 128}  # pictures
+ITERATIONS_PER_LOOK = 20  # between two values of the progress bar and of TensorBoard
 # What a checkpoint says of its network, so that later steps need not be told again.
+PAPER_IMAGE_SIZE = 256  # of published checkpoints, which do not say
 _ARCHITECTURE = ("width", "image_size")
 # What may change when a run is resumed; everything else decides the result.
 _FREE_ON_RESUME = {
@@ -92,7 +95,10 @@ def adopt_architecture(hyper: Hyperparameters, content: Mapping[str, Any], sourc
     weights = content["state_dict"]
     if not isinstance(weights, Mapping) or "l1.weight" not in weights:
         raise UserError(f"{source}: state_dict holds no FAN; give a checkpoint of this method")
-    values = {"width": weights["l1.weight"].shape[1], "image_size": 256}
+    head = weights["l1.weight"]
+    if not isinstance(head, torch.Tensor) or head.ndim != 4 or head.shape[1] < 32 or head.shape[1] % 32:
+        raise UserError(f"{source}: l1.weight is not that of a FAN; give a checkpoint of this method")
+    values = {"width": head.shape[1], "image_size": PAPER_IMAGE_SIZE}
     saved = content.get("hyperparameters") or {}
     values.update({name: saved[name] for name in _ARCHITECTURE if name in saved})
     hyper.adopt(values, source)
@@ -102,15 +108,11 @@ def check_resumed(hyper: Hyperparameters, content: Mapping[str, Any], source: Pa
     """UserError where a run to be resumed was begun with other hyperparameters."""
     for name, before in (content.get("hyperparameters") or {}).items():
         now = hyper.as_dict().get(name)
-        if name not in _FREE_ON_RESUME and _plain(now) != _plain(before):
+        if name not in _FREE_ON_RESUME and plain(now) != plain(before):
             raise UserError(
                 f"--resume: {source} was made with {name}={before}, this run has {now}; "
                 f"give --set {name}={before} or use another experiment"
             )
-
-
-def _plain(value: Any) -> Any:
-    return list(value) if isinstance(value, tuple) else value
 
 
 def newest_state(
@@ -136,6 +138,14 @@ def global_batch_size(hyper: Hyperparameters, of_paper: int) -> int:
     return size
 
 
+def load_optimizer(optimizer: torch.optim.Optimizer, state: Any, source: Path | str) -> None:
+    """UserError where the state is not one of this optimiser."""
+    try:
+        optimizer.load_state_dict(state)
+    except (ValueError, KeyError, TypeError, AttributeError, RuntimeError) as error:
+        raise UserError(f"{source}: its optimizer does not fit this network; remove the file") from error
+
+
 class StateKeeper:
     """Saves the state of a training now and then, so that a killed run loses minutes at most."""
 
@@ -143,8 +153,8 @@ class StateKeeper:
         self.path, self.seconds, self.collect = path, 60 * minutes, collect
         self.saved = time.monotonic()
 
-    def after_iteration(self) -> None:
-        """Save if the time has come."""
+    def after_look(self) -> None:
+        """Save if the time has come; called when the losses were just seen to be finite."""
         if distributed.is_main() and time.monotonic() - self.saved >= self.seconds:
             self.save()
 
@@ -170,7 +180,7 @@ class RunningMean:
         self.count += 1
 
     def take(self) -> dict[str, float]:
-        """The means, and begin anew. FloatingPointError where one is not a finite number."""
+        """The means, and begin anew. UserError where one is not a finite number."""
         means = {name: float(value) / max(self.count, 1) for name, value in self.sums.items()}
         self.sums, self.count = {}, 0
         for name, mean in means.items():

@@ -117,6 +117,7 @@ def inliers(scores: np.ndarray, outlier_fraction: float = 0.4) -> np.ndarray:
 def foreground(
     store: DescriptorStore,
     inside: np.ndarray,
+    outside: np.ndarray,
     seed=0,
     outside_clusters: int = 250,
     inside_clusters: int = 100,
@@ -125,11 +126,12 @@ def foreground(
 ) -> np.ndarray:
     """Rows that lie inside the box and do not look like background, (len(store),) bool.
 
-    inside: (len(store),) bool. An inside row is background where a centroid of the outside rows is closer
-    than every centroid of the inside rows. Where there are fewer rows than clusters, each row is a cluster.
+    inside, outside: (len(store),) bool, rows of the object's boxes and of their surroundings. An inside row is
+    background where a centroid of the outside rows is closer than every centroid of the inside rows. Where there
+    are fewer rows than clusters, each row is a cluster.
     """
     centroids = []
-    for mask, number in ((inside, inside_clusters), (~inside, outside_clusters)):
+    for mask, number in ((inside, inside_clusters), (outside, outside_clusters)):
         _, descriptors = store.sample(max_rows, seed, mask)
         if len(descriptors) == 0:
             return inside.copy()

@@ -1,6 +1,5 @@
 """Descriptors of a whole data set: on disk in large chunks, in memory only a piece at a time."""
 
-import atexit
 import contextlib
 import os
 import shutil
@@ -64,7 +63,6 @@ class DescriptorStore:
         with contextlib.suppress(OSError):
             os.unlink(name)
         self._finalizer = weakref.finalize(self, _remove, file, name)
-        atexit.register(self._finalizer)
         return file
 
     def _create(self, name: str, dtype: np.dtype, shape: tuple[int, ...]) -> tables.EArray:
@@ -163,7 +161,6 @@ class DescriptorStore:
         """Let go of the file."""
         self._buffer, self._buffered = [], 0
         self._finalizer()
-        atexit.unregister(self._finalizer)
 
     def __enter__(self) -> "DescriptorStore":
         return self

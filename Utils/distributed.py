@@ -3,6 +3,7 @@
 Every function gives its obvious result with a single process, so that callers need not ask.
 """
 
+import datetime
 import os
 from collections.abc import Iterable
 from typing import Any, TypeVar
@@ -16,18 +17,19 @@ from Utils.descriptors import DescriptorStore
 
 Content = TypeVar("Content")
 _ROWS_PER_MESSAGE = 32_768
+_PATIENCE = datetime.timedelta(days=7)  # others wait while the main process clusters, or detects on a slow machine
 _host_group: Any = None  # gloo, for data in host memory; nccl moves only what is on GPUs
 
 
 def start(device: torch.device) -> None:
     """Join the other processes that torchrun started, over nccl for GPUs and gloo for CPUs."""
     global _host_group
-    if int(os.environ.get("WORLD_SIZE", "1")) <= 1 or dist.is_initialized():
-        return
     if device.type == "cuda":
         torch.cuda.set_device(device)
-    dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
-    _host_group = dist.new_group(backend="gloo")
+    if int(os.environ.get("WORLD_SIZE", "1")) <= 1 or dist.is_initialized():
+        return
+    dist.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=_PATIENCE)
+    _host_group = dist.new_group(backend="gloo", timeout=_PATIENCE)
 
 
 def stop() -> None:
@@ -37,7 +39,7 @@ def stop() -> None:
 
 
 def rank() -> int:
-    return dist.get_rank() if dist.is_initialized() else int(os.environ.get("RANK", "0"))
+    return dist.get_rank() if dist.is_initialized() else 0
 
 
 def world() -> int:
@@ -83,13 +85,16 @@ def gather(rows: np.ndarray) -> np.ndarray:
     return np.concatenate(parts)
 
 
-def mean_count(count: int, device: torch.device) -> float:
-    """Mean of a count over the processes: what to divide a sum by, so that averaged gradients are the batch's."""
-    if not dist.is_initialized():
-        return count
+def mean_count(count: int, device: torch.device) -> Tensor:
+    """Mean of a count over the processes: what to divide a sum by, so that averaged gradients are the batch's.
+
+    A scalar on the device, at least a tiny positive number.
+    """
     total = torch.tensor(float(count), device=device)
-    dist.all_reduce(total)
-    return float(total) / world()
+    if dist.is_initialized():
+        dist.all_reduce(total)
+        total /= world()
+    return total.clamp(min=1e-9)
 
 
 def average_gradients(parameters: Iterable[Tensor]) -> None:

@@ -6,14 +6,13 @@ import re
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import yaml
 
 from Utils import distributed
 from Utils.errors import UserError
 from Utils.files import writing
-from Utils.options import Options, command_line
+from Utils.options import Options, command_line, plain
 
 
 class Experiment:
@@ -70,17 +69,22 @@ class Experiment:
 
     # Finding files
 
+    def find(self, path: Path) -> Path:
+        """Where a file of CheckPoints is: there, or where a published model was unpacked."""
+        return next((place / path.name for place in self._places if (place / path.name).is_file()), path)
+
     def numbered(self, prefix: str, suffix: str) -> list[tuple[int, Path]]:
-        """All files `<prefix><number><suffix>`, by ascending number; the experiment's own folder goes first."""
+        """All files `<prefix><number><suffix>` of the first place that has any, by ascending number.
+
+        Places are not mixed: most names do not tell the experiment, and another one's file may lie beside.
+        """
         pattern = re.compile(re.escape(prefix) + r"(\d+)" + re.escape(suffix))
-        found: dict[int, Path] = {}
         for place in self._places:
-            if place.is_dir():
-                for path in place.iterdir():
-                    match = pattern.fullmatch(path.name)
-                    if match:
-                        found.setdefault(int(match[1]), path)
-        return sorted(found.items())
+            names = [path.name for path in place.iterdir()] if place.is_dir() else []
+            found = {int(match[1]): place / match[0] for match in map(pattern.fullmatch, names) if match}
+            if found:
+                return sorted(found.items())
+        return []
 
     def first_step_checkpoints(self) -> list[tuple[int, Path]]:
         return self.numbered(f"{self.name}FirstStepIteration", ".pth")
@@ -125,6 +129,8 @@ class Experiment:
                 probe = folder / ".writable"
                 probe.touch()
                 probe.unlink()
+                for left_over in folder.glob(".*.part*"):  # of a process that was killed while it wrote
+                    left_over.unlink(missing_ok=True)
             except OSError as error:
                 raise UserError(
                     f"{folder} is not writable ({error.strerror}); set log_path in the paths file to another folder"
@@ -146,8 +152,11 @@ class Experiment:
         if path.is_file():
             try:
                 runs = yaml.safe_load(path.read_text(encoding="utf-8")) or []
-            except yaml.YAMLError:
+                if not isinstance(runs, list):
+                    raise yaml.YAMLError
+            except (yaml.YAMLError, UnicodeDecodeError):
                 path.replace(path.with_suffix(".damaged.yaml"))
+                runs = []
         runs.append(
             {
                 "started": datetime.datetime.now().isoformat(sep=" ", timespec="seconds"),
@@ -156,7 +165,7 @@ class Experiment:
                 "device": str(options.device),
                 "num_workers": options.num_workers,
                 "seed": options.hyper.seed,
-                "hyperparameters": {k: _plain(v) for k, v in sorted(options.hyper.as_dict().items())},
+                "hyperparameters": {k: plain(v) for k, v in sorted(options.hyper.as_dict().items())},
                 "versions": versions(),
             }
         )
@@ -191,7 +200,7 @@ class Experiment:
 
 
 class Scalars:
-    """TensorBoard scalars; a resumed run's points replace those it computes again."""
+    """TensorBoard scalars of the main process."""
 
     def __init__(self, folder: Path) -> None:
         self._writer = None
@@ -224,7 +233,3 @@ def versions() -> dict[str, str]:
         "platform": f"{sys.platform} {platform.machine()}",
         **{module.__name__: str(module.__version__) for module in modules},
     }
-
-
-def _plain(value: Any) -> Any:
-    return list(value) if isinstance(value, tuple) else value

@@ -47,8 +47,11 @@ def dump_pickle(content: Any, path: Path | str) -> None:
 
 def save_checkpoint(content: dict[str, Any], path: Path | str) -> None:
     """Write a dictionary of tensors, arrays and plain containers with torch.save, whole or not at all."""
+    # torch.save on a path says nothing of a full disk but "unexpected pos"; plain writing says it.
+    buffer = io.BytesIO()
+    torch.save(content, buffer)
     with writing(path) as temporary:
-        torch.save(content, temporary)
+        temporary.write_bytes(buffer.getbuffer())
 
 
 # Everything that data needs and nothing that acts: containers, arrays, tensors.
@@ -161,5 +164,5 @@ def _load(path: Path, remedy: str, load) -> Any:
         if "which is not data" in str(error):
             raise UserError(f"{path} is refused: {one_line(error)}; get the file from a source you trust") from error
         raise UserError(f"{path} cannot be read ({one_line(error)}); {remedy}") from error
-    except (EOFError, OSError, RuntimeError, ValueError, KeyError, IndexError, TypeError, AttributeError) as error:
+    except Exception as error:  # a damaged file can make the unpickler raise nearly anything
         raise UserError(f"{path} cannot be read, it may be cut off ({one_line(error)}); {remedy}") from error

@@ -38,7 +38,9 @@ def gaussian_targets(
     flat = (planes * height + around[..., 1]) * width + around[..., 0]
     values = kernel[:, 2].expand(len(points), -1)
     maps = torch.zeros(shape, device=points.device)
-    maps.view(-1).scatter_reduce_(0, flat[valid], values[valid], "amax")
+    # Values off the grid go to the first cell as 0, which changes nothing: picking out the others would make
+    # the host wait for a GPU.
+    maps.view(-1).scatter_reduce_(0, flat.where(valid, 0).view(-1), values.where(valid, 0).reshape(-1), "amax")
     return maps
 
 
@@ -51,9 +53,9 @@ def detector_targets(images: torch.Tensor, points: torch.Tensor, shape: tuple[in
     batch, height, width = shape
     centres = points.round().long()
     valid = on_grid(centres, height, width)
-    x, y = centres[valid].unbind(dim=1)
+    flat = (images * height + centres[:, 1]) * width + centres[:, 0]
     maps = torch.zeros((batch, 1, height, width), device=points.device)
-    maps[images[valid], 0, y, x] = 1
+    maps.view(-1).scatter_reduce_(0, flat.where(valid, 0), valid.float(), "amax")
     return maps
 
 

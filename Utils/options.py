@@ -68,7 +68,7 @@ _AT_LEAST = {
     "seed": 0,
 }
 _MULTIPLE_OF = {"image_size": 64, "width": 32}
-_BELOW = {"outlier_fraction": 1.0}
+_BELOW = {"outlier_fraction": 1.0, "seed": 2**63}
 
 
 class Hyperparameters:
@@ -130,6 +130,11 @@ class Paths:
         if not value:
             raise UserError(f"{self.file}: {key} is empty; set it to the path")
         return value
+
+    def file(self, key: str) -> Path | str:
+        """The file that a key names, "" where it is missing or empty."""
+        value = self.get(key)
+        return Path(value).expanduser() if value else ""
 
     def folder(self, key: str) -> Path:
         """The directory that a key names, which must exist."""
@@ -198,7 +203,7 @@ def parse(
     paths = Paths(given.paths)
     return Options(
         dataset_name=given.dataset_name,
-        experiment_name=_experiment_name(getattr(given, "experiment_name", "")),
+        experiment_name=_experiment_name(given.experiment_name) if "experiment" in flags else "",
         num_workers=_num_workers(given.num_workers),
         resume=getattr(given, "resume", False),
         paths=paths,
@@ -266,7 +271,7 @@ def _check_range(name: str, value: Any) -> None:
 
 
 def _experiment_name(name: str) -> str:
-    if name in (".", "..", "CheckPoints") or "/" in name or "\\" in name or "\0" in name:
+    if name in ("", ".", "..", "CheckPoints") or "/" in name or "\\" in name or "\0" in name:
         raise UserError(f"--experiment_name {name}: use a plain name that can be a folder's")
     return name
 
@@ -287,9 +292,12 @@ def _num_workers(given: int | None) -> int:
 
 
 def _device(text: str) -> torch.device:
-    if text == "auto":
-        local_rank = os.environ.get("LOCAL_RANK", "0")
-        text = f"cuda:{local_rank}" if torch.cuda.is_available() else "cpu"
+    if text == "auto" and not torch.cuda.is_available():
+        text = "cpu"
+    if text in ("auto", "cuda"):
+        text = f"cuda:{os.environ.get('LOCAL_RANK', '0')}"  # torchrun: one GPU per process
+    elif text.startswith("cuda:") and int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise UserError(f"--device {text}: with several processes give cuda; each takes a GPU of its own")
     try:
         device = torch.device(text)
     except RuntimeError:
@@ -301,6 +309,11 @@ def _device(text: str) -> torch.device:
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
         raise UserError(f"--device {text}: there are only {torch.cuda.device_count()} GPUs")
     return device
+
+
+def plain(value: Any) -> Any:
+    """A value as YAML and checkpoints keep it."""
+    return list(value) if isinstance(value, tuple) else value
 
 
 def command_line() -> str:

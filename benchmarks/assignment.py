@@ -98,7 +98,7 @@ def main() -> None:
     parser.add_argument("--pictures", type=int, default=160_000)
     parser.add_argument("--keypoints", type=int, default=60)
     parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--dtype", choices=("float16", "float32"), default="float16")
+    parser.add_argument("--dtype", choices=("float16", "float32"), default="float32")
     parser.add_argument("--device", default="cpu", help="where distances are computed")
     parser.add_argument("--folder", type=Path, help="where the store goes (default: the system's temporary folder)")
     arguments = parser.parse_args()

@@ -2,8 +2,9 @@
 
     python tools/compare_stages.py --dataset_name Demo --experiment_name demo
 
-In the first three rows after the mean shape, a landmark's place in a picture is that of its cluster's keypoint
-there, unknown where the picture has none. In regression images that are training images too, keypoints are those
+In the rows of bootstrap and step one, a landmark's place in a picture is that of its cluster's keypoint there,
+unknown where the picture has none; clusters count that are missing in less than 80% of the pictures, in step two
+landmarks that are missing in less than 20%. In regression images that are training images too, keypoints are those
 of the pseudo-groundtruth; in all others, detection and assignment run as in the training.
 """
 
@@ -57,6 +58,7 @@ def main(argv: list[str] | None = None) -> None:
             *(",".join(f'"{c}"' for c in row) for row in rows),
         ]
         temporary.write_text("\n".join(lines) + "\n")
+    experiment.log("Landmarks that count: of clusters, those in over 20% of the pictures; of step two, in over 80%")
     experiment.log(f"Pictures and curves: {experiment.logs}")
     for path in sorted(experiment.logs.glob("*.jpg")):
         experiment.log(f"  {path}")

@@ -80,8 +80,10 @@ def run(folder, *settings, kill_at=None) -> None:
         step.keeper.save()
 
     if kill_at is not None:
-        step.keeper.after_iteration = kill
-    step.run()
+        step.keeper.after_look = kill
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("Networks.training.ITERATIONS_PER_LOOK", 1)
+        step.run()
 
 
 @pytest.fixture(scope="module")

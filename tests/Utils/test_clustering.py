@@ -123,17 +123,21 @@ def test_foreground_drops_what_looks_like_the_outside(tmp_path):
     )
     inside = np.repeat([True, False, True], [40, 40, 6])
     with stored(tmp_path, np.concatenate([objects, background, intruders])) as store:
-        kept = foreground(store, inside, outside_clusters=2, inside_clusters=2)
+        kept = foreground(store, inside, ~inside, outside_clusters=2, inside_clusters=2)
         assert kept[:40].all()
         assert not kept[40:80].any()
         # With few centroids inside, the intruders have none of their own.
         assert not kept[80:].any()
         # Nothing outside: nothing to compare with.
-        assert foreground(store, np.ones(86, bool)).all()
+        assert foreground(store, np.ones(86, bool), np.zeros(86, bool)).all()
 
 
 def test_foreground_with_fewer_rows_than_clusters(tmp_path):
     descriptors = np.array([[0.0, 0], [5, 0], [5, 0.1]], np.float32)
     with stored(tmp_path, descriptors) as store:
-        assert foreground(store, np.array([True, True, False])).tolist() == [True, True, False]
-        assert foreground(store, np.zeros(3, bool)).tolist() == [False] * 3
+        assert foreground(store, np.array([True, True, False]), np.array([False, False, True])).tolist() == [
+            True,
+            True,
+            False,
+        ]
+        assert foreground(store, np.zeros(3, bool), np.ones(3, bool)).tolist() == [False] * 3

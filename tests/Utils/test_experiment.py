@@ -53,6 +53,30 @@ def test_the_experiment_s_own_folder_goes_first(experiment, tmp_path):
     assert experiment.newest_second_step()[1].parent == experiment.checkpoints
 
 
+def test_files_of_other_places_are_not_mixed_in(experiment, tmp_path):
+    """Names of keypoint files do not tell the experiment: a published one beside must not be taken for ours."""
+    other = tmp_path / "CheckPoints"
+    other.mkdir()
+    (other / "UpdatedKeypoints320000.pickle").touch()
+    assert experiment.newest_updated_keypoints()[0] == 320_000
+    experiment.updated_keypoints(20_000).touch()
+    assert experiment.newest_updated_keypoints() == (20_000, experiment.updated_keypoints(20_000))
+    assert experiment.find(experiment.updated_keypoints(320_000)) == other / "UpdatedKeypoints320000.pickle"
+
+
+def test_a_damaged_run_description_is_kept_aside(experiment, tmp_path):
+    (experiment.logs / "run.yaml").write_bytes(b"a: \xff")
+    experiment.describe_run(tiny_options(tmp_path))
+    assert len(yaml.safe_load((experiment.logs / "run.yaml").read_text())) == 1
+    assert (experiment.logs / "run.damaged.yaml").exists()
+
+
+def test_left_overs_of_a_killed_process_are_removed(experiment):
+    (experiment.checkpoints / ".a.xyz.part.pth").touch()
+    experiment.open()
+    assert not list(experiment.checkpoints.iterdir())
+
+
 def test_what_is_missing_is_named_with_the_script_to_run(experiment):
     with pytest.raises(UserError, match="Train_Secondstep.py"):
         experiment.newest_second_step()
