@@ -293,12 +293,17 @@ def load_labels(path: Path, seed: int) -> list[LabelledPicture]:
 
 
 @torch.no_grad()
-def calibrated(network: SuperPoint, temperature: float, bias: float) -> SuperPoint:
-    """The network with its logits divided by `temperature` and `bias` added to the one of "no point".
+def calibrated(network: SuperPoint, place: float = 1.0, odds: float = 1.0, bias: float = 0.0) -> SuperPoint:
+    """The network with other confidence, by a linear change of its last layer; descriptors stay.
 
-    It changes how sure the detector is and leaves the order of the pixels within a cell as it is.
+    With m the mean of a cell's 64 logits, pixels get (logit - m) / place and "no point" gets
+    (logit - m) / odds + bias: `place` sharpens where in its cell a point lies, `odds` softens whether there is
+    one, `bias` lowers or raises all scores. The order of the pixels within a cell stays.
     """
-    network.convPb.weight /= temperature
-    network.convPb.bias /= temperature
-    network.convPb.bias[-1] += bias
+    layer = network.convPb
+    for tensor in (layer.weight, layer.bias):
+        tensor -= tensor[:-1].mean(0, keepdim=True)
+        tensor[:-1] /= place
+        tensor[-1] /= odds
+    layer.bias[-1] += bias
     return network

@@ -1,9 +1,10 @@
 #!/usr/bin/env python3
-"""Train our own SuperPoint from nothing but free photos and rendered pictures.
+r"""Train our own SuperPoint from nothing but free photos and rendered pictures.
 
-    python tools/train_superpoint.py --folder runs/superpoint            # all stages, about two hours on two cores
+    python tools/train_superpoint.py --folder runs/superpoint            # all stages, hours on two cores
     python tools/train_superpoint.py --folder runs/superpoint --resume   # go on where it was stopped
-    python tools/train_superpoint.py --folder runs/superpoint --export data/SuperPoint/superpoint.pth
+    python tools/train_superpoint.py --folder runs/superpoint --export data/SuperPoint/superpoint.pth \
+        --place 0.25 --odds 0.25 --bias -16
 
 A plan is a list of stages:
     corners             labels from homographic adaptation of a free corner detector
@@ -41,7 +42,7 @@ from Networks.superpoint_training import (
 from Utils.errors import UserError, exit_cleanly
 from Utils.files import load_checkpoint, save_checkpoint
 
-PLAN = "corners shapes:1500 detector:1500 joint:4000 adapt joint:4000"
+PLAN = "corners shapes:1500 detector:3000 joint:8000 adapt joint:8000"
 
 
 @dataclass(frozen=True)
@@ -100,7 +101,8 @@ def read_arguments() -> argparse.Namespace:
     parser.add_argument("--threads", type=int, default=0, help="CPU threads (default: all)")
     parser.add_argument("--resume", action="store_true", help="keep what the folder has and go on")
     parser.add_argument("--export", type=Path, help="only write the newest network, calibrated, in fp16")
-    parser.add_argument("--temperature", type=float, default=1.0, help="with --export: divides the logits")
+    parser.add_argument("--place", type=float, default=1.0, help="with --export: temperature within a cell")
+    parser.add_argument("--odds", type=float, default=1.0, help="with --export: temperature of point or no point")
     parser.add_argument("--bias", type=float, default=0.0, help='with --export: added to the logit "no point"')
     return parser.parse_args()
 
@@ -155,7 +157,7 @@ def export(stages: list[Stage], arguments: argparse.Namespace) -> None:
     found = [path for path in trained if path.exists()]
     if not found:
         raise UserError(f"{arguments.folder} holds no trained network yet; run without --export first")
-    network = calibrated(averaged(found[-1]), arguments.temperature, arguments.bias)
+    network = calibrated(averaged(found[-1]), arguments.place, arguments.odds, arguments.bias)
     save_checkpoint({name: tensor.half() for name, tensor in network.state_dict().items()}, arguments.export)
     print(f"{found[-1]} -> {arguments.export}")
 

@@ -38,6 +38,16 @@ def test_detector_loss_leaves_out_unknown_cells():
     assert detector_loss(semi, target, known).item() == pytest.approx(math.log(65), rel=1e-5)
 
 
+def test_place_weight_counts_the_pixels_of_points_alone():
+    target = torch.zeros(1, 65, 1, 2)
+    target[0, 3, 0, 0] = target[0, 64, 0, 0] = 0.5
+    target[0, 64, 0, 1] = 1
+    known = torch.ones(1, 1, 2, dtype=torch.bool)
+    semi = torch.zeros(1, 65, 1, 2)
+    expected = math.log(65) + 2 * 0.5 * math.log(64) / 2
+    assert detector_loss(semi, target, known, place_weight=2.0).item() == pytest.approx(expected, rel=1e-5)
+
+
 def test_gaps_of_shifted_cells():
     shift = torch.from_numpy(translation(np.array([8.0, 0.0]))).float()[None]
     gaps = gaps_of_cells(shift, 16)[0]
@@ -144,10 +154,11 @@ def test_pairs_beyond_the_picture_teach_nothing():
 def test_calibration_moves_the_confidence():
     network = fresh_superpoint(0)
     picture = torch.rand(1, 1, 32, 32)
-    before = network(picture)[0]
-    after = calibrated(network, temperature=2.0, bias=-0.5)(picture)[0]
-    torch.testing.assert_close(after[:, :64], before[:, :64] / 2, atol=1e-5, rtol=1e-4)
-    torch.testing.assert_close(after[:, 64], before[:, 64] / 2 - 0.5, atol=1e-5, rtol=1e-4)
+    before = network(picture)[0].double()
+    mean = before[:, :64].mean(1, keepdim=True)
+    after = calibrated(network, place=0.5, odds=2.0, bias=-0.5)(picture)[0].double()
+    torch.testing.assert_close(after[:, :64], (before[:, :64] - mean) / 0.5, atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(after[:, 64], (before[:, 64] - mean[:, 0]) / 2 - 0.5, atol=1e-4, rtol=1e-4)
 
 
 def test_network_as_a_detector_gives_separate_points():
