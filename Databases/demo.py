@@ -1187,18 +1187,17 @@ class Demo(Database):
         "demo_picture_size": 128,  # pixels
         "demo_seed": 0,  # of the pictures, apart from the training's seed
         # A training for two CPU cores and ten minutes.
-        "image_size": 128,
+        "image_size": 64,
         "width": 64,
-        "nms_superpoint": 4,
         "number_of_clusters": 40,
         "batch_size": 8,
-        "iterations_first": 500,
+        "iterations_first": 1200,
         "clustering_rounds": 3,
-        "iterations_per_scheduler_step": 30,
-        "total_iterations": 800,
-        "learning_rate_steps": (500, 650),
-        "iterations_before_merging": 250,
-        "min_cluster_points": 100,
+        "iterations_per_scheduler_step": 50,
+        "total_iterations": 1800,
+        "learning_rate_steps": (1100, 1450),
+        "iterations_before_merging": 550,
+        "min_cluster_points": 150,
     }
 
     def __init__(self, training: ImageSet, test: ImageSet) -> None:

@@ -106,7 +106,7 @@ def bootstrap(database: Database, options: Options, experiment: Experiment) -> K
         if clusters_file.exists():
             training.check_resumed(hyper, load_checkpoint(clusters_file), clusters_file)
         return KeypointTable.load(keypoints_file).align(database.training.names)
-    superpoint = load_superpoint(options.paths.file("path_to_superpoint_checkpoint"), options.device)
+    superpoint = load_superpoint(options.paths.optional("path_to_superpoint_checkpoint"), options.device)
     with DescriptorStore(experiment.checkpoints) as store:
         store_generic_keypoints(superpoint, database, database.training, options, store)
         experiment.log(

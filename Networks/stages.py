@@ -31,7 +31,7 @@ MISSING_LIMIT = 0.2
 def bootstrap_landmarks(database: Database, options: Options, experiment: Experiment) -> tuple[Predictions, float]:
     """Each cluster of the bootstrap as a landmark, and the share of pictures in which one may be missing."""
     _adopt_from_first_step(options, experiment)
-    superpoint = load_superpoint(options.paths.file("path_to_superpoint_checkpoint"), options.device)
+    superpoint = load_superpoint(options.paths.optional("path_to_superpoint_checkpoint"), options.device)
     centroids, thresholds = clusters_from_state(load_checkpoint(experiment.bootstrap_clusters()))
 
     def fill(images: ImageSet, store: DescriptorStore) -> None:

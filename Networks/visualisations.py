@@ -8,7 +8,7 @@ from Networks.first_step import load_first_step
 from Networks.second_step import CONFIDENT, load_landmark_network, predict
 from Networks.training import adopt_architecture
 from Utils import crops
-from Utils.drawing import palette, save_picture, sheet
+from Utils.drawing import TILE, palette, save_picture, sheet
 from Utils.experiment import Experiment
 from Utils.keypoints import KeypointTable
 from Utils.options import Options
@@ -24,8 +24,8 @@ def draw_keypoints(database: Database, options: Options, experiment: Experiment)
     """Step1_Keypoints: 8x8 training images with their keypoints."""
     keypoints = _newest_keypoints(database, options, experiment)
     chosen = _spread(np.flatnonzero(keypoints.counts() > 0), ROWS * COLUMNS)
-    pictures = [_crop(database, database.training, i, options) for i in chosen]
-    points = [_on_crop(keypoints.of(i)) for i in chosen]
+    pictures = [_crop(database, database.training, i) for i in chosen]
+    points = [_on_crop(keypoints.of(i), options) for i in chosen]
     path = experiment.logs / "Step1_Keypoints.jpg"
     save_picture(sheet(pictures, points, KEYPOINT_COLOUR, COLUMNS, ROWS), path)
     experiment.log(f"Keypoints of {len(chosen)} training pictures: {path}")
@@ -40,8 +40,8 @@ def draw_clusters(database: Database, options: Options, experiment: Experiment) 
     present = np.unique(clusters[clusters >= 0])
     for k in progress(present, "Clusters", unit="sheet"):
         rows = _spread(np.flatnonzero(clusters == k), ROWS * COLUMNS)
-        pictures = [_crop(database, database.training, images[row], options) for row in rows]
-        points = [_on_crop(keypoints.points[[row]]) for row in rows]
+        pictures = [_crop(database, database.training, images[row]) for row in rows]
+        points = [_on_crop(keypoints.points[[row]], options) for row in rows]
         save_picture(sheet(pictures, points, CLUSTER_COLOUR, COLUMNS, ROWS, radius=6), folder / f"Cluster{k}.jpg")
     experiment.log(f"{len(present)} clusters: {folder}/Cluster<k>.jpg")
 
@@ -53,8 +53,9 @@ def draw_results(database: Database, options: Options, experiment: Experiment) -
     chosen = _spread(np.arange(len(database.test)), RESULT_ROWS * RESULT_COLUMNS)
     images = database.test.subset(chosen)
     points, confidences, _ = predict(network, database, images, options, "Test images")
+    points *= TILE / options.hyper.image_size
     points[confidences < CONFIDENT] = np.nan
-    pictures = [_crop(database, images, i, options) for i in range(len(images))]
+    pictures = [_crop(database, images, i) for i in range(len(images))]
     colours = palette(len(active))
     path = experiment.logs / "Step2.jpg"
     save_picture(sheet(pictures, list(points[:, active]), colours, RESULT_COLUMNS, RESULT_ROWS), path)
@@ -85,14 +86,13 @@ def _spread(items: np.ndarray, count: int) -> np.ndarray:
     return items[np.linspace(0, len(items) - 1, count).round().astype(int)]
 
 
-def _crop(database: Database, images: ImageSet, i: int, options: Options) -> np.ndarray:
-    """The network's input of picture i."""
+def _crop(database: Database, images: ImageSet, i: int) -> np.ndarray:
+    """The crop of picture i, as large as it is drawn."""
     picture = database.read(images, i)
     height, width = picture.shape[:2]
-    size = options.hyper.image_size
-    return crops.warp(picture, database.crop(images.boxes[i], width, height, size), size)
+    return crops.warp(picture, database.crop(images.boxes[i], width, height, TILE), TILE)
 
 
-def _on_crop(keypoints: np.ndarray) -> np.ndarray:
-    """Keypoints (n, 3) of the grid -> (n, 2) pixels of the input."""
-    return GRID * keypoints[:, :2]
+def _on_crop(keypoints: np.ndarray, options: Options) -> np.ndarray:
+    """Keypoints (n, 3) of the grid -> (n, 2) pixels of the drawn crop."""
+    return keypoints[:, :2] * (GRID * TILE / options.hyper.image_size)

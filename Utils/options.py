@@ -131,7 +131,7 @@ class Paths:
             raise UserError(f"{self.file}: {key} is empty; set it to the path")
         return value
 
-    def file(self, key: str) -> Path | str:
+    def optional(self, key: str) -> Path | str:
         """The file that a key names, "" where it is missing or empty."""
         value = self.get(key)
         return Path(value).expanduser() if value else ""

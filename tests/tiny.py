@@ -71,7 +71,7 @@ def tiny_options(tmp_path: Path, *settings: str, **changes):
         "log_path": tmp_path,
         "device": torch.device("cpu"),
         "hyper": hyperparameters([*small, *settings], {}),
-        "paths": SimpleNamespace(file=lambda key: ""),
+        "paths": SimpleNamespace(optional=lambda key: ""),
         **changes,
     }
     return SimpleNamespace(**values)
