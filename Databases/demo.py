@@ -1191,12 +1191,14 @@ class Demo(Database):
         "width": 64,
         "number_of_clusters": 40,
         "batch_size": 8,
+        "confidence_fan": 0.1,  # after so short a training the detector is unsure
         "iterations_first": 1200,
         "clustering_rounds": 3,
         "iterations_per_scheduler_step": 50,
-        "total_iterations": 1800,
-        "learning_rate_steps": (1100, 1450),
-        "iterations_before_merging": 550,
+        "gradient_accumulation": 1,
+        "total_iterations": 3000,
+        "learning_rate_steps": (2000, 2600),
+        "iterations_before_merging": 1000,
         "min_cluster_points": 150,
     }
 
