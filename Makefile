@@ -5,8 +5,6 @@ PYTHON ?= python3
 VENV := .venv
 RUN := $(VENV)/bin/python
 DEMO := --dataset_name Demo --experiment_name demo --paths paths/demo.yaml
-# Threads that spin while they wait take time from the processes that load pictures.
-export OMP_WAIT_POLICY ?= passive
 
 .PHONY: demo test setup clean
 

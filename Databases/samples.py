@@ -18,6 +18,7 @@ from Databases.database import Database, ImageSet
 from Utils import crops
 from Utils.errors import UserError
 from Utils.keypoints import KeypointTable
+from Utils.options import available_cores
 from Utils.pictures import to_gray
 
 MIN_KEYPOINTS = 9  # of a picture that step one trains on
@@ -245,6 +246,8 @@ def training_batches(
     rank, world = shard
     positions = [range(batch * batch_size + rank, (batch + 1) * batch_size, world) for batch in range(start, stop)]
     _before_workers()
+    if device.type == "cpu":  # samples cost little beside the network, which is to have the other cores
+        num_workers = min(num_workers, max(1, available_cores() - 1))
     collate = collate_first_step if isinstance(samples, FirstStepSamples) else collate_second_step
     yield from DataLoader(
         samples,
