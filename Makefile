@@ -4,6 +4,8 @@
 PYTHON ?= python3
 VENV := .venv
 RUN := $(VENV)/bin/python
+# Threads that wait spin only briefly: without end they would starve whatever else runs on the cores.
+export GOMP_SPINCOUNT ?= 20000
 DEMO := --dataset_name Demo --experiment_name demo --paths paths/demo.yaml
 
 .PHONY: demo test setup clean
