@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from Databases.database import Database, ImageSet
-from Databases.samples import FirstStepBatch, FirstStepSamples, crop_batches, to_input, training_batches
+from Databases.samples import FirstStepBatch, FirstStepSamples, to_input, training_batches
 from Networks import training
 from Networks.bootstrap import store_generic_keypoints
 from Networks.fan import FAN
@@ -154,14 +154,7 @@ def store_fan_keypoints(
     """
     hyper, device = options.hyper, options.device
     indices = distributed.shard(len(images))
-    batches = crop_batches(
-        database,
-        images,
-        hyper.image_size,
-        training.INFERENCE_BATCH[device.type],
-        training.workers_for(options, len(indices)),
-        indices,
-    )
+    batches = training.inference_batches(database, images, options, indices)
     network.eval()
     with Progress("Keypoints: FAN", len(indices)) as progress:
         for pictures, _, numbers in batches:

@@ -8,7 +8,7 @@ import torch
 
 from Databases.augmentation import draw_similarity
 from Databases.database import Database, ImageSet
-from Databases.samples import GRID, crop_batches, to_input
+from Databases.samples import GRID, to_input
 from Networks import training
 from Networks.fan import FAN
 from Networks.second_step import CONFIDENT, predict
@@ -66,12 +66,10 @@ def steadiness(
     network: FAN, active: np.ndarray, database: Database, images: ImageSet, options: Options
 ) -> Steadiness:
     """Detect in each picture and in a slightly rotated, scaled and shifted copy, and compare."""
-    hyper, device = options.hyper, options.device
+    hyper = options.hyper
     size = hyper.image_size
     total, both, found = (np.zeros(len(active)) for _ in range(3))
-    batches = crop_batches(
-        database, images, size, training.INFERENCE_BATCH[device.type], training.workers_for(options, len(images))
-    )
+    batches = training.inference_batches(database, images, options, range(len(images)))
     with Progress("Steadiness", len(images)) as progress:
         for pictures, _, numbers in batches:
             warps = np.stack([draw_similarity(size, np.random.default_rng([hyper.seed, _STAGE, i])) for i in numbers])
@@ -79,7 +77,8 @@ def steadiness(
             warped_points, warped_seen = _detect(network, active, _warped(pictures, warps), options)
             back = crops.apply(crops.invert(warps), warped_points)
             distance = np.linalg.norm(points - back, axis=2)
-            inside = ((crops.apply(warps, points) >= 0) & (crops.apply(warps, points) < size)).all(axis=2)
+            expected = crops.apply(warps, points)
+            inside = ((expected >= 0) & (expected < size)).all(axis=2)
             counted = seen & warped_seen & inside
             total += np.where(counted, distance, 0).sum(axis=0)
             both += counted.sum(axis=0)

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from Databases.database import Database, ImageSet
-from Databases.samples import GRID, SecondStepBatch, SecondStepSamples, crop_batches, to_input, training_batches
+from Databases.samples import GRID, SecondStepBatch, SecondStepSamples, to_input, training_batches
 from Networks import training
 from Networks.fan import FAN
 from Networks.first_step import load_first_step
@@ -62,14 +62,7 @@ def predict(
     """
     device = options.device
     indices = distributed.shard(len(images))
-    batches = crop_batches(
-        database,
-        images,
-        options.hyper.image_size,
-        training.INFERENCE_BATCH[device.type],
-        training.workers_for(options, len(indices)),
-        indices,
-    )
+    batches = training.inference_batches(database, images, options, indices)
     count = network.l1.out_channels
     points, confidences = [np.zeros((0, count, 2), np.float32)], [np.zeros((0, count), np.float32)]
     crops = [np.zeros((0, 2, 3))]

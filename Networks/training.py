@@ -2,13 +2,16 @@
 
 import contextlib
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 
+from Databases.database import Database, ImageSet
+from Databases.samples import crop_batches
 from Networks.fan import FAN
 from Utils import distributed
 from Utils.errors import UserError
@@ -192,3 +195,11 @@ class RunningMean:
 def workers_for(options: Options, items: int) -> int:
     """Worker processes for `items` pictures: none where starting them would cost more than they save."""
     return min(options.num_workers, items // 64)
+
+
+def inference_batches(
+    database: Database, images: ImageSet, options: Options, indices: Sequence[int]
+) -> Iterator[tuple[torch.Tensor, np.ndarray, np.ndarray]]:
+    """`crop_batches` of the pictures of `indices` at the network's size, in batches that suit the device."""
+    size, batch_size = options.hyper.image_size, INFERENCE_BATCH[options.device.type]
+    return crop_batches(database, images, size, batch_size, workers_for(options, len(indices)), indices)
