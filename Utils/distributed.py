@@ -61,12 +61,6 @@ def shard(count: int) -> range:
     return range(count * rank() // world(), count * (rank() + 1) // world())
 
 
-def wait() -> None:
-    """Until all processes are here."""
-    if dist.is_initialized():
-        dist.barrier(group=_host_group)
-
-
 def from_main(content: Content) -> Content:
     """The main process's `content`, in all processes; what the others pass is ignored."""
     if not dist.is_initialized():

@@ -95,9 +95,6 @@ class Experiment:
     def updated_keypoints_files(self) -> list[tuple[int, Path]]:
         return self.numbered("UpdatedKeypoints", ".pickle")
 
-    def merged_keypoints_files(self) -> list[tuple[int, Path]]:
-        return self.numbered("MergedKeypoints", ".pickle")
-
     def newest_second_step(self) -> tuple[int, Path]:
         """Epoch and path of the newest checkpoint of step two; UserError where there is none."""
         return self._newest(self.second_step_checkpoints(), "checkpoint of step two", "Train_Secondstep.py")

@@ -20,8 +20,8 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-# Threads that spin while they wait halve the speed as soon as anything else runs; read when torch loads.
-os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+# Threads that wait spin only briefly: without end they starve whatever else runs, without any they wake too late.
+os.environ.setdefault("GOMP_SPINCOUNT", "20000")
 
 import cv2
 import torch
@@ -38,6 +38,7 @@ from Networks.superpoint_training import (
     label_pictures,
     load_labels,
     network_detector,
+    whitened,
 )
 from Utils.errors import UserError, exit_cleanly
 from Utils.files import load_checkpoint, save_checkpoint
@@ -59,7 +60,7 @@ class Kind:
 TRAINING = {
     "shapes": Kind(share_of_shapes=0.9, size=64, learning_rate=3e-3, describes=False),
     "detector": Kind(share_of_shapes=0.5, size=64, learning_rate=2e-3, describes=False),
-    "joint": Kind(share_of_shapes=0.4, size=96, learning_rate=2e-3, describes=True),
+    "joint": Kind(share_of_shapes=0.25, size=96, learning_rate=2e-3, describes=True),
 }
 LABELLING = ("corners", "adapt")
 
@@ -104,6 +105,9 @@ def read_arguments() -> argparse.Namespace:
     parser.add_argument("--place", type=float, default=1.0, help="with --export: temperature within a cell")
     parser.add_argument("--odds", type=float, default=1.0, help="with --export: temperature of point or no point")
     parser.add_argument("--bias", type=float, default=0.0, help='with --export: added to the logit "no point"')
+    parser.add_argument(
+        "--whiten", type=float, default=1.0, help="with --export: shrinkage of the descriptors' whitening, 0 for none"
+    )
     return parser.parse_args()
 
 
@@ -158,6 +162,10 @@ def export(stages: list[Stage], arguments: argparse.Namespace) -> None:
     if not found:
         raise UserError(f"{arguments.folder} holds no trained network yet; run without --export first")
     network = calibrated(averaged(found[-1]), arguments.place, arguments.odds, arguments.bias)
+    if arguments.whiten > 0:
+        labelled = [stage.file(arguments.folder) for stage in stages if stage.kind in LABELLING]
+        source = PairSource(load_labels(labelled[0], arguments.seed), size=96, share_of_shapes=0.1)
+        network = whitened(network, source.batch(200, arguments.seed, stage=0, iteration=0), arguments.whiten)
     save_checkpoint({name: tensor.half() for name, tensor in network.state_dict().items()}, arguments.export)
     print(f"{found[-1]} -> {arguments.export}")
 

@@ -30,7 +30,7 @@ def main(folder: Path) -> None:
     database, experiment = TinyDatabase(), Experiment(folder, "tiny")
     if distributed.is_main():
         experiment.open()
-    distributed.wait()
+    distributed.from_main(None)  # all wait for the main process
     place = distributed.place()
     result = {}
 
@@ -43,7 +43,7 @@ def main(folder: Path) -> None:
     first.save_checkpoint()
     if distributed.is_main():
         database.keypoints().save(experiment.updated_keypoints(0))
-    distributed.wait()
+    distributed.from_main(None)  # all wait for the main process
 
     second = SecondStep(database, options, experiment)
     samples = SecondStepSamples(database, database.keypoints(), np.arange(12), 64, 3, "fast")

@@ -98,7 +98,7 @@ def uninterrupted(tmp_path_factory):
 def test_files_of_a_finished_run(uninterrupted):
     experiment = Experiment(uninterrupted, "tiny")
     assert [n for n, _ in experiment.second_step_checkpoints()] == [1, 2, 3, 4, 5]
-    assert [n for n, _ in experiment.merged_keypoints_files()] == [6, 12]
+    assert [n for n, _ in experiment.numbered("MergedKeypoints", ".pickle")] == [6, 12]
     checkpoint = load_checkpoint(experiment.second_step_checkpoint(5))
     assert checkpoint["iteration"] == 14
     assert {"state_dict", "optimizer", "iteration", "active_channels", "schedualer"} <= set(checkpoint)

@@ -18,6 +18,7 @@ from Networks.superpoint_training import (
     learning_rate,
     network_detector,
     pair_losses,
+    whitened,
 )
 from Utils.homographies import translation
 
@@ -168,3 +169,26 @@ def test_network_as_a_detector_gives_separate_points():
     assert len(points) <= 64 * 80 // 180
     gaps = np.abs(points[:, None] - points[None]).max(-1)
     assert gaps[~np.eye(len(points), dtype=bool)].min() > 4
+
+
+def test_whitening_centres_and_spreads_the_descriptors_of_points():
+    network = fresh_superpoint(0)
+    network.convDb.bias.data += 3 * network.convDb.weight.data.norm(dim=1).flatten()  # a large common part
+    batch = PairSource([], size=64, share_of_shapes=1.0).batch(12, seed=1, stage=0, iteration=0)
+    rows = batch.known & (batch.target[:, -1] < 0.5)
+
+    def raw() -> torch.Tensor:
+        features = network.encode(batch.pictures)
+        return network.convDb(torch.relu(network.convDa(features))).permute(0, 2, 3, 1)[rows].double()
+
+    with torch.no_grad():
+        before, semi = raw(), network(batch.pictures)[0]
+        whitened(network, batch, shrinkage=0.5)
+        after = raw()
+    assert before.mean(0).norm() > before.std(0).norm()
+    assert after.mean(0).norm() < 1e-3 * after.std(0).norm()
+    # A direction of variance v has v / (v + 0.5 mean) now.
+    old = torch.linalg.eigvalsh(torch.cov(before.T))
+    expected = (old / (old + 0.5 * old.mean())).sort().values
+    assert torch.allclose(torch.linalg.eigvalsh(torch.cov(after.T)), expected, atol=2e-3)
+    assert torch.equal(network(batch.pictures)[0], semi)  # the detector stays
