@@ -1,8 +1,10 @@
 """How SuperPoint learns: its losses, its training loop, and labels by its own homographic adaptation.
 
-DeTone et al., "SuperPoint", CVPRW 2018, sections 3.4 and 4 to 6.
+DeTone et al., "SuperPoint", CVPRW 2018, sections 3.4 and 4 to 6. Beside the paper's losses, its descriptor may
+follow a classical one, which a short training on few pictures does not find by itself.
 """
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -42,6 +44,7 @@ class TrainingOptions:
     descriptor_weight: float = 2e-5  # lambda
     contrast_weight: float = 0.5  # of the softmax over all cells, without which few iterations teach no matching
     contrast_temperature: float = 0.1
+    classical_weight: float = 0.0  # of the distance to `gradient_histograms`
     positive_weight: float = 250.0  # lambda_d
     positive_margin: float = 1.0
     negative_margin: float = 0.2
@@ -50,6 +53,19 @@ class TrainingOptions:
     seed: int = 1993
     stage: int = 0  # number of the stage, part of the seed
     half_precision: bool = True  # bfloat16 where it is quick
+
+
+@torch.no_grad()
+def unit_length(network: SuperPoint, pictures: Tensor) -> SuperPoint:
+    """The same network, its descriptors being 1 long on average before they are normalised.
+
+    Lengths are free and grow in training, and the longer they are, the less a step of Adam turns them.
+    """
+    layer = network.convDb
+    length = layer(F.relu(network.convDa(network.encode(pictures)))).norm(dim=1).mean()
+    layer.weight /= length
+    layer.bias /= length
+    return network
 
 
 def detector_loss(semi: Tensor, target: Tensor, known: Tensor, place_weight: float = 0.0) -> Tensor:
@@ -114,8 +130,66 @@ def contrast_loss(first: Tensor, second: Tensor, homography: Tensor, known: Tens
     return (-logits.log_softmax(-1)[..., 0] * landed).sum() / landed.sum().clamp(min=1)
 
 
-def both_descriptor_losses(desc: Tensor, batch: PairBatch, options: TrainingOptions) -> Tensor:
-    """The weighted sum of the hinge loss and of the contrast seen from either view."""
+HISTOGRAM_WINDOW = 32  # pixels
+HISTOGRAM_SCALES = (1, 2)
+_HISTOGRAM_CELLS, _HISTOGRAM_BINS, _HISTOGRAM_CUT = 4, 8, 0.2
+
+
+def _blurred(maps: Tensor, deviation: float) -> Tensor:
+    """Gaussian blur of maps (B, C, H, W); the border's values go on beyond it."""
+    reach = math.ceil(3 * deviation)
+    offsets = torch.arange(-reach, reach + 1, dtype=maps.dtype, device=maps.device)
+    kernel = torch.exp(-((offsets / deviation) ** 2) / 2)
+    kernel = (kernel / kernel.sum()).expand(maps.shape[1], 1, -1)
+    padded = F.pad(maps, (reach, reach, reach, reach), mode="replicate")
+    rows = F.conv2d(padded, kernel[:, :, None, :], groups=maps.shape[1])
+    return F.conv2d(rows, kernel[:, :, :, None], groups=maps.shape[1])
+
+
+def gradient_histograms(pictures: Tensor) -> Tensor:
+    """A classical descriptor of the surroundings of each cell: (B, 1, S, S) -> (B, 256, S / 8, S / 8), length 1.
+
+    Histograms of oriented gradients: 8 signed directions in 4x4 parts of windows of 32 and 64 pixels, cut off
+    at 0.2 of their length as in Lowe, "Distinctive image features from scale-invariant keypoints", IJCV 2004.
+    Its wide and coarse look tells the parts of objects apart, across individuals.
+    """
+    scales = []
+    for scale in HISTOGRAM_SCALES:
+        gray = _blurred(F.avg_pool2d(pictures.float(), scale), 1.0)
+        padded = F.pad(gray, (1, 1, 1, 1), mode="replicate")
+        across = padded[:, :, 1:-1, 2:] - padded[:, :, 1:-1, :-2]
+        down = padded[:, :, 2:, 1:-1] - padded[:, :, :-2, 1:-1]
+        direction = torch.atan2(down, across) * (_HISTOGRAM_BINS / (2 * math.pi)) % _HISTOGRAM_BINS
+        bins = torch.arange(_HISTOGRAM_BINS, device=gray.device).view(1, -1, 1, 1)
+        gap = (direction - bins).abs()
+        share = (1 - torch.minimum(gap, _HISTOGRAM_BINS - gap)).clamp(min=0)
+        side = HISTOGRAM_WINDOW / _HISTOGRAM_CELLS
+        votes = F.pad(
+            _blurred(torch.hypot(across, down) * share, side / 2), (HISTOGRAM_WINDOW,) * 4, mode="replicate"
+        )
+        parts = (torch.arange(_HISTOGRAM_CELLS) + 0.5) * side - HISTOGRAM_WINDOW / 2
+        centres = (torch.arange(pictures.shape[-1] // CELL) * CELL + CELL / 2) / scale - 0.5
+        places = (centres[:, None] + parts + HISTOGRAM_WINDOW).round().long().to(gray.device)
+        histograms = votes[:, :, places][..., places].permute(0, 3, 5, 1, 2, 4).flatten(1, 3)
+        cut = F.normalize(histograms, dim=1).clamp(max=_HISTOGRAM_CUT)
+        scales.append(F.normalize(cut, dim=1))
+    return torch.cat(scales, 1) / math.sqrt(len(scales))
+
+
+def classical_loss(desc: Tensor, pictures: Tensor, known: Tensor, margin: int = 2) -> Tensor:
+    """1 - cosine between descriptors (B, 256, h, w) and `gradient_histograms`, averaged over the known cells.
+
+    known: (B, h, w) bool; cells less than `margin` cells from the border are left out, as they see too little.
+    """
+    with torch.no_grad():
+        goal = gradient_histograms(pictures)
+        counts = torch.zeros_like(known)
+        counts[:, margin:-margin, margin:-margin] = known[:, margin:-margin, margin:-margin]
+    return ((1 - (desc.float() * goal).sum(1)) * counts).sum() / counts.sum().clamp(min=1)
+
+
+def descriptor_losses(desc: Tensor, batch: PairBatch, options: TrainingOptions) -> Tensor:
+    """The weighted sum of the hinge loss, the contrast seen from either view and the classical loss."""
     first, second = desc.chunk(2)
     known_first, known_second = batch.known.flatten(1).chunk(2)
     same = gaps_of_cells(batch.homography, batch.pictures.shape[-1]) <= CELL
@@ -124,7 +198,10 @@ def both_descriptor_losses(desc: Tensor, batch: PairBatch, options: TrainingOpti
     back = torch.linalg.inv(batch.homography)
     there = contrast_loss(first, second, batch.homography, known_first, options.contrast_temperature)
     again = contrast_loss(second, first, back, known_second, options.contrast_temperature)
-    return options.descriptor_weight * hinge + options.contrast_weight * (there + again) / 2
+    loss = options.descriptor_weight * hinge + options.contrast_weight * (there + again) / 2
+    if options.classical_weight:
+        loss = loss + options.classical_weight * classical_loss(desc, batch.pictures, batch.known)
+    return loss
 
 
 def pair_losses(network: SuperPoint, batch: PairBatch, options: TrainingOptions) -> tuple[Tensor, Tensor]:
@@ -137,7 +214,7 @@ def pair_losses(network: SuperPoint, batch: PairBatch, options: TrainingOptions)
     loss = detector_loss(semi, batch.target, batch.known, options.place_weight)
     if desc is None:
         return loss, loss.new_zeros(())
-    return loss, both_descriptor_losses(desc, batch, options)
+    return loss, descriptor_losses(desc, batch, options)
 
 
 def learning_rate(iteration: int, options: TrainingOptions) -> float:

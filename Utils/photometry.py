@@ -18,21 +18,6 @@ def change_light(gray: np.ndarray, rng: np.random.Generator, strength: float = 1
     return to_uint8(light)
 
 
-def change_tones(gray: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Other gray levels for the same materials, as between two animals of one kind: a smooth random tone curve.
-
-    It rises and falls, and now and then it turns dark into bright.
-    """
-    level = np.linspace(0, 1, 256)
-    swing, waves, phase = rng.uniform(0.1, 0.4), rng.uniform(0.4, 1.2), rng.uniform(0, 2 * np.pi)
-    curve = level + swing * np.sin(2 * np.pi * waves * level + phase)
-    if rng.random() < 0.25:
-        curve = -curve
-    low, high = np.sort(rng.uniform([0, 0.6], [0.4, 1]))
-    curve = low + (high - low) * (curve - curve.min()) / np.ptp(curve)
-    return cv2.LUT(gray, to_uint8(curve.astype(np.float32)))
-
-
 def add_shadows(gray: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """Up to three soft ellipses that are darker or brighter than their surroundings."""
     height, width = gray.shape
@@ -59,9 +44,7 @@ def compress(gray: np.ndarray, quality: int) -> np.ndarray:
 
 
 def degrade(gray: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """What other materials, cameras and files do, each with its own chance: tones, light, blur, noise, JPEG."""
-    if rng.random() < 0.3:
-        gray = change_tones(gray, rng)
+    """What cameras and files do, each with its own chance: light, shadows, blur, noise, JPEG."""
     if rng.random() < 0.9:
         gray = change_light(gray, rng)
     if rng.random() < 0.3:

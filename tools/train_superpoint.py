@@ -11,6 +11,7 @@ A plan is a list of stages:
     shapes:N            N iterations of the detector alone, on synthetic shapes and few photos
     detector:N          the same, on more photos
     joint:N             N iterations of detector and descriptor on pairs of views
+    parts:N             the same, the descriptor also following histograms of gradients
     adapt               new labels, from homographic adaptation of the network of the stage before
 """
 
@@ -38,6 +39,7 @@ from Networks.superpoint_training import (
     label_pictures,
     load_labels,
     network_detector,
+    unit_length,
     whitened,
 )
 from Utils.errors import UserError, exit_cleanly
@@ -54,6 +56,9 @@ class Kind:
     size: int  # pixels per side of a view
     learning_rate: float
     describes: bool
+    descriptor_weight: float = 2e-5
+    contrast_weight: float = 0.5
+    classical_weight: float = 0.0
 
 
 # Where in a cell a point lies is learned on shapes, whose corners are plain, far sooner than on photos.
@@ -61,6 +66,8 @@ TRAINING = {
     "shapes": Kind(share_of_shapes=0.9, size=64, learning_rate=3e-3, describes=False),
     "detector": Kind(share_of_shapes=0.5, size=64, learning_rate=2e-3, describes=False),
     "joint": Kind(share_of_shapes=0.25, size=96, learning_rate=2e-3, describes=True),
+    # The hinge pushes all cells of a picture apart, where the histograms of most are somewhat alike.
+    "parts": Kind(0.15, 128, 2e-3, describes=True, descriptor_weight=0, contrast_weight=0.15, classical_weight=10.0),
 }
 LABELLING = ("corners", "adapt")
 
@@ -137,11 +144,17 @@ def train(stage: Stage, network: SuperPoint, labels: list | None, arguments: arg
         batch_size=arguments.batch_size,
         learning_rate=kind.learning_rate,
         describes=kind.describes,
+        descriptor_weight=kind.descriptor_weight,
+        contrast_weight=kind.contrast_weight,
+        classical_weight=kind.classical_weight,
         seed=arguments.seed,
         stage=stage.number,
     )
     source = PairSource(labels or [], kind.size, kind.share_of_shapes if labels else 1.0)
-    trainer, path = Trainer(network, source, options), stage.file(arguments.folder)
+    path = stage.file(arguments.folder)
+    if kind.describes and not path.exists():
+        network = unit_length(network, source.batch(8, arguments.seed, stage.number, iteration=0).pictures)
+    trainer = Trainer(network, source, options)
     if path.exists():
         trainer.resume(path)
     trainer.train(path, description=f"{stage.number} {stage.kind}")

@@ -10,14 +10,17 @@ from Networks.superpoint_training import (
     Trainer,
     TrainingOptions,
     calibrated,
+    classical_loss,
     contrast_loss,
     descriptor_loss,
     detector_loss,
     fresh_superpoint,
     gaps_of_cells,
+    gradient_histograms,
     learning_rate,
     network_detector,
     pair_losses,
+    unit_length,
     whitened,
 )
 from Utils.homographies import translation
@@ -192,3 +195,50 @@ def test_whitening_centres_and_spreads_the_descriptors_of_points():
     expected = (old / (old + 0.5 * old.mean())).sort().values
     assert torch.allclose(torch.linalg.eigvalsh(torch.cov(after.T)), expected, atol=2e-3)
     assert torch.equal(network(batch.pictures)[0], semi)  # the detector stays
+
+
+def rendered(size: int = 96) -> torch.Tensor:
+    return PairSource([], size, share_of_shapes=1.0).batch(4, seed=3, stage=0, iteration=0).pictures
+
+
+def test_histograms_of_an_edge_have_its_direction_alone():
+    picture = torch.zeros(1, 1, 64, 64)
+    picture[..., 32:] = 1  # bright to the right: direction 0
+    found = gradient_histograms(picture)[0, :, 4, 4].reshape(2, 16, 8)
+    assert found.norm().item() == pytest.approx(1, abs=1e-5)
+    assert found[:, :, 0].norm(dim=1).tolist() == pytest.approx([0.5**0.5, 0.5**0.5], abs=1e-5)
+    assert found[:, :, 1:].abs().max() < 1e-5
+    down = gradient_histograms(picture.transpose(2, 3))[0, :, 4, 4].reshape(2, 16, 8)
+    assert down[:, :, 2].norm(dim=1).tolist() == pytest.approx([0.5**0.5, 0.5**0.5], abs=1e-5)
+
+
+def test_histograms_ignore_brightness_and_contrast_and_follow_a_shift():
+    pictures = torch.rand(2, 1, 192, 192, generator=torch.Generator().manual_seed(0))
+    found = gradient_histograms(pictures)
+    assert torch.allclose(gradient_histograms(0.5 * pictures + 0.2), found, atol=1e-4)
+    moved = gradient_histograms(pictures.roll(16, dims=3))
+    # Away from the border, where windows of 64 pixels and their blur end.
+    assert torch.allclose(moved[..., 13:14], found[..., 11:12], atol=1e-4)
+
+
+def test_classical_loss_of_the_right_and_of_opposite_descriptors():
+    pictures = rendered()
+    known = torch.ones(len(pictures), 12, 12, dtype=torch.bool)
+    goal = gradient_histograms(pictures)
+    empty = goal.norm(dim=1) < 0.5  # even surroundings have no direction
+    known &= ~empty
+    assert classical_loss(goal, pictures, known).item() == pytest.approx(0, abs=1e-5)
+    assert classical_loss(-goal, pictures, known).item() == pytest.approx(2, abs=1e-5)
+    wrong_at_the_border = goal.clone()
+    wrong_at_the_border[:, :, :2] *= -1
+    assert classical_loss(wrong_at_the_border, pictures, known).item() == pytest.approx(0, abs=1e-5)
+
+
+def test_unit_length_keeps_descriptors():
+    network, pictures = fresh_superpoint(0), rendered()
+    with torch.no_grad():
+        before = network(pictures)[1]
+        after = unit_length(network, pictures)(pictures)[1]
+        raw = network.convDb(torch.relu(network.convDa(network.encode(pictures))))
+    assert raw.norm(dim=1).mean().item() == pytest.approx(1, rel=1e-4)
+    assert torch.allclose(before, after, atol=1e-4)
