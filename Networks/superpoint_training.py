@@ -387,19 +387,20 @@ def calibrated(network: SuperPoint, place: float = 1.0, odds: float = 1.0, bias:
 
 
 @torch.no_grad()
-def whitened(network: SuperPoint, batch: PairBatch, shrinkage: float = 1.0) -> SuperPoint:
+def whitened(network: SuperPoint, batch: PairBatch, strength: float = 1.0, shrinkage: float = 1.0) -> SuperPoint:
     """The network with descriptors that are centred and spread over all directions, by its last layer alone.
 
     What training gives shares a large common part and lies in few directions, so that distances say little
     about pictures of another kind. Mean m and covariance C of the unnormalised descriptors of the cells of
-    `batch` that hold a point turn a descriptor d into (C + shrinkage * mean variance)^-1/2 (d - m).
+    `batch` that hold a point turn a descriptor d into (C + shrinkage * mean variance)^(-strength / 2) (d - m).
     """
     network = network.eval()
     raw = network.convDb(F.relu(network.convDa(network.encode(batch.pictures)))).permute(0, 2, 3, 1)
     rows = raw[batch.known & (batch.target[:, -1] < RELIABLE)].double()
     mean = rows.mean(0)
     variances, directions = torch.linalg.eigh(torch.cov((rows - mean).T))
-    turn = directions * (variances + shrinkage * variances.mean()).rsqrt() @ directions.T
+    scales = (variances + shrinkage * variances.mean()) ** (-strength / 2)
+    turn = directions * scales @ directions.T
     layer = network.convDb
     layer.bias.copy_(turn @ (layer.bias.double() - mean))
     layer.weight.copy_((turn @ layer.weight[:, :, 0, 0].double())[:, :, None, None])

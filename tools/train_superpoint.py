@@ -113,7 +113,10 @@ def read_arguments() -> argparse.Namespace:
     parser.add_argument("--odds", type=float, default=1.0, help="with --export: temperature of point or no point")
     parser.add_argument("--bias", type=float, default=0.0, help='with --export: added to the logit "no point"')
     parser.add_argument(
-        "--whiten", type=float, default=1.0, help="with --export: shrinkage of the descriptors' whitening, 0 for none"
+        "--whiten",
+        type=float,
+        default=1.0,
+        help="with --export: strength of the descriptors' whitening, 0 (none) to 1",
     )
     return parser.parse_args()
 
