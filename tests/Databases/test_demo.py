@@ -15,7 +15,7 @@ from Utils.errors import UserError
 from Utils.pictures import read_picture
 
 SIZE = 32
-THUMBNAIL = [[124.0, 134.0, 128.0], [140.0, 155.0, 162.3], [146.0, 140.7, 137.7]]  # gray 3x3 of one picture
+THUMBNAIL = [[125.3, 135.3, 128.0], [134.7, 155.3, 164.7], [144.7, 140.0, 135.7]]  # gray 3x3 of one picture
 
 
 @pytest.fixture(scope="module")
@@ -134,7 +134,7 @@ def test_pictures_are_pure_functions_of_seed_split_and_index():
 def test_renderer_version_belongs_to_the_pictures():
     """If this fails, pictures look different: raise RENDERER_VERSION and put the new numbers here."""
     thumbnail = cv2.resize(render(0, "train", 3, 64), (3, 3), interpolation=cv2.INTER_AREA).mean(-1)
-    assert demo.RENDERER_VERSION == 2
+    assert demo.RENDERER_VERSION == 3
     np.testing.assert_allclose(thumbnail, THUMBNAIL, atol=2)
 
 
@@ -142,11 +142,19 @@ def test_scenes_vary_as_promised():
     scenes = [sample_scene(0, "train", i) for i in range(300)]
     yaw = np.rad2deg([s.yaw for s in scenes])
     assert np.abs(yaw).max() <= 60
-    assert min(yaw.max(), -yaw.min()) > 50
-    assert yaw.std() > 25
+    assert min(yaw.max(), -yaw.min()) > 45
+    assert yaw.std() > 20
     assert np.rad2deg([s.pitch for s in scenes]).std() > 6
-    assert np.rad2deg([s.roll for s in scenes]).std() > 7
+    assert np.rad2deg([s.roll for s in scenes]).std() > 11
     assert len({s.palette.tobytes() for s in scenes}) == 300
+
+
+def test_boxes_are_as_loose_as_a_detectors():
+    gaps = []
+    for i in range(60):
+        landmarks, box = annotate(sample_scene(0, "train", i), 100)
+        gaps.append(np.concatenate([landmarks.min(0) - box[:2], box[2:] - landmarks.max(0)]))
+    assert (np.std(gaps, axis=0) > 1.5).all()  # pixels of 100: no side tells where the head ends
 
 
 def test_landmarks_and_boxes_lie_in_the_picture():
