@@ -57,12 +57,12 @@ class Pictures(Database):
     def normalisers(self, groundtruth):
         return root_of_extent(groundtruth)
 
-    def keypoints(self, count: int) -> KeypointTable:
-        """`count` keypoints of different clusters in each picture."""
+    def keypoints(self, count: int, image_size: int = IMAGE_SIZE) -> KeypointTable:
+        """`count` keypoints of different clusters in each picture, on the grid of crops of `image_size` pixels."""
         rng = np.random.default_rng(1)
         lists = []
         for _ in range(PICTURES):
-            cells = rng.integers(4, IMAGE_SIZE // 4 - 4, size=(count, 2))
+            cells = rng.integers(4, image_size // 4 - 4, size=(count, 2))
             clusters = rng.permutation(100)[:count]
             lists.append(np.column_stack([cells, clusters]).astype(np.float32))
         return KeypointTable.from_lists(self.training.names, lists)

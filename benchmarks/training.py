@@ -98,7 +98,7 @@ def measure_detection(database: Pictures, superpoint, network, arguments, option
         to_input(torch.randint(0, 255, (16, 3, size, size), dtype=torch.uint8).to(device))
         for _ in range(PICTURES // 16)
     ]
-    table = database.keypoints(40)
+    table = database.keypoints(40, size)
 
     def bare_superpoint():
         with training.autocast(device, options.hyper.precision):
@@ -166,7 +166,7 @@ def main() -> None:
 def run(arguments, options: Options, folder: Path) -> None:
     hyper = options.hyper
     database = Pictures(folder, 178, 218)
-    table = database.keypoints(40)
+    table = database.keypoints(40, hyper.image_size)
     table.points[:, :2] = np.rint(table.points[:, :2] * hyper.image_size / 256)
     network = training.build_fan(None, hyper, options.device)
     second = training.build_fan(hyper.number_of_clusters, hyper, options.device)
