@@ -55,6 +55,11 @@ class TrainingOptions:
     half_precision: bool = True  # bfloat16 where it is quick
 
 
+def raw_descriptors(network: SuperPoint, pictures: Tensor) -> Tensor:
+    """Descriptors before they are normalised: (B, 1, S, S) -> (B, 256, S / 8, S / 8)."""
+    return network.convDb(F.relu(network.convDa(network.encode(pictures))))
+
+
 @torch.no_grad()
 def unit_length(network: SuperPoint, pictures: Tensor) -> SuperPoint:
     """The same network, its descriptors being 1 long on average before they are normalised.
@@ -62,7 +67,7 @@ def unit_length(network: SuperPoint, pictures: Tensor) -> SuperPoint:
     Lengths are free and grow in training, and the longer they are, the less a step of Adam turns them.
     """
     layer = network.convDb
-    length = layer(F.relu(network.convDa(network.encode(pictures)))).norm(dim=1).mean()
+    length = raw_descriptors(network, pictures).norm(dim=1).mean()
     layer.weight /= length
     layer.bias /= length
     return network
@@ -192,13 +197,14 @@ def descriptor_losses(desc: Tensor, batch: PairBatch, options: TrainingOptions) 
     """The weighted sum of the hinge loss, the contrast seen from either view and the classical loss."""
     first, second = desc.chunk(2)
     known_first, known_second = batch.known.flatten(1).chunk(2)
-    same = gaps_of_cells(batch.homography, batch.pictures.shape[-1]) <= CELL
-    known = known_first[:, :, None] & known_second[:, None, :]
-    hinge = descriptor_loss(first, second, same, known, options)
     back = torch.linalg.inv(batch.homography)
     there = contrast_loss(first, second, batch.homography, known_first, options.contrast_temperature)
     again = contrast_loss(second, first, back, known_second, options.contrast_temperature)
-    loss = options.descriptor_weight * hinge + options.contrast_weight * (there + again) / 2
+    loss = options.contrast_weight * (there + again) / 2
+    if options.descriptor_weight:
+        same = gaps_of_cells(batch.homography, batch.pictures.shape[-1]) <= CELL
+        known = known_first[:, :, None] & known_second[:, None, :]
+        loss = options.descriptor_weight * descriptor_loss(first, second, same, known, options) + loss
     if options.classical_weight:
         loss = loss + options.classical_weight * classical_loss(desc, batch.pictures, batch.known)
     return loss
@@ -395,7 +401,7 @@ def whitened(network: SuperPoint, batch: PairBatch, strength: float = 1.0, shrin
     `batch` that hold a point turn a descriptor d into (C + shrinkage * mean variance)^(-strength / 2) (d - m).
     """
     network = network.eval()
-    raw = network.convDb(F.relu(network.convDa(network.encode(batch.pictures)))).permute(0, 2, 3, 1)
+    raw = raw_descriptors(network, batch.pictures).permute(0, 2, 3, 1)
     rows = raw[batch.known & (batch.target[:, -1] < RELIABLE)].double()
     mean = rows.mean(0)
     variances, directions = torch.linalg.eigh(torch.cov((rows - mean).T))

@@ -30,6 +30,7 @@ from Networks.first_step import first_step_losses, store_fan_keypoints
 from Networks.second_step import second_step_loss
 from Networks.superpoint import load_superpoint
 from Utils.descriptors import DescriptorStore
+from Utils.keypoints import KeypointTable
 from Utils.options import Options, Paths, hyperparameters
 
 ITERATIONS_OF_THE_PAPER = {"step one": 320_000, "step two": 160_000}  # batches
@@ -87,7 +88,9 @@ def measure_training(name: str, samples, losses, network, batch_size: int, argum
 
 
 @torch.inference_mode()
-def measure_detection(database: Pictures, superpoint, network, arguments, options: Options) -> None:
+def measure_detection(
+    database: Pictures, table: KeypointTable, superpoint, network, arguments, options: Options
+) -> None:
     """Keypoints and descriptors of pictures against the bare forward passes on tensors that are already there."""
     device, size = options.device, options.hyper.image_size
     batch = BATCH_SIZE[device.type]
@@ -98,7 +101,6 @@ def measure_detection(database: Pictures, superpoint, network, arguments, option
         to_input(torch.randint(0, 255, (16, 3, size, size), dtype=torch.uint8).to(device))
         for _ in range(PICTURES // 16)
     ]
-    table = database.keypoints(40, size)
 
     def bare_superpoint():
         with training.autocast(device, options.hyper.precision):
@@ -167,7 +169,6 @@ def run(arguments, options: Options, folder: Path) -> None:
     hyper = options.hyper
     database = Pictures(folder, 178, 218)
     table = database.keypoints(40, hyper.image_size)
-    table.points[:, :2] = np.rint(table.points[:, :2] * hyper.image_size / 256)
     network = training.build_fan(None, hyper, options.device)
     second = training.build_fan(hyper.number_of_clusters, hyper, options.device)
     where = (
@@ -188,7 +189,7 @@ def run(arguments, options: Options, folder: Path) -> None:
     measure_training("step one", samples, first_losses, network, 16, arguments, options)
     samples = SecondStepSamples(database, table, np.arange(hyper.number_of_clusters), hyper.image_size, 0, "fast")
     measure_training("step two", samples, second_losses, second, 32, arguments, options)
-    measure_detection(database, load_superpoint("", options.device), network, arguments, options)
+    measure_detection(database, table, load_superpoint("", options.device), network, arguments, options)
 
 
 if __name__ == "__main__":

@@ -18,7 +18,8 @@ A plan is a list of stages:
 import argparse
 import os
 import sys
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 # Threads that wait spin only briefly: without end they starve whatever else runs, without any they wake too late.
@@ -56,9 +57,7 @@ class Kind:
     size: int  # pixels per side of a view
     learning_rate: float
     describes: bool
-    descriptor_weight: float = 2e-5
-    contrast_weight: float = 0.5
-    classical_weight: float = 0.0
+    weights: Mapping[str, float] = field(default_factory=dict)  # of losses, where not those of TrainingOptions
 
 
 # Where in a cell a point lies is learned on shapes, whose corners are plain, far sooner than on photos.
@@ -67,7 +66,13 @@ TRAINING = {
     "detector": Kind(share_of_shapes=0.5, size=64, learning_rate=2e-3, describes=False),
     "joint": Kind(share_of_shapes=0.25, size=96, learning_rate=2e-3, describes=True),
     # The hinge pushes all cells of a picture apart, where the histograms of most are somewhat alike.
-    "parts": Kind(0.15, 128, 2e-3, describes=True, descriptor_weight=0, contrast_weight=0.15, classical_weight=10.0),
+    "parts": Kind(
+        share_of_shapes=0.15,
+        size=128,
+        learning_rate=2e-3,
+        describes=True,
+        weights={"descriptor_weight": 0.0, "contrast_weight": 0.15, "classical_weight": 10.0},
+    ),
 }
 LABELLING = ("corners", "adapt")
 
@@ -147,11 +152,9 @@ def train(stage: Stage, network: SuperPoint, labels: list | None, arguments: arg
         batch_size=arguments.batch_size,
         learning_rate=kind.learning_rate,
         describes=kind.describes,
-        descriptor_weight=kind.descriptor_weight,
-        contrast_weight=kind.contrast_weight,
-        classical_weight=kind.classical_weight,
         seed=arguments.seed,
         stage=stage.number,
+        **kind.weights,
     )
     source = PairSource(labels or [], kind.size, kind.share_of_shapes if labels else 1.0)
     path = stage.file(arguments.folder)
