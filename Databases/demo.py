@@ -30,7 +30,7 @@ from Utils.progress import progress
 # ----------------------------------------------------------------------------------------------------------
 # The animal, its pose and its light: everything that varies, drawn from one seed
 
-RENDERER_VERSION = 3  # belongs to the cache's name: raise it with any change of what a picture shows
+RENDERER_VERSION = 4  # belongs to the cache's name: raise it with any change of what a picture shows
 SPLITS = ("train", "test")
 SUPERSAMPLING = 2
 CAMERA_DISTANCE = 7.0  # head radii
@@ -107,7 +107,7 @@ def sample_scene(seed: int, split: str, index: int) -> Scene:
         yaw=yaw,
         pitch=np.deg2rad(np.clip(rng.normal(0, 9), -20, 20)),
         roll=np.deg2rad(np.clip(rng.normal(0, 14), -35, 35)),
-        scale=rng.uniform(0.21, 0.265),
+        scale=rng.uniform(0.27, 0.335),
         centre=np.array([0.5, 0.58]) + rng.uniform(-0.06, 0.06, 2) - [0.05 * np.sin(yaw), 0],
         gaze=rng.normal(0, 0.12, 2).clip(-0.25, 0.25),
         light=light,
@@ -129,7 +129,7 @@ def _sample_shape(rng: np.random.Generator) -> dict[str, float]:
     ranges = {
         "width": (0.93, 1.06),
         "height": (0.84, 0.95),
-        "muzzle_length": (0.26, 0.66),
+        "muzzle_length": (0.20, 0.46),
         "muzzle_width": (0.40, 0.52),
         "muzzle_drop": (0.0, 0.14),
         "pads": (0.02, 0.10),
@@ -147,7 +147,7 @@ def _sample_shape(rng: np.random.Generator) -> dict[str, float]:
         "nose": (0.13, 0.17),
         "mouth": (0.30, 0.38),
         "smile": (-0.02, 0.07),
-        "ear_height": (0.68, 1.25),
+        "ear_height": (0.60, 0.90),
         "ear_width": (0.36, 0.50),
         "ear_round": (0.0, 0.75),
         "ear_x": (0.60, 0.76),
@@ -405,13 +405,13 @@ def annotate(scene: Scene, size: int) -> tuple[np.ndarray, np.ndarray]:
     """Landmarks (len(LANDMARKS), 2) and box (x1, y1, x2, y2) in picture pixels, without rendering.
 
     The box holds head and ears about as loosely as a detector's would: each side has a margin of its own, of 1 to
-    16% of the extent. It is cut at the picture's border.
+    20% of the extent. It is cut at the picture's border.
     """
     landmarks = project(pose_head(object_landmarks(scene.shape), scene), scene, size)
     vertices, head_count = build_vertices(scene.shape)
     outline = project(pose_head(vertices[:head_count], scene), scene, size)
     low, high = outline.min(0), outline.max(0)
-    before, after = scene.stream(7).uniform(0.01, 0.16, (2, 2)) * (high - low)
+    before, after = scene.stream(7).uniform(0.01, 0.20, (2, 2)) * (high - low)
     box = np.concatenate([low - before, high + after]).clip(0, size)
     return landmarks.astype(np.float32), box.astype(np.float32)
 

@@ -19,8 +19,12 @@ def report_errors(experiment: Experiment, errors: Errors) -> None:
     write_curve(errors.backward, backward, "discovered landmarks")
     experiment.log(f"Curves: {forward} and {backward}, with their numbers beside them (.csv)")
     experiment.log(f"Landmarks evaluated: {len(errors.landmarks)}")
-    experiment.log(f"Forward error:  {errors.forward_percent:.2f}% of the normaliser")
-    experiment.log(f"Backward error: {errors.backward_percent:.2f}% of the normaliser")
+    if len(errors.landmarks):
+        experiment.log(f"Forward error:  {errors.forward_percent:.2f}% of the normaliser")
+        experiment.log(f"Backward error: {errors.backward_percent:.2f}% of the normaliser")
+    else:
+        experiment.log(f"Forward error:  {errors.forward_percent:.2f}% of the normaliser, which is the mean shape's")
+        experiment.log("Backward error: unknown without landmarks")
 
 
 def report_steadiness(experiment: Experiment, found: np.ndarray, error: np.ndarray, landmarks: np.ndarray) -> None:
