@@ -845,7 +845,7 @@ def draw_whiskers(scene: Scene, layer: np.ndarray, depth: np.ndarray) -> None:
     row = np.tile(np.arange(4), 2)
     roots = np.stack([side * (0.24 + 0.03 * (row % 2)), -0.05 - 0.055 * row], 1)
     rise = 0.16 - 0.13 * row + rng.normal(0, 0.03, 8)
-    reach = np.stack([side * rng.uniform(0.75, 1.05, 8), rise, np.full(8, 0.1)], 1)
+    reach = np.stack([side * rng.uniform(0.45, 0.65, 8), rise, np.full(8, 0.1)], 1)
     t = np.linspace(0, 1, 14)[:, None, None]
     points = head_surface(roots, scene.shape) + reach * t + np.array([0, -0.16, -0.22]) * t**2  # (14, 8, 3)
     points = pose_head(points.reshape(-1, 3), scene)
@@ -876,7 +876,7 @@ def draw_background(scene: Scene, size: int) -> np.ndarray:
     picture = picture.astype(np.uint8)
     sharpness = draw(picture, rng, colour)
     picture = cv2.resize(picture, (size, size), interpolation=cv2.INTER_AREA)
-    picture = cv2.GaussianBlur(picture, (0, 0), sharpness * size / 128 + 0.01)
+    picture = cv2.GaussianBlur(picture, (0, 0), (sharpness + 1.0) * size / 128)
     return picture.astype(np.float32) / 255
 
 
@@ -1190,16 +1190,16 @@ class Demo(Database):
         # A training for two CPU cores and ten minutes.
         "image_size": 64,
         "width": 64,
-        "number_of_clusters": 40,
+        "number_of_clusters": 30,
         "batch_size": 8,
         "confidence_fan": 0.1,  # after so short a training the detector is unsure
-        "iterations_first": 1200,
+        "iterations_first": 1500,
         "clustering_rounds": 3,
         "iterations_per_scheduler_step": 50,
         "gradient_accumulation": 1,
-        "total_iterations": 4500,
-        "learning_rate_steps": (3200, 4000),
-        "iterations_before_merging": 1500,
+        "total_iterations": 3500,
+        "learning_rate_steps": (2500, 3100),
+        "iterations_before_merging": 1200,
         "min_cluster_points": 150,
     }
 
