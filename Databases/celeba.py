@@ -20,7 +20,7 @@ from Utils.files import load_pickle
 
 SIZE = (178, 218)  # width, height
 LANDMARKS = 68
-NORMALISER = (41, 46)  # a corner of the one eye and its mirror image in the other
+NORMALISER = (41, 46)  # the outer of two points on the lower lid, of either eye
 
 _PICTURE_FOLDERS = (
     "",

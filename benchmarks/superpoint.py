@@ -12,7 +12,8 @@ noise in all views. All methods get the same views, the same suppression and the
     homography     share of the pairs whose RANSAC homography moves the corners by at most 3 pixels on average
 
 DeTone et al., "SuperPoint", CVPRW 2018, sections 7.2, 7.3 and appendices, define the measures. OpenCV's
-detectors run with thresholds low enough to give the number of points asked for.
+detectors run with thresholds low enough to give the number of points asked for. SIFT places its points between
+pixels; the row `refined` does so for SuperPoint, by the centroid of the scores around each point.
 """
 
 import argparse
@@ -118,8 +119,18 @@ def sift(gray: np.ndarray):
     return described_by(cv2.SIFT_create(contrastThreshold=0.005), gray)
 
 
-def superpoint(network) -> Method:
-    """SuperPoint with these weights; every pixel is a candidate."""
+def refine(heat: np.ndarray, points: np.ndarray, half_side: int = 2) -> np.ndarray:
+    """Points (n, 2) moved to the centroid of the square root of the scores (H, W) around them."""
+    x, y = points.astype(int).T
+    offsets = np.arange(-half_side, half_side + 1)
+    rows, columns = y[:, None, None] + half_side + offsets[:, None], x[:, None, None] + half_side + offsets
+    weights = np.sqrt(np.pad(heat, half_side)[rows, columns])
+    shift = np.stack([(weights * offsets).sum((1, 2)), (weights * offsets[:, None]).sum((1, 2))], 1)
+    return points + shift / weights.sum((1, 2))[:, None]
+
+
+def superpoint(network, refined: bool = False) -> Method:
+    """SuperPoint with these weights; every pixel is a candidate. Refined: places between pixels, as SIFT's are."""
 
     @torch.inference_mode()
     def method(gray: np.ndarray):
@@ -129,7 +140,9 @@ def superpoint(network) -> Method:
         points = np.stack([columns, rows], 1).astype(float)
 
         def describe(choice: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-            return points[choice], sample_descriptors(desc, torch.from_numpy(points[choice])).numpy()
+            chosen = points[choice]
+            descriptors = sample_descriptors(desc, torch.from_numpy(chosen)).numpy()
+            return refine(heat, chosen) if refined else chosen, descriptors
 
         return points, heat[rows, columns], describe
 
@@ -286,6 +299,7 @@ def main() -> None:
     paths = find_pictures(options.folders, options.count)
     network = load_superpoint(options.weights)
     methods = {"FAST": fast, "Harris": harris, "ORB": orb, "SIFT": sift, "SuperPoint": superpoint(network)}
+    methods["  refined"] = superpoint(network, refined=True)
     results = evaluate(paths, methods, options.seed, options.suppression, options.points)
     print(f"{len(paths)} pictures, {WIDTH}x{HEIGHT}, at most {options.points} points, seed {options.seed}")
     print(table(results))

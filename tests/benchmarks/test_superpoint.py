@@ -18,6 +18,14 @@ def test_suppression_keeps_the_best_of_a_square():
     assert len(benchmark.suppress_square(points[:0], scores[:0], 3, 2)) == 0
 
 
+def test_refined_points_lie_between_pixels():
+    heat = np.zeros((9, 12))
+    heat[4, 5] = heat[4, 6] = 0.3  # between two pixels
+    heat[0, 10] = 0.2  # alone, at the border
+    refined = benchmark.refine(heat, np.array([[5.0, 4.0], [10.0, 0.0]]))
+    np.testing.assert_allclose(refined, [[5.5, 4.0], [10.0, 0.0]])
+
+
 def test_repeatability_counts_what_both_views_show():
     shift = translation(np.array([100.0, 0.0]))
     first = np.array([[10.0, 50.0], [60.0, 80.0], [300.0, 20.0]])  # the last leaves the second view
