@@ -46,9 +46,8 @@ def main(argv: list[str] | None = None) -> None:
             forward = final_percent(mean_shape_errors(predictions, normalisers))
             rows.append(("mean shape", "", f"{forward:.2f}", ""))
         errors = evaluate(predictions, normalisers, database.ridge_samples, options.hyper.seed, limit)
-        rows.append(
-            (name, str(len(errors.landmarks)), f"{errors.forward_percent:.2f}", f"{errors.backward_percent:.2f}")
-        )
+        backward = f"{errors.backward_percent:.2f}" if len(errors.landmarks) else ""
+        rows.append((name, str(len(errors.landmarks)), f"{errors.forward_percent:.2f}", backward))
     header = ("stage", "landmarks", "forward %", "backward %")
     for row in (header, *rows):
         experiment.log(f"{row[0]:<26}{row[1]:>10}{row[2]:>12}{row[3]:>12}")
