@@ -195,7 +195,7 @@ def measure(arguments: argparse.Namespace, folder: Path, small: bool) -> None:
     if small:
         of_set = f"{arguments.pictures}, {arguments.keypoints}"
         run("bootstrap, outliers and clusters", call(f"cluster_generic({str(folder)!r}, {of_set})"))
-    shutil.rmtree(experiment.checkpoints.parent)
+    shutil.rmtree(experiment.checkpoints.parent, ignore_errors=True)
     make_keypoints(experiment, arguments.pictures, arguments.keypoints, arguments.image_size // 4)
     if small:
         run("step one, training and new keypoints", command("Train_Firststep.py", "--resume", **first))
