@@ -874,9 +874,9 @@ def draw_background(scene: Scene, size: int) -> np.ndarray:
     ramp = np.linspace(0, 1, canvas)[:, None, None]
     picture = np.ascontiguousarray(np.broadcast_to(colour() * (1 - ramp) + colour() * ramp, (canvas, canvas, 3)))
     picture = picture.astype(np.uint8)
-    sharpness = draw(picture, rng, colour)
+    blur = draw(picture, rng, colour)
     picture = cv2.resize(picture, (size, size), interpolation=cv2.INTER_AREA)
-    picture = cv2.GaussianBlur(picture, (0, 0), (sharpness + 1.0) * size / 128)
+    picture = cv2.GaussianBlur(picture, (0, 0), blur * size / 128)
     return picture.astype(np.float32) / 255
 
 
@@ -888,7 +888,7 @@ def _bokeh(picture, rng, colour) -> float:
         _blend_disc(
             picture, rng.uniform(0, n, 2), rng.uniform(0.02, 0.09) * n, colour(0.08, (0.15, 0.6), (0.6, 1)), 0.5
         )
-    return rng.uniform(0.5, 1.2)
+    return rng.uniform(1.5, 2.2)
 
 
 def _blend_disc(picture, centre, radius: float, rgb, opacity: float) -> None:
@@ -921,7 +921,7 @@ def _foliage(picture, rng, colour) -> float:
         tip = np.array([np.cos(angle), np.sin(angle)]) * length / 2
         ends = (np.round((np.array([x, y]) + s * tip) * 16).astype(int).tolist() for s in (-1, 1))
         cv2.line(picture, *ends, (0.75 * rgb).tolist(), 1, cv2.LINE_AA, 4)
-    return rng.uniform(0.3, 1.4)
+    return rng.uniform(1.3, 2.4)
 
 
 def _room(picture, rng, colour) -> float:
@@ -934,7 +934,7 @@ def _room(picture, rng, colour) -> float:
             cv2.rectangle(picture, low, high, colour(0.15, value=(0.05, 0.5)).tolist(), rng.integers(2, 6))
     for _ in range(rng.integers(3, 9)):
         _blend_disc(picture, rng.uniform(0, n, 2), rng.uniform(0.03, 0.1) * n, colour(0.3), 0.95)
-    return rng.uniform(0.3, 1.2)
+    return rng.uniform(1.3, 2.2)
 
 
 def _hills(picture, rng, colour) -> float:
@@ -952,7 +952,7 @@ def _hills(picture, rng, colour) -> float:
             tree = np.array([(-0.5, 0.3), (0, -1.3), (0.5, 0.3)]) * rng.uniform(0.02, 0.06) * n + [px, py]
             points = np.round(tree * 16).astype(np.int32)
             cv2.fillPoly(picture, [points], (rgb * rng.uniform(0.55, 1.2)).clip(0, 255).tolist(), cv2.LINE_AA, 4)
-    return rng.uniform(0.3, 1.0)
+    return rng.uniform(1.3, 2.0)
 
 
 def _wall(picture, rng, colour) -> float:
@@ -966,7 +966,7 @@ def _wall(picture, rng, colour) -> float:
             rgb = (base * rng.uniform(0.75, 1.2) + rng.normal(0, 6, 3)).clip(0, 255)
             high = low + [1.7 * height - 4, height - 4]
             cv2.rectangle(picture, low.astype(int).tolist(), high.astype(int).tolist(), rgb.tolist(), -1)
-    return rng.uniform(0.2, 0.9)
+    return rng.uniform(1.2, 1.9)
 
 
 # With the hues that each place may have.

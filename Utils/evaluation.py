@@ -73,10 +73,10 @@ def evaluate(
     train, test, notes = _split(predictions, normalisers, ridge_samples)
     landmarks = seen_landmarks(predictions.points, missing_limit)
     if len(landmarks) == 0:
-        seen = 1 - np.isnan(predictions.points).any(axis=2).mean(axis=0)
+        best = 1 - missing_share(predictions.points).min(initial=1)
         notes.append(
             f"no landmark is seen in more than {100 * (1 - missing_limit):g}% of the images, the best one in "
-            f"{100 * seen.max(initial=0):.0f}%"
+            f"{100 * best:.0f}%"
         )
     points, truth = predictions.points[:, landmarks], predictions.groundtruth
     forward = forward_errors(
@@ -106,9 +106,14 @@ def mean_shape_errors(predictions: Predictions, normalisers: np.ndarray) -> np.n
     return known_mean(normalised_errors(shape, predictions.groundtruth[test], normalisers[test]))
 
 
+def missing_share(points: np.ndarray) -> np.ndarray:
+    """Share (L,) of the images in which each landmark of points (n, L, 2) is missing."""
+    return np.isnan(points).any(axis=2).mean(axis=0)
+
+
 def seen_landmarks(points: np.ndarray, missing_limit: float = 0.2) -> np.ndarray:
     """Indices of the landmarks of points (n, L, 2) that are missing in less than this share of the images."""
-    return np.flatnonzero(np.isnan(points).any(axis=2).mean(axis=0) < missing_limit)
+    return np.flatnonzero(missing_share(points) < missing_limit)
 
 
 def forward_errors(

@@ -20,15 +20,14 @@ import tempfile
 import time
 from pathlib import Path
 
-import cv2
 import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from benchmarks.assignment import fill
+from benchmarks.assignment import CLUSTERS, fill
 from benchmarks.samples import PICTURES, Pictures
 from Databases import DATABASES
-from Networks.second_step import SecondStep
+from Networks.second_step import EPOCHS_BETWEEN_MERGES, SecondStep
 from Utils.assignment import cluster
 from Utils.clustering import inliers, outlier_scores
 from Utils.descriptors import DescriptorStore
@@ -40,7 +39,6 @@ from Utils.options import parse
 ROOT = Path(__file__).resolve().parent.parent
 EXPERIMENT = "memory"
 MAFL = 1000  # pictures for the regression, and as many for the test
-CLUSTERS = 100
 
 
 def make_data_set(folder: Path, pictures: int) -> None:
@@ -107,21 +105,16 @@ def peak(command: list[str], seconds: float | None) -> tuple[float, float]:
     """Run a command, stopped after `seconds` where given: its peak memory in GiB and the time it ran."""
     start, most = time.perf_counter(), 0
     with (
-        subprocess.Popen(
-            command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True
-        ) as process,
         tempfile.TemporaryFile() as said,
+        subprocess.Popen(command, cwd=ROOT, stdout=said, stderr=said, start_new_session=True) as process,
     ):
-        os.set_blocking(process.stdout.fileno(), False)
         while process.poll() is None:
             most = max(most, sum(map(proportional_set_size, processes(process.pid))))
-            said.write(process.stdout.read() or b"")
             if seconds is not None and time.perf_counter() - start > seconds:
                 os.killpg(process.pid, signal.SIGTERM)
                 process.wait()
                 return most / 2**30, time.perf_counter() - start
             time.sleep(0.2)
-        said.write(process.stdout.read() or b"")
         if process.returncode:
             said.seek(0)
             raise SystemExit(f"{' '.join(command)} failed:\n{said.read().decode(errors='replace')[-3000:]}")
@@ -136,13 +129,14 @@ def cluster_generic(folder: str, pictures: int, keypoints: int) -> None:
         cluster(store, pictures, CLUSTERS, 0, among=among)
 
 
-def merge(arguments: list[str]) -> None:
-    """Step two's merging of clusters, by the newest state."""
+def finish_epoch(arguments: list[str]) -> None:
+    """From the newest state of step two: the end of an epoch that merges clusters, with its checkpoint."""
     options = parse(arguments, "", DATABASES, flags=("experiment", "resume"))
     experiment = Experiment(options.log_path, options.experiment_name)
     step = SecondStep(DATABASES["CelebA"].open(options), options, experiment)
     step.load_newest()
-    step.merge()
+    step.epoch += (step.epoch + 1) % EPOCHS_BETWEEN_MERGES
+    step.finish_epoch()
 
 
 def main() -> None:
@@ -156,24 +150,21 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, help="for the data (default: the system's temporary folder)")
     parser.add_argument("--stages", nargs="*", help="names, or their beginnings; default: all that apply")
     arguments = parser.parse_args()
-    small = arguments.image_size <= 64 and arguments.width <= 32
-    folder = Path(tempfile.mkdtemp(dir=arguments.folder))
-    try:
-        make_data_set(folder, arguments.pictures)
-        measure(arguments, folder, small)
-    finally:
-        shutil.rmtree(folder)
+    with tempfile.TemporaryDirectory(dir=arguments.folder) as folder:
+        make_data_set(Path(folder), arguments.pictures)
+        measure(arguments, Path(folder))
 
 
-def measure(arguments: argparse.Namespace, folder: Path, small: bool) -> None:
+def measure(arguments: argparse.Namespace, folder: Path) -> None:
     """Run the stages in turn and print a line for each."""
+    small = arguments.image_size <= 64 and arguments.width <= 32
     experiment = Experiment(folder / "Logs", EXPERIMENT)
     common = ["--dataset_name", "CelebA", "--experiment_name", EXPERIMENT, "--paths", str(folder / "paths.yaml")]
     common += ["--data_path", str(folder / "data"), "--num_workers", str(arguments.num_workers), "--device", "cpu"]
     settings = {"image_size": arguments.image_size, "width": arguments.width, "number_of_clusters": CLUSTERS}
     # So few iterations that keypoints are made again at once, or more than there is time for.
     first = {"iterations_first": 20 if small else 10**6, "clustering_rounds": 0, "confidence_fan": 0.5}
-    second = {"total_iterations": 10**6, "minutes_between_checkpoints": 0.2}
+    second = {"total_iterations": 10**6, "minutes_between_checkpoints": 0.2, "iterations_before_merging": 0}
 
     def command(script: str, *flags: str, **hyper: float) -> list[str]:
         pairs = [f"{name}={value}" for name, value in {**settings, **hyper}.items()]
@@ -201,12 +192,11 @@ def measure(arguments: argparse.Namespace, folder: Path, small: bool) -> None:
         run("step one, training and new keypoints", command("Train_Firststep.py", "--resume", **first))
         run("step two, training", command("Train_Secondstep.py", **second), arguments.seconds)
         resumed = command("", "--resume", **second)[2:]
-        run("step two, merging", call(f"merge({resumed!r})"))
+        run("step two, merging", call(f"finish_epoch({resumed!r})"))
         run("evaluation", command("Test.py"))
     else:
         run("step one, training", command("Train_Firststep.py", "--resume", **first), arguments.seconds)
 
 
 if __name__ == "__main__":
-    cv2.setNumThreads(1)
     main()

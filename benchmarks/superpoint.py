@@ -298,8 +298,8 @@ def main() -> None:
     options = parser.parse_args()
     paths = find_pictures(options.folders, options.count)
     network = load_superpoint(options.weights)
-    methods = {"FAST": fast, "Harris": harris, "ORB": orb, "SIFT": sift, "SuperPoint": superpoint(network)}
-    methods["  refined"] = superpoint(network, refined=True)
+    methods = {"FAST": fast, "Harris": harris, "ORB": orb, "SIFT": sift}
+    methods |= {"SuperPoint": superpoint(network), "  refined": superpoint(network, refined=True)}
     results = evaluate(paths, methods, options.seed, options.suppression, options.points)
     print(f"{len(paths)} pictures, {WIDTH}x{HEIGHT}, at most {options.points} points, seed {options.seed}")
     print(table(results))

@@ -110,7 +110,7 @@ def measure_detection(
 
     # A FAN's pass takes milliseconds: so many pictures that the start of the loader does not count.
     often = images.subset(np.tile(np.arange(PICTURES), REPEATED))
-    rows = np.concatenate([np.repeat(np.arange(PICTURES), table.counts()) + PICTURES * k for k in range(REPEATED)])
+    rows = np.concatenate([table.images() + PICTURES * k for k in range(REPEATED)])
     previous = KeypointTable.from_flat(np.arange(len(often)).astype(str), rows, np.tile(table.points, (REPEATED, 1)))
 
     def bare_fan():
