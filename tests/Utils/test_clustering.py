@@ -2,7 +2,7 @@ import faiss
 import numpy as np
 import pytest
 
-from Utils.clustering import foreground, inliers, kmeans, outlier_scores
+from Utils.clustering import _InvertedFile, foreground, inliers, kmeans, outlier_scores
 from Utils.descriptors import DescriptorStore
 from Utils.errors import UserError
 
@@ -96,8 +96,26 @@ def test_outlier_scores_with_several_lists(tmp_path):
     descriptors = blobs(500, np.eye(8) * 5, 0.1)
     with stored(tmp_path, descriptors) as store:
         scores = outlier_scores(store, max_rows=2000)
+        _, reference = store.sample(2000, 0)
     assert scores.shape == (4000,)
-    assert 0.02 < np.median(scores) < 0.2
+    index = faiss.index_factory(8, "IVF5,Flat")
+    index.train(reference)
+    index.add(reference)
+    distances, found = index.search(descriptors, 100)
+    assert (found >= 0).all()
+    np.testing.assert_allclose(scores, np.median(distances, axis=1), rtol=1e-3, atol=1e-5)
+
+
+def test_neighbours_come_from_the_list_alone():
+    # Two lists: around 0 with three members, around 100 with one.
+    line = np.float32([[0], [100], [1], [3]])
+    file = _InvertedFile(line, 1)
+    file.quantizer.reset()
+    file.quantizer.add(np.float32([[0], [100], [500]]))
+    file.vectors, file.offsets = line[[0, 2, 3, 1]], np.array([0, 3, 4, 4])
+    queries = np.float32([[0], [101], [499], [3]])
+    assert file.median_distance(queries, 100).tolist() == [1, 1, np.inf, 4]
+    assert file.median_distance(queries, 2).tolist() == [0.5, 1, np.inf, 2]
 
 
 def test_outliers_of_nothing(tmp_path):
