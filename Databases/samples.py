@@ -18,6 +18,7 @@ from Databases.database import Database, ImageSet
 from Utils import crops
 from Utils.errors import UserError
 from Utils.keypoints import KeypointTable
+from Utils.memory import release_freed_memory
 from Utils.options import available_cores
 from Utils.pictures import to_gray
 
@@ -234,9 +235,8 @@ def _stack_pictures(pictures: Sequence[np.ndarray]) -> Tensor:
 
 
 def to_input(pictures: Tensor) -> Tensor:
-    """(N, 3, S, S) uint8, channels last -> float32 in [0, 1], in the memory format of the device's networks."""
-    memory_format = torch.contiguous_format if pictures.device.type == "cpu" else torch.channels_last
-    return pictures.to(torch.float32, memory_format=memory_format).div_(255)
+    """(N, 3, S, S) uint8 -> float32 in [0, 1]."""
+    return pictures.to(torch.float32).div_(255)
 
 
 def training_batches(
@@ -262,6 +262,7 @@ def training_batches(
 def _before_workers() -> None:
     """Pictures are read by many processes, not by threads: a pool of OpenCV's threads hangs a forked process."""
     cv2.setNumThreads(1)
+    release_freed_memory()
 
 
 class Crops(Dataset):

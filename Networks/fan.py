@@ -79,6 +79,12 @@ def in_float32(layer: nn.Module, x: Tensor) -> Tensor:
         return layer(x.float())
 
 
+def memory_format(weight: Tensor) -> torch.memory_format:
+    """Whether a convolution's weight lies in memory with the channels last."""
+    last = torch.channels_last
+    return last if weight.is_contiguous(memory_format=last) else torch.contiguous_format
+
+
 class FAN(nn.Module):
     """Detector and descriptor on one hourglass.
 
@@ -115,6 +121,7 @@ class FAN(nn.Module):
 
     def forward_features(self, pictures: Tensor) -> Tensor:
         """(N, 3, S, S) -> (N, width, S / 4, S / 4), what both heads read."""
+        pictures = pictures.contiguous(memory_format=memory_format(self.conv1.weight))
         x = functional.relu(self.bn1(self.conv1(pictures)))
         x = functional.avg_pool2d(self.conv2(x), 2)
         return self.m0(self.conv4(self.conv3(x)))

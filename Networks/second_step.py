@@ -132,7 +132,7 @@ class SecondStep:
         training.load_fan_weights(network, first["state_dict"], checkpoint)
         generator = torch.Generator().manual_seed(self.hyper.seed)
         network.replace_descriptor_head(self.number_of_clusters, generator)
-        return training.place(network, self.options.device)
+        return training.place(network, self.options.device, self.hyper.precision)
 
     # Training
 

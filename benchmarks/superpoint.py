@@ -32,6 +32,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from Networks.superpoint import load_superpoint, sample_descriptors, score_map
 from Utils.errors import UserError, exit_cleanly
 from Utils.homographies import HomographyRange, inside, map_points, random_homography, warp_picture
+from Utils.memory import keep_freed_memory
 from Utils.photometry import add_noise, change_light
 from Utils.pictures import read_picture, to_gray
 
@@ -287,6 +288,7 @@ def find_pictures(folders: list[Path], count: int) -> list[Path]:
 
 @exit_cleanly
 def main() -> None:
+    keep_freed_memory()
     """Read the options, measure, print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folders", type=Path, nargs="+", metavar="PICTURES", help="folders of pictures")

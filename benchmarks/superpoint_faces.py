@@ -30,6 +30,7 @@ from Utils.clustering import kmeans
 from Utils.crops import warp
 from Utils.errors import UserError, exit_cleanly
 from Utils.files import load_pickle
+from Utils.memory import keep_freed_memory
 from Utils.pictures import read_picture, to_gray
 
 OUTER_EYE_CORNERS = (36, 45)  # of the 68 landmarks, counted from 0
@@ -149,6 +150,7 @@ def draw(pictures: list[np.ndarray], found: FacePoints, path: Path, rows: int = 
 
 @exit_cleanly
 def main() -> None:
+    keep_freed_memory()
     """Read the options, measure, print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("tree", type=Path, metavar="CELEBA_TREE")

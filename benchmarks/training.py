@@ -1,15 +1,17 @@
-"""The training loop and the relabelling against the bare network, in one run.
+"""The training loop, the bootstrap and the relabelling against the bare networks, in one run.
 
     python benchmarks/training.py                                  # this machine's GPU, else small on the CPU
     python benchmarks/training.py --image_size 256 --width 256 --device cuda
 
 Rows: wall time of an iteration of the real loop, data loading running, over the same forward, backward and
-optimiser step on tensors that are already there; and of keypoint detection over the bare forward pass. Ratios are
-medians over repeats in turn, with lowest and highest. On a GPU also bfloat16 against float32, channels last, and
-torch.compile, and how long the paper's training would take.
+optimiser step on tensors that are already there; of keypoint detection over the bare forward pass; and of the
+bootstrap over one that takes a picture at a time. Ratios are medians over repeats in turn, with lowest and
+highest. On a GPU the loop's rows come in bfloat16 and float32, each also with torch.compile. Below each row of a
+loop: the rate of arithmetic, and how long the paper's training would take.
 """
 
 import argparse
+import math
 import os
 import statistics
 import sys
@@ -19,22 +21,31 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from torch.utils.flop_counter import FlopCounterMode
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from benchmarks.samples import PICTURES, Pictures
+from Databases.database import ImageSet
 from Databases.samples import FirstStepSamples, SecondStepSamples, gray_batches, to_input, training_batches
 from Networks import training
 from Networks.bootstrap import BATCH_SIZE, ZOOMS, store_generic_keypoints
 from Networks.first_step import first_step_losses, store_fan_keypoints
 from Networks.second_step import second_step_loss
-from Networks.superpoint import load_superpoint
+from Networks.superpoint import load_superpoint, sample_descriptors, score_map
 from Utils.descriptors import DescriptorStore
 from Utils.keypoints import KeypointTable
+from Utils.memory import keep_freed_memory
 from Utils.options import Options, Paths, hyperparameters
 
-REPEATED = 10  # passes over the pictures in the relabelling row
+SECONDS_OF_A_ROW = 10  # at least, of the bare network: beside it the start of the loader does not count
 ITERATIONS_OF_THE_PAPER = {"step one": 320_000, "step two": 160_000}  # batches
+VARIANTS = {
+    "bfloat16": ["precision=bfloat16"],
+    "float32": ["precision=float32"],
+    "bfloat16+compile": ["precision=bfloat16", "compile=True"],
+    "float32+compile": ["precision=float32", "compile=True"],
+}
 
 
 def seconds(work, device: torch.device) -> float:
@@ -84,8 +95,23 @@ def measure_training(name: str, samples, losses, network, batch_size: int, argum
         loop(losses, network, optimizer, [next(batches), next(batches)], device)  # workers are up
         ours.append(seconds(lambda batches=batches: loop(losses, network, optimizer, batches, device), device))
     row(f"{name}, iteration", floors, ours, count)
-    hours = statistics.median(ours) / count * ITERATIONS_OF_THE_PAPER[name] / 3600
-    print(f"    {name} of the paper's length would take {hours:.1f} hours at this speed")
+    operations, iteration = floating_point_operations(losses, network, ready[0]), statistics.median(ours) / count
+    hours = iteration * ITERATIONS_OF_THE_PAPER[name] / 3600
+    print(f"    {operations / 1e12:.2f} TFLOP, {operations / iteration / 1e12:.2f} TFLOP/s; ", end="")
+    print(f"{name} of the paper's length would take {hours:.1f} hours at this speed", flush=True)
+
+
+def floating_point_operations(losses, network, batch) -> float:
+    """Of the convolutions and matrix products of a forward and backward pass."""
+    with FlopCounterMode(display=False) as counter:
+        losses(network, batch).backward()
+    return counter.get_total_flops()
+
+
+def passes(bare, device: torch.device) -> int:
+    """How often the pictures are to be gone through."""
+    bare()
+    return max(1, math.ceil(SECONDS_OF_A_ROW / seconds(bare, device)))
 
 
 @torch.inference_mode()
@@ -93,110 +119,148 @@ def measure_detection(
     database: Pictures, table: KeypointTable, superpoint, network, arguments, options: Options
 ) -> None:
     """Keypoints and descriptors of pictures against the bare forward passes on tensors that are already there."""
-    device, size = options.device, options.hyper.image_size
-    batch = BATCH_SIZE[device.type]
+    device, hyper = options.device, options.hyper
     images = database.training
-    groups = [g for gs in gray_batches(database, images, size, ZOOMS, batch, 0) for g in gs]
-    gray = [g[0].flatten(0, 1)[:, None].to(device).float() / 255 for g in groups]
-    crops = [
-        to_input(torch.randint(0, 255, (16, 3, size, size), dtype=torch.uint8).to(device))
-        for _ in range(PICTURES // 16)
-    ]
+    batches = gray_batches(database, images, hyper.image_size, ZOOMS, BATCH_SIZE[device.type], 0)
+    grays = [pictures for groups in batches for pictures, _, _ in groups]
+    there = [pictures.flatten(0, 1)[:, None].to(device).float() / 255 for pictures in grays]
+    batch = min(training.INFERENCE_BATCH[device.type], PICTURES)
+    shape = (batch, 3, hyper.image_size, hyper.image_size)
+    crops = [to_input(torch.randint(0, 255, shape, dtype=torch.uint8, device=device))] * (PICTURES // batch)
 
-    def bare_superpoint():
-        with training.autocast(device, options.hyper.precision):
-            for tensor in gray:
+    def bare_superpoint(often=1):
+        with training.autocast(device, hyper.precision):
+            for tensor in there * often:
                 superpoint(tensor)
 
-    # A FAN's pass takes milliseconds: so many pictures that the start of the loader does not count.
-    often = images.subset(np.tile(np.arange(PICTURES), REPEATED))
-    rows = np.concatenate([table.images() + PICTURES * k for k in range(REPEATED)])
-    previous = KeypointTable.from_flat(np.arange(len(often)).astype(str), rows, np.tile(table.points, (REPEATED, 1)))
+    def bare_fan(often=1):
+        with training.autocast(device, hyper.precision):
+            for tensor in crops * often:
+                network(tensor)
 
-    def bare_fan():
-        with training.autocast(device, options.hyper.precision):
-            for _ in range(REPEATED):
-                for tensor in crops:
-                    network(tensor)
-
-    def bootstrap():
+    def bootstrap(often):
         with DescriptorStore(arguments.folder) as store:
-            store_generic_keypoints(superpoint, database, images, options, store)
+            store_generic_keypoints(superpoint, database, repeated(images, often), options, store)
 
-    def relabel():
-        with DescriptorStore(arguments.folder, options.hyper.width) as store:
-            store_fan_keypoints(network, database, often, options, store, previous)
+    def picture_by_picture(often):
+        for pictures in grays * often:
+            for zooms in pictures:
+                one_picture(superpoint, zooms, device, hyper.confidence_superpoint, hyper.nms_superpoint)
 
-    for name, bare, whole, count in (
-        ("bootstrap, picture", bare_superpoint, bootstrap, len(images)),
-        ("relabelling, picture", bare_fan, relabel, len(often)),
+    def relabel(often):
+        rows = np.concatenate([table.images() + PICTURES * k for k in range(often)])
+        names = np.arange(PICTURES * often).astype(str)
+        previous = KeypointTable.from_flat(names, rows, np.tile(table.points, (often, 1)))
+        with DescriptorStore(arguments.folder, hyper.width) as store:
+            store_fan_keypoints(network, database, repeated(images, often), options, store, previous)
+
+    for name, bare, floor, whole in (
+        ("bootstrap, picture", bare_superpoint, bare_superpoint, bootstrap),
+        ("relabelling, picture", bare_fan, bare_fan, relabel),
+        ("bootstrap / picture by picture", bare_superpoint, picture_by_picture, bootstrap),
     ):
-        bare(), whole()
+        often = passes(bare, device)
+        whole(often)
         floors, ours = [], []
         for _ in range(arguments.repeats):
-            floors.append(seconds(bare, device))
-            ours.append(seconds(whole, device))
-        row(name, floors, ours, count)
+            floors.append(seconds(lambda work=floor, n=often: work(n), device))
+            ours.append(seconds(lambda work=whole, n=often: work(n), device))
+        row(name, floors, ours, often * PICTURES)
+
+
+def repeated(images: ImageSet, often: int) -> ImageSet:
+    return images.subset(np.tile(np.arange(len(images)), often))
+
+
+def one_picture(network, zooms: torch.Tensor, device: torch.device, confidence: float, half_side: int) -> None:
+    """A bootstrap without batches: each zoom (H, W) uint8 through the network alone, points suppressed one by one.
+
+    Reading and zooming the picture, mapping the points to zoom 1 and storing them are left out.
+    """
+    found, volumes = [], []
+    for gray in zooms:
+        logits, descriptors = network((gray.to(device).float() / 255)[None, None])
+        scores = score_map(logits)[0].float().cpu().numpy()
+        y, x = np.nonzero(scores > confidence)
+        found.append(np.column_stack([x, y, scores[y, x]])[suppress_in_turn(x, y, scores[y, x], half_side)])
+        volumes.append(descriptors.float())
+    x, y, scores = np.concatenate(found).T
+    kept = suppress_in_turn(x, y, scores, half_side)
+    points = torch.from_numpy(np.column_stack([x, y])[kept]).float().to(device)
+    sample_descriptors(volumes[0], points, torch.zeros(len(points), dtype=torch.int64, device=device)).cpu()
+
+
+def suppress_in_turn(x: np.ndarray, y: np.ndarray, scores: np.ndarray, half_side: float) -> list[int]:
+    """Points (n,) that no better one overlaps, one by one."""
+    order, kept = np.argsort(-scores, kind="stable"), []
+    while len(order):
+        best = order[0]
+        kept.append(best)
+        apart = np.maximum(np.abs(x[order] - x[best]), np.abs(y[order] - y[best]))
+        order = order[(apart >= 2 * half_side) & (order != best)]
+    return kept
 
 
 def main() -> None:
+    keep_freed_memory()
     on_gpu = torch.cuda.is_available()
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--device", default="cuda" if on_gpu else "cpu")
     parser.add_argument("--image_size", type=int, default=256 if on_gpu else 128)
     parser.add_argument("--width", type=int, default=256 if on_gpu else 64)
-    parser.add_argument("--precision", default="auto", choices=("auto", "float32", "bfloat16"))
     parser.add_argument("--num_workers", type=int, default=min(16, os.cpu_count() or 1))
     parser.add_argument("--iterations", type=int, default=40 if on_gpu else 8)
     parser.add_argument("--repeats", type=int, default=5)
-    parser.add_argument("--compile", action="store_true")
+    parser.add_argument("--variants", nargs="+", choices=VARIANTS, help="default: all on a GPU, float32 on the CPU")
+    parser.add_argument("--rows", nargs="+", choices=("training", "detection"), default=("training", "detection"))
     arguments = parser.parse_args()
     device = torch.device(arguments.device)
-    settings = [f"{name}={getattr(arguments, name)}" for name in ("image_size", "width", "precision", "compile")]
+    arguments.variants = arguments.variants or (list(VARIANTS) if device.type == "cuda" else ["float32"])
     with tempfile.TemporaryDirectory() as folder:
         arguments.folder = folder
         (Path(folder) / "paths.yaml").write_text(f"log_path: {folder}\n")
-        options = Options(
-            dataset_name="Benchmark",
-            experiment_name="benchmark",
-            num_workers=arguments.num_workers,
-            resume=False,
-            paths=Paths(Path(folder) / "paths.yaml"),
-            data_path=Path(folder),
-            log_path=Path(folder),
-            device=device,
-            hyper=hyperparameters(settings, {}),
-        )
-        run(arguments, options, Path(folder))
-    if on_gpu:
+        for variant in arguments.variants:
+            settings = [f"image_size={arguments.image_size}", f"width={arguments.width}", *VARIANTS[variant]]
+            options = Options(
+                dataset_name="Benchmark",
+                experiment_name="benchmark",
+                num_workers=arguments.num_workers,
+                resume=False,
+                paths=Paths(Path(folder) / "paths.yaml"),
+                data_path=Path(folder),
+                log_path=Path(folder),
+                device=device,
+                hyper=hyperparameters(settings, {}),
+            )
+            run(arguments, options, variant, Path(folder))
+    if device.type == "cuda":
         print(f"peak GPU memory {torch.cuda.max_memory_allocated() / 2**30:.1f} GiB")
 
 
-def run(arguments, options: Options, folder: Path) -> None:
-    hyper = options.hyper
+def run(arguments, options: Options, variant: str, folder: Path) -> None:
+    hyper, device = options.hyper, options.device
     database = Pictures(folder, 178, 218)
     table = database.keypoints(40, hyper.image_size)
-    network = training.build_fan(None, hyper, options.device)
-    second = training.build_fan(hyper.number_of_clusters, hyper, options.device)
-    where = (
-        torch.cuda.get_device_name(options.device)
-        if options.device.type == "cuda"
-        else f"{torch.get_num_threads()} threads"
-    )
-    print(f"{where}, torch {torch.__version__}, pictures {hyper.image_size}, width {hyper.width}, {hyper.precision}")
+    network = training.build_fan(None, hyper, device)
+    where = torch.cuda.get_device_name(device) if device.type == "cuda" else f"{torch.get_num_threads()} threads"
+    print(f"{where}, torch {torch.__version__}, pictures {hyper.image_size}, width {hyper.width}, {variant}")
     print(f"{'':<34}{'floor ms':>10}{'ours ms':>10}{'ratio':>8}{'lowest':>8}{'highest':>8}")
-    samples = FirstStepSamples(database, table, hyper.image_size, 0, "fast")
+    if "training" in arguments.rows:
 
-    def first_losses(net, batch):
-        return first_step_losses(net, batch, hyper.precision)["total"]
+        def first_losses(net, batch):
+            return first_step_losses(net, batch, hyper.precision)["total"]
 
-    def second_losses(net, batch):
-        return second_step_loss(net, batch, hyper.precision)
+        def second_losses(net, batch):
+            return second_step_loss(net, batch, hyper.precision)
 
-    measure_training("step one", samples, first_losses, network, 16, arguments, options)
-    samples = SecondStepSamples(database, table, np.arange(hyper.number_of_clusters), hyper.image_size, 0, "fast")
-    measure_training("step two", samples, second_losses, second, 32, arguments, options)
-    measure_detection(database, table, load_superpoint("", options.device), network, arguments, options)
+        samples = FirstStepSamples(database, table, hyper.image_size, 0, "fast")
+        measure_training("step one", samples, first_losses, network, 16, arguments, options)
+        clusters = np.arange(hyper.number_of_clusters)
+        second = training.build_fan(len(clusters), hyper, device)
+        samples = SecondStepSamples(database, table, clusters, hyper.image_size, 0, "fast")
+        measure_training("step two", samples, second_losses, second, 32, arguments, options)
+    if "detection" in arguments.rows and variant == arguments.variants[0]:
+        measure_detection(database, table, load_superpoint("", device), network, arguments, options)
 
 
 if __name__ == "__main__":

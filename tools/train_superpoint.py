@@ -45,6 +45,7 @@ from Networks.superpoint_training import (
 )
 from Utils.errors import UserError, exit_cleanly
 from Utils.files import load_checkpoint, save_checkpoint
+from Utils.memory import keep_freed_memory
 
 PLAN = "corners shapes:900 joint:14000 parts:4000"
 
@@ -191,6 +192,7 @@ def export(stages: list[Stage], arguments: argparse.Namespace) -> None:
 
 @exit_cleanly
 def main() -> None:
+    keep_freed_memory()
     """Train, or export."""
     arguments = read_arguments()
     stages = read_plan(arguments.plan)
