@@ -90,8 +90,8 @@ class FirstStepBatch:
     """B samples of step one, two pictures each: pictures 2 b and 2 b + 1 belong to sample b.
 
     pictures: (2B, 3, S, S) uint8; keypoints: (n, 3) int64 picture, x, y on the grid, for the detector;
-    ends: (m, 3) int64 picture, x, y of the points that pairs join; pairs: (p, 2) int64 rows of `ends`;
-    positive: (p,) bool, whether the two are of the same cluster.
+    ends: (m, 3) int64 picture, x, y of the points that pairs join, in the order of the pictures; pairs: (p, 2)
+    int64 rows of `ends`; positive: (p,) bool, whether the two are of the same cluster.
     """
 
     pictures: Tensor
@@ -106,6 +106,19 @@ class FirstStepBatch:
     def pin_memory(self) -> "FirstStepBatch":
         return FirstStepBatch(*(part.pin_memory() for part in _parts(self)))
 
+    def split(self, pictures: int) -> Iterator["FirstStepBatch"]:
+        """The batch in pieces of at most so many pictures, but at least one sample."""
+        for start, stop in _ranges(len(self.pictures), max(2, pictures // 2 * 2)):
+            first, last = torch.searchsorted(self.ends[:, 0].contiguous(), torch.tensor([start, stop])).tolist()
+            mine = (self.pairs[:, 0] >= first) & (self.pairs[:, 0] < last)
+            yield FirstStepBatch(
+                self.pictures[start:stop],
+                _of_pictures(self.keypoints, start, stop),
+                _of_pictures(self.ends, start, stop),
+                self.pairs[mine] - first,
+                self.positive[mine],
+            )
+
 
 @dataclass
 class SecondStepBatch:
@@ -119,6 +132,22 @@ class SecondStepBatch:
 
     def pin_memory(self) -> "SecondStepBatch":
         return SecondStepBatch(*(part.pin_memory() for part in _parts(self)))
+
+    def split(self, pictures: int) -> Iterator["SecondStepBatch"]:
+        """The batch in pieces of at most so many pictures."""
+        for start, stop in _ranges(len(self.pictures), pictures):
+            yield SecondStepBatch(self.pictures[start:stop], _of_pictures(self.keypoints, start, stop))
+
+
+def _ranges(count: int, most: int) -> list[tuple[int, int]]:
+    return [(start, min(start + most, count)) for start in range(0, count, most)]
+
+
+def _of_pictures(rows: Tensor, start: int, stop: int) -> Tensor:
+    """The rows (n, ...) of pictures `start` to `stop`; the first column, the picture, is counted from there."""
+    mine = rows[(rows[:, 0] >= start) & (rows[:, 0] < stop)].clone()
+    mine[:, 0] -= start
+    return mine
 
 
 def _parts(batch) -> list[Tensor]:

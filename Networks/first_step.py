@@ -42,37 +42,46 @@ NMS_FAN = 1  # half-side in grid cells
 # Losses
 
 
-def detector_loss(detector: Tensor, keypoints: Tensor) -> Tensor:
+def detector_loss(detector: Tensor, keypoints: Tensor, pictures: int | None = None) -> Tensor:
     """Mean squared error of the maps of both pictures of each pair, the two added.
 
-    detector: (2B, 1, G, G) in [0, 1]; keypoints: (n, 3) picture, x, y, where the target is 1 (elsewhere 0).
+    detector: (2B, 1, G, G) in [0, 1]; keypoints: (n, 3) picture, x, y, where the target is 1 (elsewhere 0);
+    pictures: how many the mean is of, where these are a part of them only.
     """
     batch, _, height, width = detector.shape
     target = detector_targets(keypoints[:, 0], keypoints[:, 1:], (batch, height, width))
-    return 2 * functional.mse_loss(detector, target)  # the mean over 2B maps is half the sum of the two means
+    share = batch / (pictures or batch)
+    return 2 * share * functional.mse_loss(detector, target)  # the mean over 2B maps is half the sum of the two means
 
 
-def descriptor_loss(descriptors: Tensor, batch: FirstStepBatch) -> Tensor:
+def descriptor_loss(descriptors: Tensor, batch: FirstStepBatch, pairs: int | None = None) -> Tensor:
     """Contrastive loss, averaged over all pairs of the batch.
 
     descriptors: (2B, D, G, G), raw. With d the distance of a pair's descriptors: d^2 for positive pairs,
-    max(0, 0.8 - sqrt(d^2 + 1e-9))^2 for negative ones. 0 where the batch has no pair.
+    max(0, 0.8 - sqrt(d^2 + 1e-9))^2 for negative ones. 0 where the batch has no pair. pairs: how many the mean
+    is of, where these are a part of them only.
     """
     picture, x, y = batch.ends.unbind(1)
     ends = descriptors[picture, :, y, x]
     squared = (ends[batch.pairs[:, 0]] - ends[batch.pairs[:, 1]]).square().sum(dim=1)
     apart = functional.relu(MARGIN - torch.sqrt(squared + 1e-9)).square()
     losses = torch.where(batch.positive, squared, apart)
-    count = distributed.mean_count(len(losses), losses.device)
+    count = distributed.mean_count(len(losses) if pairs is None else pairs, losses.device)
     return losses.sum() / count
 
 
-def first_step_losses(network: FAN, batch: FirstStepBatch, precision: str) -> dict[str, Tensor]:
-    """Forward pass and losses of a batch on the network's device; `total` is what is minimised."""
+def first_step_losses(
+    network: FAN, batch: FirstStepBatch, precision: str, whole: FirstStepBatch | None = None
+) -> dict[str, Tensor]:
+    """Forward pass and losses of a batch on the network's device; `total` is what is minimised.
+
+    whole: the batch that this one is a piece of; the losses of its pieces add up to its own.
+    """
+    whole = whole or batch
     with training.autocast(batch.pictures.device, precision):
         detector, descriptors = network(to_input(batch.pictures))
-    of_detector = detector_loss(detector, batch.keypoints)
-    of_descriptor = descriptor_loss(descriptors, batch)
+    of_detector = detector_loss(detector, batch.keypoints, len(whole.pictures))
+    of_descriptor = descriptor_loss(descriptors, batch, len(whole.pairs))
     total = DESCRIPTOR_WEIGHT * of_descriptor + of_detector
     return {"total": total, "detector": of_detector, "descriptor": of_descriptor}
 
@@ -261,9 +270,8 @@ class FirstStep:
             for batch in batches:
                 rate = learning_rate_at(self.iteration, hyper)
                 training.set_learning_rate(self.optimizer, rate)
-                losses = first_step_losses(self.network, batch.to(device), hyper.precision)
                 self.optimizer.zero_grad(set_to_none=True)
-                losses["total"].backward()
+                losses = training.add_gradients(first_step_losses, self.network, batch.to(device), hyper)
                 distributed.average_gradients(self.network.parameters())
                 self.optimizer.step()
                 self.iteration += 1

@@ -29,11 +29,12 @@ CONFIDENT = 0.2  # height that a map's maximum has to reach to count as a detect
 COINCIDENCE = 5.7  # pixels of the network's input
 
 
-def heatmap_loss(heatmaps: Tensor, keypoints: Tensor) -> Tensor:
+def heatmap_loss(heatmaps: Tensor, keypoints: Tensor, points: int | None = None) -> Tensor:
     """Squared error, averaged over the maps of the clusters that have a point in their picture.
 
     heatmaps: (B, K, G, G); keypoints: (n, 4) picture, cluster, x, y, at most one per picture and cluster. Maps
     of clusters without a point in a picture do not count there: the cluster may be visible and just unfound.
+    points: how many the mean is of, where these keypoints are a part of them only.
     """
     picture, cluster, x, y = keypoints.unbind(1)
     maps = heatmaps[picture, cluster]
@@ -41,14 +42,21 @@ def heatmap_loss(heatmaps: Tensor, keypoints: Tensor) -> Tensor:
     shape = (len(maps), 1, *maps.shape[1:])
     targets = gaussian_targets(number, torch.zeros_like(number), torch.stack([x, y], dim=1), shape)[:, 0]
     squared = (maps - targets).square().mean(dim=(1, 2))
-    return squared.sum() / distributed.mean_count(len(squared), squared.device)
+    count = distributed.mean_count(len(squared) if points is None else points, squared.device)
+    return squared.sum() / count
 
 
-def second_step_loss(network: FAN, batch: SecondStepBatch, precision: str) -> Tensor:
-    """Forward pass and loss of a batch on the network's device."""
+def second_step_losses(
+    network: FAN, batch: SecondStepBatch, precision: str, whole: SecondStepBatch | None = None
+) -> dict[str, Tensor]:
+    """Forward pass and loss of a batch on the network's device; `total` is what is minimised.
+
+    whole: the batch that this one is a piece of; the losses of its pieces add up to its own.
+    """
+    whole = whole or batch
     with training.autocast(batch.pictures.device, precision):
         heatmaps = network.forward_heatmaps(to_input(batch.pictures))
-    return heatmap_loss(heatmaps, batch.keypoints)
+    return {"total": heatmap_loss(heatmaps, batch.keypoints, len(whole.keypoints))}
 
 
 @torch.inference_mode()
@@ -171,16 +179,15 @@ class SecondStep:
             while self.iteration < end:
                 self.optimizer.zero_grad(set_to_none=True)
                 for _ in range(steps):
-                    loss = second_step_loss(self.network, next(batches).to(device), hyper.precision)
-                    (loss / steps).backward()
-                    means.add({"heatmaps": loss})
+                    batch = next(batches).to(device)
+                    means.add(training.add_gradients(second_step_losses, self.network, batch, hyper, 1 / steps))
                 distributed.average_gradients(self.network.parameters())
                 self.optimizer.step()
                 self.scheduler.step()
                 self.iteration += 1
                 progress.update()
                 if self.iteration % training.ITERATIONS_PER_LOOK == 0 or self.iteration == end:
-                    loss_mean = means.take()["heatmaps"]
+                    loss_mean = means.take()["total"]
                     rate = self.scheduler.get_last_lr()[0]
                     pictures_per_s = self.batch_size * steps * progress.rate
                     progress.show(loss=loss_mean, lr=rate, pictures_per_s=pictures_per_s)

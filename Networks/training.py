@@ -11,13 +11,16 @@ import torch
 from torch import nn
 
 from Databases.database import Database, ImageSet
-from Databases.samples import crop_batches
+from Databases.samples import FirstStepBatch, SecondStepBatch, crop_batches
 from Networks.fan import FAN
 from Utils import distributed
 from Utils.errors import UserError
 from Utils.files import save_checkpoint
 from Utils.options import Hyperparameters, Options, plain
 
+# Pictures x width x pixels of a picture that pass through a network at once in the CPU's training. Four pictures of
+# the paper's size: 32 take five times the memory and a tenth longer; small networks pass whole batches.
+PASS_ON_CPU = 2**26
 INFERENCE_BATCH = {"cpu": 16, "cuda": 128}  # pictures
 ITERATIONS_PER_LOOK = 20  # between two values of the progress bar and of TensorBoard
 # What a checkpoint says of its network, so that later steps need not be told again.
@@ -172,6 +175,30 @@ class StateKeeper:
     def remove(self) -> None:
         """The state is superseded by a checkpoint."""
         self.path.unlink(missing_ok=True)
+
+
+def add_gradients(
+    losses: Callable[..., dict[str, torch.Tensor]],
+    network: FAN,
+    batch: FirstStepBatch | SecondStepBatch,
+    hyper: Hyperparameters,
+    weight: float = 1.0,
+) -> dict[str, torch.Tensor]:
+    """Forward and backward pass of a batch; its gradients, times `weight`, are added to those that are there.
+
+    losses: (network, piece, precision, batch) -> losses of a piece, whose `total` is minimised. Returns the
+    losses of the batch. On the CPU a large batch passes in pieces, see `PASS_ON_CPU`.
+    """
+    pictures = len(batch.pictures)
+    if batch.pictures.device.type == "cpu":
+        pictures = max(1, PASS_ON_CPU // (hyper.width * hyper.image_size**2))
+    whole: dict[str, torch.Tensor] = {}
+    for piece in batch.split(pictures) if pictures < len(batch.pictures) else (batch,):
+        of_piece = losses(network, piece, hyper.precision, batch)
+        (weight * of_piece["total"]).backward()
+        for name, loss in of_piece.items():
+            whole[name] = whole.get(name, 0) + loss.detach()
+    return whole
 
 
 class RunningMean:

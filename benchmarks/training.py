@@ -31,7 +31,7 @@ from Databases.samples import FirstStepSamples, SecondStepSamples, gray_batches,
 from Networks import training
 from Networks.bootstrap import BATCH_SIZE, ZOOMS, store_generic_keypoints
 from Networks.first_step import first_step_losses, store_fan_keypoints
-from Networks.second_step import second_step_loss
+from Networks.second_step import second_step_losses
 from Networks.superpoint import load_superpoint, sample_descriptors, score_map
 from Utils.descriptors import DescriptorStore
 from Utils.keypoints import KeypointTable
@@ -69,12 +69,11 @@ def row(name: str, floors: list[float], ours: list[float], count: int) -> None:
     )
 
 
-def loop(losses, network, optimizer, batches, device) -> None:
+def loop(losses, network, optimizer, batches, options: Options) -> None:
     """The trainings' loop: one optimiser step per batch."""
     for batch in batches:
-        loss = losses(network, batch.to(device))
         optimizer.zero_grad(set_to_none=True)
-        loss.backward()
+        training.add_gradients(losses, network, batch.to(options.device), options.hyper)
         optimizer.step()
 
 
@@ -84,27 +83,28 @@ def measure_training(name: str, samples, losses, network, batch_size: int, argum
     optimizer = training.build_optimizer(network, options.hyper)
     count = arguments.iterations
     ready = [batch.to(device) for batch in training_batches(samples, 0, 2, batch_size, 0, device)]
-    loop(losses, network, optimizer, ready, device)
+    loop(losses, network, optimizer, ready, options)
     floors, ours = [], []
     for repeat in range(arguments.repeats):
         repeated = [ready[i % 2] for i in range(count)]
-        floors.append(seconds(lambda batches=repeated: loop(losses, network, optimizer, batches, device), device))
+        floors.append(seconds(lambda batches=repeated: loop(losses, network, optimizer, batches, options), device))
         batches = training_batches(
             samples, repeat * count, (repeat + 1) * count + 2, batch_size, options.num_workers, device
         )
-        loop(losses, network, optimizer, [next(batches), next(batches)], device)  # workers are up
-        ours.append(seconds(lambda batches=batches: loop(losses, network, optimizer, batches, device), device))
+        loop(losses, network, optimizer, [next(batches), next(batches)], options)  # workers are up
+        ours.append(seconds(lambda batches=batches: loop(losses, network, optimizer, batches, options), device))
     row(f"{name}, iteration", floors, ours, count)
-    operations, iteration = floating_point_operations(losses, network, ready[0]), statistics.median(ours) / count
+    operations = floating_point_operations(losses, network, ready[0], options.hyper)
+    iteration = statistics.median(ours) / count
     hours = iteration * ITERATIONS_OF_THE_PAPER[name] / 3600
     print(f"    {operations / 1e12:.2f} TFLOP, {operations / iteration / 1e12:.2f} TFLOP/s; ", end="")
     print(f"{name} of the paper's length would take {hours:.1f} hours at this speed", flush=True)
 
 
-def floating_point_operations(losses, network, batch) -> float:
+def floating_point_operations(losses, network, batch, hyper) -> float:
     """Of the convolutions and matrix products of a forward and backward pass."""
     with FlopCounterMode(display=False) as counter:
-        losses(network, batch).backward()
+        training.add_gradients(losses, network, batch, hyper)
     return counter.get_total_flops()
 
 
@@ -246,19 +246,12 @@ def run(arguments, options: Options, variant: str, folder: Path) -> None:
     print(f"{where}, torch {torch.__version__}, pictures {hyper.image_size}, width {hyper.width}, {variant}")
     print(f"{'':<34}{'floor ms':>10}{'ours ms':>10}{'ratio':>8}{'lowest':>8}{'highest':>8}")
     if "training" in arguments.rows:
-
-        def first_losses(net, batch):
-            return first_step_losses(net, batch, hyper.precision)["total"]
-
-        def second_losses(net, batch):
-            return second_step_loss(net, batch, hyper.precision)
-
         samples = FirstStepSamples(database, table, hyper.image_size, 0, "fast")
-        measure_training("step one", samples, first_losses, network, 16, arguments, options)
+        measure_training("step one", samples, first_step_losses, network, 16, arguments, options)
         clusters = np.arange(hyper.number_of_clusters)
         second = training.build_fan(len(clusters), hyper, device)
         samples = SecondStepSamples(database, table, clusters, hyper.image_size, 0, "fast")
-        measure_training("step two", samples, second_losses, second, 32, arguments, options)
+        measure_training("step two", samples, second_step_losses, second, 32, arguments, options)
     if "detection" in arguments.rows and variant == arguments.variants[0]:
         measure_detection(database, table, load_superpoint("", device), network, arguments, options)
 

@@ -8,7 +8,7 @@ import torch
 
 from Databases.samples import FirstStepSamples, SecondStepSamples, training_batches
 from Networks.first_step import FirstStep, first_step_losses, new_keypoints
-from Networks.second_step import SecondStep, predict, second_step_loss
+from Networks.second_step import SecondStep, predict, second_step_losses
 from tests.tiny import TinyDatabase, tiny_options
 from Utils import distributed
 from Utils.experiment import Experiment
@@ -48,7 +48,7 @@ def main(folder: Path) -> None:
     second = SecondStep(database, options, experiment)
     samples = SecondStepSamples(database, database.keypoints(), np.arange(12), 64, 3, "fast")
     batch = next(training_batches(samples, 0, 1, 4, 0, options.device, place))
-    result["second"] = gradients(second.network, second_step_loss(second.network, batch, "float32"))
+    result["second"] = gradients(second.network, second_step_losses(second.network, batch, "float32")["total"])
     result["predictions"], result["confidences"], _ = predict(
         second.network, database, database.training, options, "Predictions"
     )
