@@ -4,6 +4,7 @@ Every sample is a pure function of (seed, stage, position): the position is the 
 the whole training. So a resumed run draws the same samples, whatever the number of worker processes.
 """
 
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -27,6 +28,8 @@ MAX_PAIRS = 3000  # of one sample of step one
 GRID = 4  # input pixels per cell
 _STAGES = {"first": 1, "second": 2}
 _PERMUTATION = 0  # stage of the random order of pictures
+ITEMS_TIMED = 3
+WORTH_A_WORKER = 3e-3  # seconds to load an item, see `_workers_beside`
 
 
 def shuffled(seed: int, stage: int, epoch: int, count: int) -> np.ndarray:
@@ -275,8 +278,7 @@ def training_batches(
     rank, world = shard
     positions = [range(batch * batch_size + rank, (batch + 1) * batch_size, world) for batch in range(start, stop)]
     _before_workers()
-    if device.type == "cpu":  # samples cost little beside the network, which is to have the other cores
-        num_workers = min(num_workers, max(1, available_cores() - 1))
+    num_workers = _workers_beside(device, samples, [batch[0] for batch in positions], num_workers)
     collate = collate_first_step if isinstance(samples, FirstStepSamples) else collate_second_step
     yield from DataLoader(
         samples,
@@ -286,6 +288,30 @@ def training_batches(
         pin_memory=device.type == "cuda",
         prefetch_factor=4 if num_workers else None,
     )
+
+
+def _workers_beside(device: torch.device, items: Dataset, indices: Sequence[int], num_workers: int) -> int:
+    """How many worker processes load items for a network on a device: at most `num_workers`.
+
+    A network on the CPU takes all cores. On two, a worker costs it more than loading in between does, unless
+    pictures are large; on more, one core is left to it.
+    """
+    cores = available_cores()
+    if device.type != "cpu" or num_workers == 0:
+        return num_workers
+    if cores > 2:
+        return min(num_workers, cores - 1)
+    return num_workers if _seconds_per_item(items, indices[:ITEMS_TIMED]) > WORTH_A_WORKER else 0
+
+
+def _seconds_per_item(items: Dataset, indices: Sequence[int]) -> float:
+    """The least of a few: the first is slow for other reasons."""
+    seconds = []
+    for index in indices:
+        start = time.perf_counter()
+        items[index]
+        seconds.append(time.perf_counter() - start)
+    return min(seconds, default=0.0)
 
 
 def _before_workers() -> None:
@@ -349,16 +375,18 @@ def crop_batches(
     image_size: int,
     batch_size: int,
     num_workers: int,
+    device: torch.device,
     indices: Sequence[int] | None = None,
 ) -> Iterator[tuple[Tensor, np.ndarray, np.ndarray]]:
     """Plain crops in order: pictures (B, 3, S, S) uint8, maps picture -> crop (B, 2, 3), image indices (B,)."""
     indices = range(len(images)) if indices is None else indices
     batches = _indices_of_batches(indices, batch_size)
     _before_workers()
+    crops_in_order = Crops(database, images, image_size)
     loader = DataLoader(
-        Crops(database, images, image_size),
+        crops_in_order,
         batch_sampler=batches,
-        num_workers=num_workers,
+        num_workers=_workers_beside(device, crops_in_order, indices, num_workers),
         collate_fn=_collate_crops,
     )
     for batch, (pictures, maps) in zip(batches, loader, strict=True):
@@ -376,6 +404,7 @@ def gray_batches(
     zooms: Sequence[float],
     batch_size: int,
     num_workers: int,
+    device: torch.device,
     indices: Sequence[int] | None = None,
 ) -> Iterator[list[tuple[Tensor, np.ndarray, np.ndarray]]]:
     """Whole gray pictures at several zooms, batch by batch, those of one batch grouped by their size.
@@ -385,10 +414,11 @@ def gray_batches(
     indices = range(len(images)) if indices is None else indices
     batches = _indices_of_batches(indices, batch_size)
     _before_workers()
+    grays = GrayPictures(database, images, image_size, zooms)
     loader = DataLoader(
-        GrayPictures(database, images, image_size, zooms),
+        grays,
         batch_sampler=batches,
-        num_workers=num_workers,
+        num_workers=_workers_beside(device, grays, indices, num_workers),
         collate_fn=list,
     )
     for batch, samples in zip(batches, loader, strict=True):

@@ -82,6 +82,7 @@ def store_generic_keypoints(
         ZOOMS,
         BATCH_SIZE[device.type],
         workers_for(options, len(indices)),
+        device,
         indices,
     )
     with Progress("Bootstrap: SuperPoint", len(indices)) as progress, autocast(device, hyper.precision):

@@ -111,5 +111,7 @@ def _are_training_images(database: Database, images: ImageSet) -> bool:
 
 def _maps(database: Database, images: ImageSet, options: Options) -> np.ndarray:
     """The maps (n, 2, 3) from pictures to their 256x256 crops."""
-    batches = crop_batches(database, images, PREDICTION_SIZE, 64, training.workers_for(options, len(images)))
+    batches = crop_batches(
+        database, images, PREDICTION_SIZE, 64, training.workers_for(options, len(images)), options.device
+    )
     return np.concatenate([maps for _, maps, _ in batches])

@@ -233,4 +233,5 @@ def inference_batches(
 ) -> Iterator[tuple[torch.Tensor, np.ndarray, np.ndarray]]:
     """`crop_batches` of the pictures of `indices` at the network's size, in batches that suit the device."""
     size, batch_size = options.hyper.image_size, INFERENCE_BATCH[options.device.type]
-    return crop_batches(database, images, size, batch_size, workers_for(options, len(indices)), indices)
+    workers = workers_for(options, len(indices))
+    return crop_batches(database, images, size, batch_size, workers, options.device, indices)

@@ -40,6 +40,7 @@ from Utils.options import Options, Paths, hyperparameters
 
 SECONDS_OF_A_ROW = 10  # at least, of the bare network: beside it the start of the loader does not count
 ITERATIONS_OF_THE_PAPER = {"step one": 320_000, "step two": 160_000}  # batches
+CELLS_OF_KEYPOINTS = 120  # over the threshold of a trained detector, a few around each keypoint
 VARIANTS = {
     "bfloat16": ["precision=bfloat16"],
     "float32": ["precision=float32"],
@@ -121,11 +122,16 @@ def measure_detection(
     """Keypoints and descriptors of pictures against the bare forward passes on tensors that are already there."""
     device, hyper = options.device, options.hyper
     images = database.training
-    batches = gray_batches(database, images, hyper.image_size, ZOOMS, BATCH_SIZE[device.type], 0)
+    batches = gray_batches(database, images, hyper.image_size, ZOOMS, BATCH_SIZE[device.type], 0, device)
     grays = [pictures for groups in batches for pictures, _, _ in groups]
     there = [pictures.flatten(0, 1)[:, None].to(device).float() / 255 for pictures in grays]
     batch = min(training.INFERENCE_BATCH[device.type], PICTURES)
     shape = (batch, 3, hyper.image_size, hyper.image_size)
+    # The weights are not trained: this many cells over the threshold give some 40 keypoints.
+    some = next(training.inference_batches(database, images, options, range(8)))[0]
+    detector, _ = network.eval()(to_input(some.to(device)))
+    threshold = torch.quantile(detector.float().flatten(), 1 - CELLS_OF_KEYPOINTS / detector[0].numel())
+    hyper.adopt({"confidence_fan": float(threshold)}, "benchmark")
     crops = [to_input(torch.randint(0, 255, shape, dtype=torch.uint8, device=device))] * (PICTURES // batch)
 
     def bare_superpoint(often=1):

@@ -88,13 +88,25 @@ def test_samples_are_pure_functions_of_their_position():
 
 
 @pytest.mark.parametrize("num_workers", [0, 2])
-def test_batches_do_not_depend_on_workers_or_where_they_begin(num_workers):
+def test_batches_do_not_depend_on_workers_or_where_they_begin(num_workers, monkeypatch):
+    monkeypatch.setattr(samples, "available_cores", lambda: 4)
     expected = list(training_batches(first_step(), 0, 4, 3, 0, CPU))
     found = list(training_batches(first_step(), 2, 4, 3, num_workers, CPU))
     assert len(found) == 2
     for a, b in zip(expected[2:], found):
         for x, y in zip(vars(a).values(), vars(b).values()):
             assert torch.equal(x, y)
+
+
+@pytest.mark.parametrize(
+    ("device", "cores", "seconds", "expected"),
+    [("cuda", 2, 0.0, 5), ("cpu", 2, 0.001, 0), ("cpu", 2, 0.01, 5), ("cpu", 4, 0.0, 3), ("cpu", 16, 0.0, 5)],
+)
+def test_workers_beside_a_network(device, cores, seconds, expected, monkeypatch):
+    monkeypatch.setattr(samples, "available_cores", lambda: cores)
+    monkeypatch.setattr(samples, "_seconds_per_item", lambda items, indices: seconds)
+    assert samples._workers_beside(torch.device(device), first_step(), range(10), 5) == expected
+    assert samples._workers_beside(torch.device(device), first_step(), range(10), 0) == 0
 
 
 def test_two_shards_make_the_whole_batch():
@@ -172,7 +184,7 @@ def test_gray_batches_are_grouped_by_size_and_zoomed():
     database = TinyDatabase()
     read = database.read
     database.read = lambda images, i: read(images, i)[: 64 - 8 * (i % 2)]
-    groups = next(samples.gray_batches(database, database.training, 64, (1.0, 2.0), 5, 0))
+    groups = next(samples.gray_batches(database, database.training, 64, (1.0, 2.0), 5, 0, CPU))
     assert [group[0].shape for group in groups] == [(3, 2, 64, 64), (2, 2, 56, 64)]
     assert [group[2].tolist() for group in groups] == [[0, 2, 4], [1, 3]]
     plain, zoomed = groups[0][0][0].numpy()
