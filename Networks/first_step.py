@@ -61,9 +61,13 @@ def descriptor_loss(descriptors: Tensor, batch: FirstStepBatch, pairs: int | Non
     max(0, 0.8 - sqrt(d^2 + 1e-9))^2 for negative ones. 0 where the batch has no pair. pairs: how many the mean
     is of, where these are a part of them only.
     """
+    # Embeddings: the backward pass of indexing adds with atomics on several threads, in an order that varies.
     picture, x, y = batch.ends.unbind(1)
-    ends = descriptors[picture, :, y, x]
-    squared = (ends[batch.pairs[:, 0]] - ends[batch.pairs[:, 1]]).square().sum(dim=1)
+    _, dimension, height, width = descriptors.shape
+    rows = descriptors.permute(0, 2, 3, 1).reshape(-1, dimension)
+    ends = functional.embedding((picture * height + y) * width + x, rows)
+    one, other = functional.embedding(batch.pairs, ends).unbind(1)
+    squared = (one - other).square().sum(dim=1)
     apart = functional.relu(MARGIN - torch.sqrt(squared + 1e-9)).square()
     losses = torch.where(batch.positive, squared, apart)
     count = distributed.mean_count(len(losses) if pairs is None else pairs, losses.device)

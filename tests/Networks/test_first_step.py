@@ -231,3 +231,17 @@ def test_training_lowers_the_loss(tmp_path):
     step.scalars.add = lambda iteration, values: losses.append(values["loss/total"])
     step.train(database.keypoints(), 60)
     assert losses[-1] < 0.6 * losses[0]
+
+
+def test_descriptor_gradients_are_the_same_bit_by_bit():
+    """Thousands of pairs share few points, whose gradients several threads could add in any order."""
+    rng = torch.Generator().manual_seed(0)
+    ends = torch.stack([torch.arange(24) % 2, torch.arange(24) // 5, torch.arange(24) % 4], dim=1)
+    batch = batch_of(ends.tolist(), torch.randint(24, (4000, 2), generator=rng).tolist(), [True] * 4000)
+    values = torch.rand(2, 64, 5, 5, generator=rng)
+    gradients = []
+    for _ in range(20):
+        descriptors = values.clone().requires_grad_()
+        descriptor_loss(descriptors, batch).backward()
+        gradients.append(descriptors.grad)
+    assert all(torch.equal(gradient, gradients[0]) for gradient in gradients)
