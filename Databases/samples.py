@@ -388,6 +388,7 @@ def crop_batches(
         batch_sampler=batches,
         num_workers=_workers_beside(device, crops_in_order, indices, num_workers),
         collate_fn=_collate_crops,
+        pin_memory=device.type == "cuda",
     )
     for batch, (pictures, maps) in zip(batches, loader, strict=True):
         yield pictures, maps, np.asarray(batch)
@@ -419,14 +420,19 @@ def gray_batches(
         grays,
         batch_sampler=batches,
         num_workers=_workers_beside(device, grays, indices, num_workers),
-        collate_fn=list,
+        collate_fn=_group_by_size,
+        pin_memory=device.type == "cuda",
     )
-    for batch, samples in zip(batches, loader, strict=True):
-        batch = np.asarray(batch)
-        shapes = [gray.shape for gray, _ in samples]
-        groups = []
-        for shape in dict.fromkeys(shapes):
-            same = [i for i, other in enumerate(shapes) if other == shape]
-            pictures = torch.from_numpy(np.stack([samples[i][0] for i in same]))
-            groups.append((pictures, np.stack([samples[i][1] for i in same]), batch[same]))
-        yield groups
+    for batch, groups in zip(batches, loader, strict=True):
+        yield [(pictures, maps, np.asarray(batch)[places]) for pictures, maps, places in groups]
+
+
+def _group_by_size(samples: Sequence) -> list[tuple[Tensor, np.ndarray, list[int]]]:
+    """Samples of `GrayPictures` -> of each size pictures (B, Z, H, W), maps (B, 2, 3), places in the batch (B,)."""
+    shapes = [gray.shape for gray, _ in samples]
+    groups = []
+    for shape in dict.fromkeys(shapes):
+        places = [i for i, other in enumerate(shapes) if other == shape]
+        pictures = torch.from_numpy(np.stack([samples[i][0] for i in places]))
+        groups.append((pictures, np.stack([samples[i][1] for i in places]), places))
+    return groups

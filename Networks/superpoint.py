@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from Networks.fan import in_float32
 from Utils.errors import UserError
 from Utils.files import load_checkpoint
 
@@ -48,11 +49,11 @@ class SuperPoint(nn.Module):
 
     def detect(self, features: torch.Tensor) -> torch.Tensor:
         """features: (B, 128, h, w) -> logits (B, 65, h, w): 64 pixels of a cell row by row, then "no point"."""
-        return self.convPb(F.relu(self.convPa(features)))
+        return in_float32(self.convPb, F.relu(self.convPa(features)))
 
     def describe(self, features: torch.Tensor) -> torch.Tensor:
         """features: (B, 128, h, w) -> descriptors (B, 256, h, w) of length 1."""
-        return F.normalize(self.convDb(F.relu(self.convDa(features))), dim=1)
+        return F.normalize(in_float32(self.convDb, F.relu(self.convDa(features))), dim=1)
 
     def forward(self, gray: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """gray: (B, 1, H, W) in [0, 1] -> logits (B, 65, H // 8, W // 8), descriptors (B, 256, H // 8, W // 8).

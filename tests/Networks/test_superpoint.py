@@ -82,3 +82,17 @@ def test_refuses_other_tensors(tmp_path):
 def test_missing_file_is_a_users_error(tmp_path):
     with pytest.raises(UserError, match="does not exist"):
         load_superpoint(tmp_path / "none.pth")
+
+
+def test_scores_and_descriptors_are_not_rounded_by_mixed_precision():
+    """bfloat16 has 8 bits: rounded scores tie, and ties move keypoints."""
+    network = load_superpoint()
+    gray = torch.rand(1, 1, 64, 64, generator=torch.Generator().manual_seed(0))
+    with torch.inference_mode():
+        exact = network(gray)
+        with torch.autocast("cpu", torch.bfloat16):
+            mixed = network(gray)
+    for a, b in zip(exact, mixed, strict=True):
+        assert b.dtype == torch.float32
+        assert not torch.equal(b, b.bfloat16().float())
+        assert (a - b).abs().max() < 0.05 * a.abs().max()
