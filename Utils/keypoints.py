@@ -6,7 +6,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torchvision.ops import nms
 
 from Utils.errors import UserError
 from Utils.files import dump_pickle, load_pickle
@@ -60,6 +59,8 @@ def _groups(counts: list[int], most: int) -> list[list[int]]:
 
 def _suppress_sorted(centres: torch.Tensor, counts: list[int], half_side: float, iou: float) -> torch.Tensor:
     """Kept indices, ascending, of points (n, 2) that are sorted by image and descending score."""
+    from torchvision.ops import nms  # takes as long to import as all else together, and most scripts need none
+
     if len(counts) > 1:
         # Different images are moved so far apart that their squares cannot meet.
         step = (centres.amax() - centres.amin() + 4 * half_side + 1).ceil()
