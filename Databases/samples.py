@@ -5,7 +5,7 @@ the whole training. So a resumed run draws the same samples, whatever the number
 """
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import cv2
@@ -277,16 +277,31 @@ def training_batches(
     """Batches `start` to `stop` (excluded) of the training; shard (r, n): samples r, r + n, ... of each batch."""
     rank, world = shard
     positions = [range(batch * batch_size + rank, (batch + 1) * batch_size, world) for batch in range(start, stop)]
-    _before_workers()
-    num_workers = _workers_beside(device, samples, [batch[0] for batch in positions], num_workers)
     collate = collate_first_step if isinstance(samples, FirstStepSamples) else collate_second_step
-    yield from DataLoader(
-        samples,
-        batch_sampler=positions,
-        num_workers=num_workers,
+    yield from _loader(samples, positions, collate, num_workers, device, batches_ahead=4)
+
+
+def _loader(
+    items: Dataset,
+    batches: Sequence[Sequence[int]],
+    collate: Callable,
+    num_workers: int,
+    device: torch.device,
+    batches_ahead: int = 2,
+) -> DataLoader:
+    """Batches of items for a network on a device, put together in the workers, each so many batches ahead."""
+    # Pictures are read by many processes, not by threads: a pool of OpenCV's threads hangs a forked process.
+    cv2.setNumThreads(1)
+    workers = _workers_beside(device, items, [batch[0] for batch in batches[:ITEMS_TIMED]], num_workers)
+    if workers:
+        release_freed_memory()
+    return DataLoader(
+        items,
+        batch_sampler=batches,
+        num_workers=workers,
         collate_fn=collate,
         pin_memory=device.type == "cuda",
-        prefetch_factor=4 if num_workers else None,
+        prefetch_factor=batches_ahead if workers else None,
     )
 
 
@@ -301,7 +316,7 @@ def _workers_beside(device: torch.device, items: Dataset, indices: Sequence[int]
         return num_workers
     if cores > 2:
         return min(num_workers, cores - 1)
-    return num_workers if _seconds_per_item(items, indices[:ITEMS_TIMED]) > WORTH_A_WORKER else 0
+    return num_workers if _seconds_per_item(items, indices) > WORTH_A_WORKER else 0
 
 
 def _seconds_per_item(items: Dataset, indices: Sequence[int]) -> float:
@@ -312,12 +327,6 @@ def _seconds_per_item(items: Dataset, indices: Sequence[int]) -> float:
         items[index]
         seconds.append(time.perf_counter() - start)
     return min(seconds, default=0.0)
-
-
-def _before_workers() -> None:
-    """Pictures are read by many processes, not by threads: a pool of OpenCV's threads hangs a forked process."""
-    cv2.setNumThreads(1)
-    release_freed_memory()
 
 
 class Crops(Dataset):
@@ -381,15 +390,7 @@ def crop_batches(
     """Plain crops in order: pictures (B, 3, S, S) uint8, maps picture -> crop (B, 2, 3), image indices (B,)."""
     indices = range(len(images)) if indices is None else indices
     batches = _indices_of_batches(indices, batch_size)
-    _before_workers()
-    crops_in_order = Crops(database, images, image_size)
-    loader = DataLoader(
-        crops_in_order,
-        batch_sampler=batches,
-        num_workers=_workers_beside(device, crops_in_order, indices, num_workers),
-        collate_fn=_collate_crops,
-        pin_memory=device.type == "cuda",
-    )
+    loader = _loader(Crops(database, images, image_size), batches, _collate_crops, num_workers, device)
     for batch, (pictures, maps) in zip(batches, loader, strict=True):
         yield pictures, maps, np.asarray(batch)
 
@@ -414,15 +415,7 @@ def gray_batches(
     """
     indices = range(len(images)) if indices is None else indices
     batches = _indices_of_batches(indices, batch_size)
-    _before_workers()
-    grays = GrayPictures(database, images, image_size, zooms)
-    loader = DataLoader(
-        grays,
-        batch_sampler=batches,
-        num_workers=_workers_beside(device, grays, indices, num_workers),
-        collate_fn=_group_by_size,
-        pin_memory=device.type == "cuda",
-    )
+    loader = _loader(GrayPictures(database, images, image_size, zooms), batches, _group_by_size, num_workers, device)
     for batch, groups in zip(batches, loader, strict=True):
         yield [(pictures, maps, np.asarray(batch)[places]) for pictures, maps, places in groups]
 
