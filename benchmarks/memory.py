@@ -180,7 +180,7 @@ def measure(arguments: argparse.Namespace, folder: Path) -> None:
         return [sys.executable, "-c", f"from benchmarks.memory import *\n{function}"]
 
     print(f"{arguments.pictures:,} pictures x {arguments.keypoints} keypoints; network: pictures of ", end="")
-    print(f"{arguments.image_size}, width {arguments.width}; {arguments.num_workers} workers")
+    print(f"{arguments.image_size}, width {arguments.width}; at most {arguments.num_workers} workers")
     print(f"{'stage':<48}{'GiB':>8}{'s':>8}", flush=True)
     run("bootstrap, detection", command("Train_Firststep.py"), arguments.seconds)
     if small:
