@@ -21,6 +21,8 @@ from Utils.progress import Progress
 
 ZOOMS = (1.0, 1.3, 1.6)
 BATCH_SIZE = {"cpu": 4, "cuda": 32}  # pictures, each at all zooms
+# That go through the network together: a pixel's activations take up to 500 bytes.
+PIXELS_PER_PASS = {"cpu": 2**19, "cuda": 2**23}
 
 
 @dataclass
@@ -40,8 +42,10 @@ def generic_keypoints(network: SuperPoint, pictures: Tensor, confidence: float, 
     zoom 1 and suppressed once more together; descriptors are samples of the zoom-1 volume.
     """
     batch, zooms, height, width = pictures.shape
-    gray = pictures.reshape(batch * zooms, 1, height, width).float().div_(255)
-    logits, descriptors = network(gray)
+    gray = pictures.reshape(batch * zooms, 1, height, width)
+    passes = gray.split(max(1, PIXELS_PER_PASS[gray.device.type] // (height * width)))
+    outputs = [network(piece.float().div_(255)) for piece in passes]
+    logits, descriptors = (torch.cat(parts) for parts in zip(*outputs, strict=True))
     points, scores, owners = detect(score_map(logits), confidence, half_side)
     owners, levels = owners // zooms, owners % zooms
     points = _to_first_zoom(points, levels, width, height)

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from Networks import bootstrap
 from Networks.bootstrap import ZOOMS, generic_keypoints, store_generic_keypoints
 from tests.tiny import TinyDatabase, tiny_options
 from Utils.descriptors import DescriptorStore
@@ -48,6 +49,19 @@ def test_points_of_all_zooms_are_suppressed_together():
     again = round(32 + (20.5 - 32) * 1.3 - 0.5)
     found = generic_keypoints(Bright(), pictures_with([(0, 20, 20), (1, again, again), (1, 60, 60)]), 0.1, 6)
     assert len(found.points) == 2
+
+
+def test_large_pictures_pass_one_by_one(monkeypatch):
+    pictures = torch.cat([pictures_with([(0, 27, 43), (2, 5, 5)]), pictures_with([(1, 40, 8)])])
+    network, sizes = Bright(), []
+    network.register_forward_pre_hook(lambda module, inputs: sizes.append(len(inputs[0])))
+    together = generic_keypoints(network, pictures, 0.1, 6)
+    monkeypatch.setitem(bootstrap.PIXELS_PER_PASS, "cpu", 2 * 64 * 64 + 1)
+    in_turn = generic_keypoints(network, pictures, 0.1, 6)
+    assert sizes == [6, 2, 2, 2]
+    for name, values in vars(together).items():
+        assert len(values) == 3
+        assert torch.equal(values, getattr(in_turn, name))
 
 
 def test_descriptors_are_samples_of_zoom_one():
