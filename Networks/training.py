@@ -19,7 +19,7 @@ from Utils.files import save_checkpoint
 from Utils.options import Hyperparameters, Options, plain
 
 # Pictures x width x pixels of a picture that pass through a network at once in the CPU's training. Four pictures of
-# the paper's size: 32 take five times the memory and a tenth longer; small networks pass whole batches.
+# the paper's size: 32 take four times the memory and a tenth longer; small networks pass whole batches.
 PASS_ON_CPU = 2**26
 INFERENCE_BATCH = {"cpu": 16, "cuda": 128}  # pictures
 ITERATIONS_PER_LOOK = 20  # between two values of the progress bar and of TensorBoard
