@@ -148,7 +148,7 @@ def _ranges(count: int, most: int) -> list[tuple[int, int]]:
 
 def _of_pictures(rows: Tensor, start: int, stop: int) -> Tensor:
     """The rows (n, ...) of pictures `start` to `stop`; the first column, the picture, is counted from there."""
-    mine = rows[(rows[:, 0] >= start) & (rows[:, 0] < stop)].clone()
+    mine = rows[(rows[:, 0] >= start) & (rows[:, 0] < stop)]
     mine[:, 0] -= start
     return mine
 

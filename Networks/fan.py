@@ -80,7 +80,7 @@ def in_float32(layer: nn.Module, x: Tensor) -> Tensor:
 
 
 def memory_format(weight: Tensor) -> torch.memory_format:
-    """Whether a convolution's weight lies in memory with the channels last."""
+    """How a convolution's weight lies in memory, with the channels last or first."""
     last = torch.channels_last
     return last if weight.is_contiguous(memory_format=last) else torch.contiguous_format
 

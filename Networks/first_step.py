@@ -70,8 +70,7 @@ def descriptor_loss(descriptors: Tensor, batch: FirstStepBatch, pairs: int | Non
     squared = (one - other).square().sum(dim=1)
     apart = functional.relu(MARGIN - torch.sqrt(squared + 1e-9)).square()
     losses = torch.where(batch.positive, squared, apart)
-    count = distributed.mean_count(len(losses) if pairs is None else pairs, losses.device)
-    return losses.sum() / count
+    return distributed.mean(losses, pairs)
 
 
 def first_step_losses(

@@ -42,8 +42,7 @@ def heatmap_loss(heatmaps: Tensor, keypoints: Tensor, points: int | None = None)
     shape = (len(maps), 1, *maps.shape[1:])
     targets = gaussian_targets(number, torch.zeros_like(number), torch.stack([x, y], dim=1), shape)[:, 0]
     squared = (maps - targets).square().mean(dim=(1, 2))
-    count = distributed.mean_count(len(squared) if points is None else points, squared.device)
-    return squared.sum() / count
+    return distributed.mean(squared, points)
 
 
 def second_step_losses(

@@ -59,7 +59,7 @@ def place(network: FAN, device: torch.device, precision: str) -> FAN:
     """Move a network to the device, in the memory format in which it trains fastest there.
 
     Channels last suits tensor cores, and the CPU in float32; in bfloat16 the CPU's backward pass takes half as
-    long again with it (`benchmarks/training.py`).
+    long again with it.
     """
     last = device.type == "cuda" or not uses_bfloat16(device, precision)
     return network.to(device=device, memory_format=torch.channels_last if last else torch.contiguous_format)

@@ -79,16 +79,16 @@ def gather(rows: np.ndarray) -> np.ndarray:
     return np.concatenate(parts)
 
 
-def mean_count(count: int, device: torch.device) -> Tensor:
-    """Mean of a count over the processes: what to divide a sum by, so that averaged gradients are the batch's.
+def mean(losses: Tensor, count: int | None = None) -> Tensor:
+    """Mean of losses (n,), a scalar, whose gradients, averaged over the processes, are those of the joined batch.
 
-    A scalar on the device, at least a tiny positive number.
+    count: of how many losses of this process these n are a part; default: all. No loss at all gives 0.
     """
-    total = torch.tensor(float(count), device=device)
+    total = torch.tensor(float(len(losses) if count is None else count), device=losses.device)
     if dist.is_initialized():
         dist.all_reduce(total)
         total /= world()
-    return total.clamp(min=1e-9)
+    return losses.sum() / total.clamp(min=1e-9)
 
 
 def average_gradients(parameters: Iterable[Tensor]) -> None:

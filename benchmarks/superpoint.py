@@ -288,8 +288,8 @@ def find_pictures(folders: list[Path], count: int) -> list[Path]:
 
 @exit_cleanly
 def main() -> None:
-    keep_freed_memory()
     """Read the options, measure, print the table."""
+    keep_freed_memory()
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folders", type=Path, nargs="+", metavar="PICTURES", help="folders of pictures")
     parser.add_argument("--count", type=int, default=200, help="pictures over all folders (default: 200)")

@@ -150,8 +150,8 @@ def draw(pictures: list[np.ndarray], found: FacePoints, path: Path, rows: int = 
 
 @exit_cleanly
 def main() -> None:
-    keep_freed_memory()
     """Read the options, measure, print."""
+    keep_freed_memory()
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("tree", type=Path, metavar="CELEBA_TREE")
     parser.add_argument("--count", type=int, default=500, help="faces (default: 500)")

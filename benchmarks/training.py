@@ -26,6 +26,7 @@ from torch.utils.flop_counter import FlopCounterMode
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from benchmarks.samples import PICTURES, Pictures
+from benchmarks.superpoint import suppress_square
 from Databases.database import ImageSet
 from Databases.samples import FirstStepSamples, SecondStepSamples, gray_batches, to_input, training_batches
 from Networks import training
@@ -38,7 +39,7 @@ from Utils.keypoints import KeypointTable
 from Utils.memory import keep_freed_memory
 from Utils.options import Options, Paths, hyperparameters
 
-SECONDS_OF_A_ROW = 10  # at least, of the bare network: beside it the start of the loader does not count
+SECONDS_OF_A_ROW = 10  # at least, of the floor: beside it the start of the loader does not count
 ITERATIONS_OF_THE_PAPER = {"step one": 320_000, "step two": 160_000}  # batches
 CELLS_OF_KEYPOINTS = 120  # over the threshold of a trained detector, a few around each keypoint
 VARIANTS = {
@@ -109,10 +110,10 @@ def floating_point_operations(losses, network, batch, hyper) -> float:
     return counter.get_total_flops()
 
 
-def passes(bare, device: torch.device) -> int:
-    """How often the pictures are to be gone through."""
-    bare()
-    return max(1, math.ceil(SECONDS_OF_A_ROW / seconds(bare, device)))
+def passes(floor, device: torch.device) -> int:
+    """How often the pictures are to be gone through; floor: a call that goes through them so many times."""
+    floor(1)
+    return math.ceil(SECONDS_OF_A_ROW / seconds(lambda: floor(1), device))
 
 
 @torch.inference_mode()
@@ -134,12 +135,12 @@ def measure_detection(
     hyper.adopt({"confidence_fan": float(threshold)}, "benchmark")
     crops = [to_input(torch.randint(0, 255, shape, dtype=torch.uint8, device=device))] * (PICTURES // batch)
 
-    def bare_superpoint(often=1):
+    def bare_superpoint(often):
         with training.autocast(device, hyper.precision):
             for tensor in there * often:
                 superpoint(tensor)
 
-    def bare_fan(often=1):
+    def bare_fan(often):
         with training.autocast(device, hyper.precision):
             for tensor in crops * often:
                 network(tensor)
@@ -160,12 +161,12 @@ def measure_detection(
         with DescriptorStore(arguments.folder, hyper.width) as store:
             store_fan_keypoints(network, database, repeated(images, often), options, store, previous)
 
-    for name, bare, floor, whole in (
-        ("bootstrap, picture", bare_superpoint, bare_superpoint, bootstrap),
-        ("relabelling, picture", bare_fan, bare_fan, relabel),
-        ("bootstrap / picture by picture", bare_superpoint, picture_by_picture, bootstrap),
+    for name, floor, whole in (
+        ("bootstrap, picture", bare_superpoint, bootstrap),
+        ("relabelling, picture", bare_fan, relabel),
+        ("bootstrap / picture by picture", picture_by_picture, bootstrap),
     ):
-        often = passes(bare, device)
+        often = passes(floor, device)
         whole(often)
         floors, ours = [], []
         for _ in range(arguments.repeats):
@@ -183,28 +184,20 @@ def one_picture(network, zooms: torch.Tensor, device: torch.device, confidence: 
 
     Reading and zooming the picture, mapping the points to zoom 1 and storing them are left out.
     """
+
+    def suppressed(found: np.ndarray) -> np.ndarray:
+        """Of rows x, y, score, those whose squares no better one's meets."""
+        return found[suppress_square(found[:, :2], found[:, 2], 2 * half_side - 1, len(found))]
+
     found, volumes = [], []
     for gray in zooms:
         logits, descriptors = network((gray.to(device).float() / 255)[None, None])
         scores = score_map(logits)[0].float().cpu().numpy()
         y, x = np.nonzero(scores > confidence)
-        found.append(np.column_stack([x, y, scores[y, x]])[suppress_in_turn(x, y, scores[y, x], half_side)])
+        found.append(suppressed(np.column_stack([x, y, scores[y, x]])))
         volumes.append(descriptors.float())
-    x, y, scores = np.concatenate(found).T
-    kept = suppress_in_turn(x, y, scores, half_side)
-    points = torch.from_numpy(np.column_stack([x, y])[kept]).float().to(device)
-    sample_descriptors(volumes[0], points, torch.zeros(len(points), dtype=torch.int64, device=device)).cpu()
-
-
-def suppress_in_turn(x: np.ndarray, y: np.ndarray, scores: np.ndarray, half_side: float) -> list[int]:
-    """Points (n,) that no better one overlaps, one by one."""
-    order, kept = np.argsort(-scores, kind="stable"), []
-    while len(order):
-        best = order[0]
-        kept.append(best)
-        apart = np.maximum(np.abs(x[order] - x[best]), np.abs(y[order] - y[best]))
-        order = order[(apart >= 2 * half_side) & (order != best)]
-    return kept
+    points = torch.from_numpy(suppressed(np.concatenate(found))[:, :2]).float().to(device)
+    sample_descriptors(volumes[0], points).cpu()
 
 
 def main() -> None:

@@ -192,8 +192,8 @@ def export(stages: list[Stage], arguments: argparse.Namespace) -> None:
 
 @exit_cleanly
 def main() -> None:
-    keep_freed_memory()
     """Train, or export."""
+    keep_freed_memory()
     arguments = read_arguments()
     stages = read_plan(arguments.plan)
     cv2.setNumThreads(1)
