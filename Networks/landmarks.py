@@ -9,7 +9,7 @@ import torch
 from Databases.augmentation import draw_similarity
 from Databases.database import Database, ImageSet
 from Databases.samples import GRID, to_input
-from Networks import training
+from Networks.execution import autocast, inference_batches
 from Networks.fan import FAN
 from Networks.second_step import CONFIDENT, predict
 from Utils import crops
@@ -69,7 +69,7 @@ def steadiness(
     hyper = options.hyper
     size = hyper.image_size
     total, both, found = (np.zeros(len(active)) for _ in range(3))
-    batches = training.inference_batches(database, images, options, range(len(images)))
+    batches = inference_batches(database, images, options, range(len(images)))
     with Progress("Steadiness", len(images)) as progress:
         for pictures, _, numbers in batches:
             warps = np.stack([draw_similarity(size, np.random.default_rng([hyper.seed, _STAGE, i])) for i in numbers])
@@ -102,7 +102,7 @@ def _detect(
     network: FAN, active: np.ndarray, pictures: torch.Tensor, options: Options
 ) -> tuple[np.ndarray, np.ndarray]:
     """Points (B, L, 2) in input pixels and whether they are detections (B, L)."""
-    with training.autocast(options.device, options.hyper.precision):
+    with autocast(options.device, options.hyper.precision):
         heatmaps = network.forward_heatmaps(to_input(pictures.to(options.device)))
     cells, heights = maxima(heatmaps[:, active])
     return (GRID * cells).cpu().numpy().astype(np.float64), (heights >= CONFIDENT).cpu().numpy()

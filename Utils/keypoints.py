@@ -188,6 +188,18 @@ class KeypointTable:
         clusters = self.clusters()
         return np.bincount(clusters[clusters >= 0], minlength=number_of_clusters)
 
+    def figures(self) -> dict[str, float]:
+        """What to watch of a pseudo-groundtruth: keypoints_per_picture, and clusters that have a point."""
+        return {
+            "keypoints_per_picture": len(self.points) / max(len(self), 1),
+            "clusters": float((self.cluster_counts() > 0).sum()),
+        }
+
+    def describe(self) -> str:
+        """The figures in words."""
+        figures = self.figures()
+        return f"{figures['keypoints_per_picture']:.1f} keypoints per picture in {figures['clusters']:.0f} clusters"
+
     def index(self, names: Sequence[str] | np.ndarray) -> np.ndarray:
         """Row of each name in this table, (m,) int64, -1 where it has none."""
         names = np.asarray(names, dtype=str)
