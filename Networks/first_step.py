@@ -165,8 +165,7 @@ class FirstStep(Training):
         if distributed.is_main():
             keypoints.save(self.experiment.updated_keypoints(self.iteration))
         self.relabelled = True
-        self.experiment.log(f"{self.title}, iteration {self.iteration}: {keypoints.describe()}")
-        self.scalars.add(self.iteration, keypoints.figures())
+        self.report_labels("", keypoints)
         return keypoints
 
     # State

@@ -166,17 +166,21 @@ class SecondStep(Training):
         joins = merge_clusters(
             points, confidences, counts, self.active, COINCIDENCE, self.hyper.cluster_overlap, CONFIDENT
         )
-        before = len(self.active)
+        before, self.active = self.active, np.unique(joins[self.active])
         self.keypoints = merge_labels(self.keypoints, joins, counts)
-        self.active = np.unique(joins[self.active])
         path = self.experiment.merged_keypoints(self.iteration)
         if distributed.is_main():
             self.keypoints.save(path)
         self.labels_file = path
-        self.experiment.log(
-            f"{self.title}, iteration {self.iteration}: merged {before} clusters to {len(self.active)}, "
-            f"{len(self.keypoints.points) / len(self.keypoints):.1f} keypoints per picture"
-        )
+        if len(self.active) < len(before):
+            joined = ", ".join(f"{k} into {joins[k]}" for k in before if joins[k] != k)
+            self.report_labels(f"merged {joined}; {len(self.active)} active clusters; ", self.active_labels())
+        else:
+            self.experiment.log(f"{self.title}, iteration {self.iteration}: no two clusters coincide")
+
+    def active_labels(self) -> KeypointTable:
+        """The labels of the active clusters alone."""
+        return self.keypoints.keep(np.isin(self.keypoints.clusters(), self.active))
 
     def remove_old_checkpoints(self) -> None:
         """Keep the newest checkpoints only; on a small data set each epoch takes seconds."""

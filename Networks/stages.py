@@ -5,11 +5,11 @@ from collections.abc import Callable
 import numpy as np
 
 from Databases.database import Database, ImageSet
-from Databases.samples import GRID, crop_batches
+from Databases.samples import GRID
 from Networks.bootstrap import store_generic_keypoints
 from Networks.checkpoints import adopt_architecture, clusters_from_state, load_fan, load_first_step
-from Networks.execution import workers_for
-from Networks.landmarks import PREDICTION_SIZE, groundtruth_of, join_splits, landmarks_of
+from Networks.groundtruth import PREDICTION_SIZE, crop_maps, groundtruth_of
+from Networks.landmarks import join_splits, landmarks_of
 from Networks.relabelling import store_fan_keypoints
 from Networks.second_step import load_landmark_network
 from Networks.superpoint import load_superpoint
@@ -88,17 +88,9 @@ def _cluster_landmarks(
                 fill(images, store)
                 clusters = assign(store, len(images), centroids, thresholds, store.column("flag"), options.device)
                 table = keypoint_table(store, clusters, images.names)
-        points.append(places_of_clusters(table, len(centroids)) * GRID * PREDICTION_SIZE / options.hyper.image_size)
-        groundtruth.append(groundtruth_of(database, images, _maps(database, images, options)))
+        points.append(table.places(len(centroids)) * GRID * PREDICTION_SIZE / options.hyper.image_size)
+        groundtruth.append(groundtruth_of(database, images, crop_maps(database, images, options)))
     return join_splits(database, points, groundtruth), MISSING_LIMIT_OF_CLUSTERS
-
-
-def places_of_clusters(table: KeypointTable, number_of_clusters: int) -> np.ndarray:
-    """(n, K, 2) grid x, y of each cluster's point in each image, NaN where it has none."""
-    places = np.full((len(table), number_of_clusters, 2), np.nan)
-    rows = table.clusters() >= 0
-    places[table.images()[rows], table.clusters()[rows]] = table.points[rows, :2]
-    return places
 
 
 def _are_training_images(database: Database, images: ImageSet) -> bool:
@@ -106,9 +98,3 @@ def _are_training_images(database: Database, images: ImageSet) -> bool:
     position = {name: i for i, name in enumerate(database.training.names.tolist())}
     rows = [position.get(name, -1) for name in images.names.tolist()]
     return min(rows, default=-1) >= 0 and np.array_equal(database.training.boxes[rows], images.boxes)
-
-
-def _maps(database: Database, images: ImageSet, options: Options) -> np.ndarray:
-    """The maps (n, 2, 3) from pictures to their 256x256 crops."""
-    batches = crop_batches(database, images, PREDICTION_SIZE, 64, workers_for(options, len(images)), options.device)
-    return np.concatenate([maps for _, maps, _ in batches])

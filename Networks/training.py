@@ -18,10 +18,12 @@ from Databases.samples import (
 )
 from Networks.checkpoints import StateKeeper, check_resumed, load_fan_weights, load_optimizer
 from Networks.fan import FAN
+from Networks.groundtruth import LabelQuality, movement_figures
 from Utils import distributed
 from Utils.errors import UserError
 from Utils.experiment import Experiment
 from Utils.files import save_checkpoint
+from Utils.keypoints import KeypointTable
 from Utils.options import Hyperparameters, Options
 from Utils.progress import Progress
 
@@ -120,6 +122,7 @@ class Training(ABC):
         self.optimizer = build_optimizer(network, self.hyper)
         self.iteration = 0
         self.scalars = experiment.scalars(scalars)
+        self.quality = LabelQuality(database, options)
         self.keeper = StateKeeper(state_file, self.hyper.minutes_between_checkpoints, self.state)
 
     # The loop
@@ -164,6 +167,13 @@ class Training(ABC):
     @abstractmethod
     def update_weights(self) -> float:
         """One step of the optimiser, at the learning rate that is due; returns the rate to be shown."""
+
+    def report_labels(self, news: str, labels: KeypointTable) -> None:
+        """Say of new labels how many they are, and how well they follow the groundtruth where there is some."""
+        movement = self.quality.of(labels)
+        quality = "" if movement is None else f"; against groundtruth: {movement.describe()}"
+        self.experiment.log(f"{self.title}, iteration {self.iteration}: {news}{labels.describe()}{quality}")
+        self.scalars.add(self.iteration, labels.figures() | movement_figures(movement))
 
     # State
 

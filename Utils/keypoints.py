@@ -200,6 +200,13 @@ class KeypointTable:
         figures = self.figures()
         return f"{figures['keypoints_per_picture']:.1f} keypoints per picture in {figures['clusters']:.0f} clusters"
 
+    def places(self, number_of_clusters: int) -> np.ndarray:
+        """Grid x, y of each cluster's point in each image (n, number_of_clusters, 2), NaN where it has none."""
+        places = np.full((len(self), number_of_clusters, 2), np.nan)
+        rows = self.clusters() >= 0
+        places[self.images()[rows], self.clusters()[rows]] = self.points[rows, :2]
+        return places
+
     def index(self, names: Sequence[str] | np.ndarray) -> np.ndarray:
         """Row of each name in this table, (m,) int64, -1 where it has none."""
         names = np.asarray(names, dtype=str)
