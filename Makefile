@@ -1,4 +1,4 @@
-# `make demo`: discover landmarks on the embedded data set, end to end. `make test`: linter and tests.
+# `make demo`: discover landmarks on the embedded data set, end to end. `make test`: linter, types and tests.
 # Both set up .venv first: the demo with what a user needs, the tests with more. `make clean` removes what they made.
 
 PYTHON ?= python3
@@ -35,7 +35,8 @@ demo: setup
 test: setup-dev
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/mypy
 	$(RUN) -m pytest
 
 clean:
-	rm -rf Logs/demo Logs/DemoData .pytest_cache .ruff_cache
+	rm -rf Logs/demo Logs/DemoData .pytest_cache .mypy_cache .ruff_cache
