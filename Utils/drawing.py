@@ -86,7 +86,7 @@ def sheet(
     rows = max(1, -(-count // columns))
     step = TILE + _GAP
     canvas = np.full((rows * step + _GAP, columns * step + _GAP, 3), _PAPER, np.uint8)
-    each = colours if isinstance(colours, (list, tuple)) else [colours] * count
+    each: Sequence[np.ndarray] = [colours] * count if isinstance(colours, np.ndarray) else colours
     for number in range(count):
         row, column = divmod(number, columns)
         top, left = _GAP + row * step, _GAP + column * step
