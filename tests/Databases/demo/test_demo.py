@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from Databases import demo
-from Databases.demo import Demo, annotate, project, render, rotation, sample_scene
+from Databases.demo import render as demo
+from Databases.demo.render import Demo, annotate, project, render, rotation, sample_scene
 from Utils.errors import UserError
 from Utils.pictures import read_picture
 

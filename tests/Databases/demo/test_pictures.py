@@ -13,8 +13,8 @@ import cv2
 import numpy as np
 import pytest
 
-from Databases import demo
-from Databases.demo import annotate, render, sample_scene
+from Databases.demo import render as demo
+from Databases.demo.render import annotate, render, sample_scene
 from Utils.drawing import save_picture
 from Utils.pictures import read_picture
 
