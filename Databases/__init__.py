@@ -8,7 +8,7 @@ _REGISTERED = (
     "celeba.CelebA",
     "ls3d.LS3D",
     "human36.Human36",
-    "demo.render.Demo",
+    "demo.database.Demo",
     "custom.Custom",
 )
 

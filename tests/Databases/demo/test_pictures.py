@@ -13,8 +13,9 @@ import cv2
 import numpy as np
 import pytest
 
-from Databases.demo import render as demo
-from Databases.demo.render import annotate, render, sample_scene
+from Databases.demo.mesh import annotate
+from Databases.demo.render import RENDERER_VERSION, render
+from Databases.demo.scene import sample_scene
 from Utils.drawing import save_picture
 from Utils.pictures import read_picture
 
@@ -71,7 +72,7 @@ def exact() -> bool:
 
 def test_pictures_are_those_that_users_have(exact):
     """If this fails, pictures look different: raise RENDERER_VERSION, and store pictures and points anew."""
-    assert demo.RENDERER_VERSION == 4
+    assert RENDERER_VERSION == 4
     gaps = []
     for size, keys in CASES.items():
         for key, expected in zip(keys, stored_pictures(size), strict=True):
