@@ -1,8 +1,9 @@
 import numpy as np
 import torch
 
-from Databases.free_photos import dead_leaves, free_photos, resized
-from Databases.superpoint_samples import (
+from tools.superpoint.homographies import inside, map_points
+from tools.superpoint.photos import dead_leaves, free_photos, resized
+from tools.superpoint.samples import (
     LabelledPicture,
     PairSource,
     adapt,
@@ -11,7 +12,6 @@ from Databases.superpoint_samples import (
     classical_corners,
     local_maxima,
 )
-from Utils.homographies import inside, map_points
 
 
 def test_a_point_goes_to_its_pixel_of_its_cell():
@@ -65,7 +65,7 @@ def dotted() -> LabelledPicture:
 
 
 def test_labels_follow_the_warp(monkeypatch):
-    monkeypatch.setattr("Databases.superpoint_samples.degrade", lambda gray, rng: gray)
+    monkeypatch.setattr("tools.superpoint.samples.degrade", lambda gray, rng: gray)
     source = PairSource([dotted()], 96, share_of_shapes=0.0)
     for seed in range(4):
         pictures, targets, known, between = source.pair(np.random.default_rng(seed))
@@ -81,7 +81,7 @@ def test_labels_follow_the_warp(monkeypatch):
 
 
 def test_homography_joins_the_labels_of_both_views(monkeypatch):
-    monkeypatch.setattr("Databases.superpoint_samples.degrade", lambda gray, rng: gray)
+    monkeypatch.setattr("tools.superpoint.samples.degrade", lambda gray, rng: gray)
     _, targets, _, between = PairSource([dotted()], 96, 0.0).pair(np.random.default_rng(5))
     points = []
     for target in targets:

@@ -1,6 +1,6 @@
 import numpy as np
 
-from Utils.photometry import add_noise, change_light, degrade, to_uint8
+from tools.superpoint.photometry import add_noise, change_light, degrade, to_uint8
 
 
 def test_no_strength_changes_nothing():

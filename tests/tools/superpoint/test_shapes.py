@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
-from Databases import synthetic_shapes
-from Databases.synthetic_shapes import crossings, fill, other_gray, render_shapes
+from tools.superpoint import shapes
+from tools.superpoint.shapes import crossings, fill, other_gray, render_shapes
 
 
 def test_corners_of_a_filled_square():
@@ -16,7 +16,7 @@ def test_polygon_labels_are_where_the_gray_changes(monkeypatch):
     # With background and finish left out only the polygon is not black, and its extent is that of the labels.
     for seed in range(20):
         rng = np.random.default_rng(seed)
-        picture, points = synthetic_shapes.polygon(rng, np.zeros((128, 128), np.uint8))
+        picture, points = shapes.polygon(rng, np.zeros((128, 128), np.uint8))
         if (points < 1).any() or (points > 126).any():
             continue
         rows, columns = np.nonzero(picture > picture.max() // 2)
@@ -34,7 +34,7 @@ def test_parallel_lines_do_not_cross():
     assert len(crossings(np.array([[0.0, 0.0], [0.0, 1.0]]), np.array([[4.0, 0.0], [4.0, 1.0]]))) == 0
 
 
-@pytest.mark.parametrize("draw", [synthetic_shapes.ellipses, synthetic_shapes.noise])
+@pytest.mark.parametrize("draw", [shapes.ellipses, shapes.noise])
 def test_negatives_have_no_keypoint(draw):
     picture, points = draw(np.random.default_rng(0), np.full((64, 64), 128, np.uint8))
     assert points.shape == (0, 2)

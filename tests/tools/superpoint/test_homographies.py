@@ -1,6 +1,13 @@
 import numpy as np
 
-from Utils.homographies import HomographyRange, inside, map_points, random_homography, translation, warp_picture
+from tools.superpoint.homographies import (
+    HomographyRange,
+    inside,
+    map_points,
+    random_homography,
+    translation,
+    warp_picture,
+)
 
 
 def test_translation_and_perspective_division():

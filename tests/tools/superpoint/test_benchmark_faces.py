@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from benchmarks import superpoint_faces as benchmark
+from tools.superpoint import benchmark_faces as benchmark
 
 
 def faces(count: int) -> np.ndarray:

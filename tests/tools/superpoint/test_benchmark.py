@@ -4,9 +4,9 @@ import cv2
 import numpy as np
 import pytest
 
-from benchmarks import superpoint as benchmark
+from tools.superpoint import benchmark
+from tools.superpoint.homographies import translation
 from Utils.errors import UserError
-from Utils.homographies import translation
 
 
 def test_suppression_keeps_the_best_of_a_square():

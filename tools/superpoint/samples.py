@@ -12,9 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from Databases.free_photos import dead_leaves, free_photos, photo_weight, resized
-from Databases.synthetic_shapes import render_shapes
-from Utils.homographies import (
+from tools.superpoint.homographies import (
     HomographyRange,
     inside,
     map_points,
@@ -22,7 +20,9 @@ from Utils.homographies import (
     translation,
     warp_picture,
 )
-from Utils.photometry import degrade
+from tools.superpoint.photometry import degrade
+from tools.superpoint.photos import dead_leaves, free_photos, photo_weight, resized
+from tools.superpoint.shapes import render_shapes
 
 CELL = 8
 LONGEST_SIDES = (768, 544, 384, 272, 192)  # the sizes at which a photo is labelled and shown

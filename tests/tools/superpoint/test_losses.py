@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import torch
 
-from Databases.superpoint_samples import PairBatch, PairSource
 from Networks.superpoint import SuperPoint, score_map
-from Networks.superpoint_training import (
+from tools.superpoint.homographies import translation
+from tools.superpoint.losses import (
     Trainer,
     TrainingOptions,
     calibrated,
@@ -23,7 +23,7 @@ from Networks.superpoint_training import (
     unit_length,
     whitened,
 )
-from Utils.homographies import translation
+from tools.superpoint.samples import PairBatch, PairSource
 
 
 def test_detector_loss_of_even_logits():

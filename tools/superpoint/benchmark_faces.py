@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
-"""What SuperPoint gives the method on faces: keypoints per face, and how well its clusters keep their place.
+r"""What SuperPoint gives the method on faces: keypoints per face, and how well its clusters keep their place.
 
-    python benchmarks/superpoint_faces.py CELEBA_TREE [--count 500] [--weights superpoint.pth] [--picture faces.png]
+    python tools/superpoint/benchmark_faces.py CELEBA_TREE [--count 500] [--weights superpoint.pth] \
+        [--picture faces.png]
 
 CELEBA_TREE holds the pictures and data/CelebA/{CelebABoundingBoxes,MaflGroundtruthLandmarks}.pickle. Keypoints
 come at the method's settings (three zooms, joined, inside the box), 40% outliers are dropped, the rest is
@@ -22,7 +23,7 @@ import numpy as np
 import torch
 from scipy.optimize import linear_sum_assignment
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from Networks.bootstrap import ZOOMS, generic_keypoints
 from Networks.superpoint import SuperPoint, load_superpoint

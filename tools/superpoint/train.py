@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
 r"""Train our own SuperPoint from nothing but free photos and rendered pictures.
 
-    python tools/train_superpoint.py --folder runs/superpoint            # all stages, 75 minutes on two cores
-    python tools/train_superpoint.py --folder runs/superpoint --resume   # go on where it was stopped
-    python tools/train_superpoint.py --folder runs/superpoint --export data/SuperPoint/superpoint.pth \
+    python tools/superpoint/train.py --folder runs/superpoint            # all stages, 75 minutes on two cores
+    python tools/superpoint/train.py --folder runs/superpoint --resume   # go on where it was stopped
+    python tools/superpoint/train.py --folder runs/superpoint --export data/SuperPoint/superpoint.pth \
         --place 0.25 --odds 0.25 --bias -16
 
 A plan is a list of stages:
@@ -28,11 +28,10 @@ os.environ.setdefault("GOMP_SPINCOUNT", "20000")
 import cv2
 import torch
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from Databases.superpoint_samples import PairSource, classical_corners
 from Networks.superpoint import SuperPoint
-from Networks.superpoint_training import (
+from tools.superpoint.losses import (
     Trainer,
     TrainingOptions,
     calibrated,
@@ -43,6 +42,7 @@ from Networks.superpoint_training import (
     unit_length,
     whitened,
 )
+from tools.superpoint.samples import PairSource, classical_corners
 from Utils.errors import UserError, exit_cleanly
 from Utils.files import load_checkpoint, save_checkpoint
 from Utils.memory import keep_freed_memory

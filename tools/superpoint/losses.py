@@ -14,7 +14,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from Databases.superpoint_samples import (
+from Networks.superpoint import SuperPoint, score_map
+from tools.superpoint.samples import (
     AREA_PER_POINT,
     CELL,
     RELIABLE,
@@ -26,7 +27,6 @@ from Databases.superpoint_samples import (
     cell_centres,
     local_maxima,
 )
-from Networks.superpoint import SuperPoint, score_map
 from Utils.files import dump_pickle, load_checkpoint, load_pickle, save_checkpoint
 from Utils.progress import Progress
 

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """SuperPoint beside OpenCV's FAST, Harris, ORB and SIFT, on a folder of pictures.
 
-    python benchmarks/superpoint.py PICTURES... [--count 200] [--weights superpoint.pth]
+    python tools/superpoint/benchmark.py PICTURES... [--count 200] [--weights superpoint.pth]
 
 Every picture is brought to 240x320 gray. Each method sees it twice: from another viewpoint (a random
 homography) or in other light (gamma, contrast, brightness, a light from one side), with independent slight
@@ -27,13 +27,13 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from Networks.superpoint import load_superpoint, sample_descriptors, score_map
+from tools.superpoint.homographies import HomographyRange, inside, map_points, random_homography, warp_picture
+from tools.superpoint.photometry import add_noise, change_light
 from Utils.errors import UserError, exit_cleanly
-from Utils.homographies import HomographyRange, inside, map_points, random_homography, warp_picture
 from Utils.memory import keep_freed_memory
-from Utils.photometry import add_noise, change_light
 from Utils.pictures import read_picture, to_gray
 
 HEIGHT, WIDTH = 240, 320
