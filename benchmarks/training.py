@@ -33,7 +33,7 @@ from Networks.bootstrap import BATCH_SIZE, ZOOMS, store_generic_keypoints
 from Networks.first_step import first_step_losses, store_fan_keypoints
 from Networks.second_step import second_step_losses
 from Networks.superpoint import load_superpoint, sample_descriptors, score_map
-from tools.superpoint.benchmark import suppress_square
+from tools.superpoint.detectors import suppress_square
 from Utils.descriptors import DescriptorStore
 from Utils.keypoints import KeypointTable
 from Utils.memory import keep_freed_memory

@@ -18,18 +18,17 @@ pixels; the row `refined` does so for SuperPoint, by the centroid of the scores 
 
 import argparse
 import sys
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import cv2
 import numpy as np
-import torch
 from tqdm import tqdm
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from Networks.superpoint import load_superpoint, sample_descriptors, score_map
+from Networks.superpoint import load_superpoint
+from tools.superpoint.detectors import Features, Method, fast, features, harris, orb, sift, superpoint
 from tools.superpoint.homographies import HomographyRange, inside, map_points, random_homography, warp_picture
 from tools.superpoint.photometry import add_noise, change_light
 from Utils.errors import UserError, exit_cleanly
@@ -42,17 +41,6 @@ NOISE = 2.0  # gray levels
 VIEWPOINT = HomographyRange(rotation=25, scale=1.3, stretch=1.15, perspective=0.2, shift=0.1)
 SUFFIXES = {".jpg", ".jpeg", ".png"}
 
-# gray uint8 (H, W) -> points (n, 2), scores (n,), and a function that describes a choice of the points
-Method = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray, Callable | None]]
-
-
-@dataclass(frozen=True)
-class Features:
-    """The points of a view that a method keeps, and their descriptors."""
-
-    points: np.ndarray  # (n, 2)
-    descriptors: np.ndarray | None  # (n, D) float32, or uint8 bits, or None
-
 
 @dataclass(frozen=True)
 class Scores:
@@ -62,160 +50,6 @@ class Scores:
     repeatability: float
     matching: float
     homography: float
-
-
-def suppress_square(points: np.ndarray, scores: np.ndarray, half_side: int, most: int) -> np.ndarray:
-    """Indices of the best `most` points, none within `half_side` pixels (in x and y) of a better one."""
-    order = np.argsort(-scores, kind="stable")
-    columns, rows = np.round(points).astype(int).reshape(-1, 2).T
-    taken = np.zeros((rows.max(initial=0) + 2 * half_side + 1, columns.max(initial=0) + 2 * half_side + 1), bool)
-    kept = []
-    for i in order:
-        row, column = rows[i], columns[i]
-        if taken[row + half_side, column + half_side]:
-            continue
-        taken[row : row + 2 * half_side + 1, column : column + 2 * half_side + 1] = True
-        kept.append(i)
-        if len(kept) == most:
-            break
-    return np.array(kept, int)
-
-
-def opencv_keypoints(found: list) -> tuple[np.ndarray, np.ndarray]:
-    """OpenCV's keypoints -> points (n, 2), scores (n,)."""
-    points = np.array([keypoint.pt for keypoint in found], float).reshape(-1, 2)
-    return points, np.array([keypoint.response for keypoint in found], float)
-
-
-def fast(gray: np.ndarray):
-    """FAST corners; no descriptor."""
-    return *opencv_keypoints(cv2.FastFeatureDetector_create(threshold=3).detect(gray)), None
-
-
-def harris(gray: np.ndarray):
-    """goodFeaturesToTrack with Harris' measure, best first; no descriptor."""
-    found = cv2.goodFeaturesToTrack(gray, 5000, 1e-6, 1, useHarrisDetector=True)
-    points = np.zeros((0, 2)) if found is None else found.reshape(-1, 2).astype(float)
-    return points, -np.arange(len(points), dtype=float), None
-
-
-def described_by(extractor, gray: np.ndarray):
-    """Points of an OpenCV feature extractor; description waits until some are chosen."""
-    found = extractor.detect(gray)
-
-    def describe(choice: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        kept, descriptors = extractor.compute(gray, [found[i] for i in choice])
-        return opencv_keypoints(kept)[0], descriptors
-
-    return *opencv_keypoints(found), describe
-
-
-def orb(gray: np.ndarray):
-    """ORB."""
-    return described_by(cv2.ORB_create(nfeatures=5000, fastThreshold=3), gray)
-
-
-def sift(gray: np.ndarray):
-    """SIFT."""
-    return described_by(cv2.SIFT_create(contrastThreshold=0.005), gray)
-
-
-def refine(heat: np.ndarray, points: np.ndarray, half_side: int = 2) -> np.ndarray:
-    """Points (n, 2) moved to the centroid of the square root of the scores (H, W) around them."""
-    x, y = points.astype(int).T
-    offsets = np.arange(-half_side, half_side + 1)
-    rows, columns = y[:, None, None] + half_side + offsets[:, None], x[:, None, None] + half_side + offsets
-    weights = np.sqrt(np.pad(heat, half_side)[rows, columns])
-    shift = np.stack([(weights * offsets).sum((1, 2)), (weights * offsets[:, None]).sum((1, 2))], 1)
-    return points + shift / weights.sum((1, 2))[:, None]
-
-
-def superpoint(network, refined: bool = False) -> Method:
-    """SuperPoint with these weights; every pixel is a candidate. Refined: places between pixels, as SIFT's are."""
-
-    @torch.inference_mode()
-    def method(gray: np.ndarray):
-        semi, desc = network(torch.from_numpy(gray)[None, None].float() / 255)
-        heat = score_map(semi)[0].numpy()
-        rows, columns = np.nonzero(heat > 1e-4)
-        points = np.stack([columns, rows], 1).astype(float)
-
-        def describe(choice: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-            chosen = points[choice]
-            descriptors = sample_descriptors(desc, torch.from_numpy(chosen)).numpy()
-            return refine(heat, chosen) if refined else chosen, descriptors
-
-        return points, heat[rows, columns], describe
-
-    return method
-
-
-def features(method: Method, gray: np.ndarray, valid: np.ndarray, half_side: int, most: int) -> Features:
-    """The method's best points within the part of the view that shows the picture (bool, (H, W))."""
-    points, scores, describe = method(gray)
-    columns, rows = np.round(points).astype(int).reshape(-1, 2).T
-    shown = np.flatnonzero(valid[rows.clip(0, HEIGHT - 1), columns.clip(0, WIDTH - 1)])
-    choice = shown[suppress_square(points[shown], scores[shown], half_side, most)]
-    if describe is None or not len(choice):
-        return Features(points[choice], None)
-    return Features(*describe(choice))
-
-
-def distances(first: np.ndarray, second: np.ndarray) -> np.ndarray:
-    """(n, m) Euclidean distances; Hamming where the descriptors are bits."""
-    if first.dtype == np.uint8:
-        return np.bitwise_count(first[:, None] ^ second[None]).sum(-1).astype(float)
-    squares = (first**2).sum(1)[:, None] + (second**2).sum(1)[None] - 2 * first @ second.T
-    return np.sqrt(np.maximum(squares, 0))
-
-
-def repeatability(first: np.ndarray, second: np.ndarray, homography: np.ndarray) -> tuple[float, float]:
-    """Share of the points that both views show and that are found again; and the mean number of such points."""
-    there, back = map_points(homography, first), map_points(np.linalg.inv(homography), second)
-    seen_first, seen_second = inside(there, WIDTH, HEIGHT), inside(back, WIDTH, HEIGHT)
-    shown = seen_first.sum() + seen_second.sum()
-    if not shown or not len(first) or not len(second):
-        return 0.0, shown / 2
-    gaps = np.sqrt(((there[:, None] - second[None]) ** 2).sum(-1))
-    found = (gaps.min(1)[seen_first] <= TOLERANCE).sum()
-    gaps_back = np.sqrt(((back[:, None] - first[None]) ** 2).sum(-1))
-    found += (gaps_back.min(1)[seen_second] <= TOLERANCE).sum()
-    return float(found / shown), shown / 2
-
-
-def mutual_matches(first: np.ndarray, second: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Indices of the descriptors that are each other's nearest."""
-    gaps = distances(first, second)
-    nearest, nearest_back = gaps.argmin(1), gaps.argmin(0)
-    mutual = nearest_back[nearest] == np.arange(len(first))
-    return np.flatnonzero(mutual), nearest[mutual]
-
-
-def corner_error(estimate: np.ndarray | None, homography: np.ndarray) -> float:
-    """Mean distance of the picture's corners under both homographies, pixels."""
-    if estimate is None or not np.isfinite(estimate).all():
-        return float("inf")
-    corners = np.array([[0, 0], [WIDTH - 1, 0], [WIDTH - 1, HEIGHT - 1], [0, HEIGHT - 1]], float)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        gap = np.linalg.norm(map_points(estimate, corners) - map_points(homography, corners), axis=1).mean()
-    return float(gap) if np.isfinite(gap) else float("inf")
-
-
-def compare(first: Features, second: Features, homography: np.ndarray) -> Scores:
-    """All measures of one pair; matching and homography are NaN where the method has no descriptor."""
-    share, shown = repeatability(first.points, second.points, homography)
-    points = (len(first.points) + len(second.points)) / 2
-    if first.descriptors is None or second.descriptors is None:
-        return Scores(points, share, np.nan, np.nan)
-    i, j = mutual_matches(first.descriptors, second.descriptors)
-    source, target = first.points[i], second.points[j]
-    right = np.linalg.norm(map_points(homography, source) - target, axis=1) <= TOLERANCE
-    estimate = None
-    if len(i) >= 4:
-        cv2.setRNGSeed(0)
-        estimate, _ = cv2.findHomography(source, target, cv2.RANSAC, TOLERANCE)
-    good = corner_error(estimate, homography) <= TOLERANCE
-    return Scores(points, share, float(right.sum() / max(shown, 1)), float(good))
 
 
 def frame(path: Path) -> np.ndarray:
@@ -257,6 +91,63 @@ def evaluate(paths: list[Path], methods: dict[str, Method], seed: int, half_side
                 ]
                 results[kind, name].append(compare(*pair, homography))
     return results
+
+
+def compare(first: Features, second: Features, homography: np.ndarray) -> Scores:
+    """All measures of one pair; matching and homography are NaN where the method has no descriptor."""
+    share, shown = repeatability(first.points, second.points, homography)
+    points = (len(first.points) + len(second.points)) / 2
+    if first.descriptors is None or second.descriptors is None:
+        return Scores(points, share, np.nan, np.nan)
+    i, j = mutual_matches(first.descriptors, second.descriptors)
+    source, target = first.points[i], second.points[j]
+    right = np.linalg.norm(map_points(homography, source) - target, axis=1) <= TOLERANCE
+    estimate = None
+    if len(i) >= 4:
+        cv2.setRNGSeed(0)
+        estimate, _ = cv2.findHomography(source, target, cv2.RANSAC, TOLERANCE)
+    good = corner_error(estimate, homography) <= TOLERANCE
+    return Scores(points, share, float(right.sum() / max(shown, 1)), float(good))
+
+
+def repeatability(first: np.ndarray, second: np.ndarray, homography: np.ndarray) -> tuple[float, float]:
+    """Share of the points that both views show and that are found again; and the mean number of such points."""
+    there, back = map_points(homography, first), map_points(np.linalg.inv(homography), second)
+    seen_first, seen_second = inside(there, WIDTH, HEIGHT), inside(back, WIDTH, HEIGHT)
+    shown = seen_first.sum() + seen_second.sum()
+    if not shown or not len(first) or not len(second):
+        return 0.0, shown / 2
+    gaps = np.sqrt(((there[:, None] - second[None]) ** 2).sum(-1))
+    found = (gaps.min(1)[seen_first] <= TOLERANCE).sum()
+    gaps_back = np.sqrt(((back[:, None] - first[None]) ** 2).sum(-1))
+    found += (gaps_back.min(1)[seen_second] <= TOLERANCE).sum()
+    return float(found / shown), shown / 2
+
+
+def mutual_matches(first: np.ndarray, second: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Indices of the descriptors that are each other's nearest."""
+    gaps = distances(first, second)
+    nearest, nearest_back = gaps.argmin(1), gaps.argmin(0)
+    mutual = nearest_back[nearest] == np.arange(len(first))
+    return np.flatnonzero(mutual), nearest[mutual]
+
+
+def distances(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    """(n, m) Euclidean distances; Hamming where the descriptors are bits."""
+    if first.dtype == np.uint8:
+        return np.bitwise_count(first[:, None] ^ second[None]).sum(-1).astype(float)
+    squares = (first**2).sum(1)[:, None] + (second**2).sum(1)[None] - 2 * first @ second.T
+    return np.sqrt(np.maximum(squares, 0))
+
+
+def corner_error(estimate: np.ndarray | None, homography: np.ndarray) -> float:
+    """Mean distance of the picture's corners under both homographies, pixels."""
+    if estimate is None or not np.isfinite(estimate).all():
+        return float("inf")
+    corners = np.array([[0, 0], [WIDTH - 1, 0], [WIDTH - 1, HEIGHT - 1], [0, HEIGHT - 1]], float)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        gap = np.linalg.norm(map_points(estimate, corners) - map_points(homography, corners), axis=1).mean()
+    return float(gap) if np.isfinite(gap) else float("inf")
 
 
 def table(results) -> str:

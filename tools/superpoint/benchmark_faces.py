@@ -25,8 +25,10 @@ from scipy.optimize import linear_sum_assignment
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
+from Databases.samples import zoom_about_centre
 from Networks.bootstrap import ZOOMS, generic_keypoints
 from Networks.superpoint import SuperPoint, load_superpoint
+from Utils.assignment import distance_thresholds
 from Utils.clustering import kmeans
 from Utils.crops import warp
 from Utils.errors import UserError, exit_cleanly
@@ -57,7 +59,7 @@ def find_keypoints(network: SuperPoint, pictures, boxes, threshold: float, half_
     for face, (picture, box) in enumerate(zip(pictures, boxes)):
         gray = to_gray(picture)
         height, width = gray.shape
-        views = [gray] + [warp(gray, zoom_map(width, height, zoom), (width, height)) for zoom in ZOOMS[1:]]
+        views = [gray] + [warp(gray, zoom_about_centre(width, height, zoom), (width, height)) for zoom in ZOOMS[1:]]
         found = generic_keypoints(network, torch.from_numpy(np.stack(views))[None], threshold, half_side)
         place = found.points.numpy()
         inside = ((place >= box[:2]) & (place <= box[2:])).all(1)
@@ -65,11 +67,6 @@ def find_keypoints(network: SuperPoint, pictures, boxes, threshold: float, half_
         descriptors.append(found.descriptors.float().numpy()[inside])
         faces.append(np.full(inside.sum(), face))
     return FacePoints(np.concatenate(points), np.concatenate(descriptors), np.concatenate(faces))
-
-
-def zoom_map(width: int, height: int, zoom: float) -> np.ndarray:
-    """(2, 3) enlargement about the centre."""
-    return np.array([[zoom, 0.0, (1 - zoom) * width / 2], [0.0, zoom, (1 - zoom) * height / 2]])
 
 
 def without_outliers(found: FacePoints, fraction: float) -> FacePoints:
@@ -85,12 +82,7 @@ def assign(found: FacePoints, centroids: np.ndarray) -> np.ndarray:
     gaps = ((found.descriptors**2).sum(1)[:, None] + (centroids**2).sum(1)) - 2 * found.descriptors @ centroids.T
     nearest = gaps.argmin(1)
     own = gaps[np.arange(len(gaps)), nearest]
-    limits = np.array(
-        [
-            own[nearest == k].mean() + own[nearest == k].std() if (nearest == k).any() else 0
-            for k in range(len(centroids))
-        ]
-    )
+    limits = distance_thresholds(nearest, own, len(centroids))
     cluster = np.full(len(gaps), -1)
     for face in np.unique(found.faces):
         rows = np.flatnonzero(found.faces == face)

@@ -10,6 +10,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from Utils.drawing import fill
 from Utils.errors import UserError
 from Utils.pictures import read_picture
 
@@ -49,6 +50,16 @@ _WEIGHTS = {
     "retina": 0.5,
     "text": 0.5,
 }
+
+LONGEST_SIDES = (768, 544, 384, 272, 192)  # the sizes at which a photo is labelled and shown
+RENDERED = 16  # pictures of dead leaves beside the photos
+
+
+def all_pictures(seed: int) -> list[tuple[np.ndarray, float]]:
+    """The free photos and rendered dead leaves at all sizes, each with its chance; RGB uint8."""
+    photos = [(picture, photo_weight(name)) for name, picture in free_photos().items()]
+    photos += [(dead_leaves(np.random.default_rng([seed, k]), 640), 0.7) for k in range(RENDERED)]
+    return [(resized(picture, side), chance) for picture, chance in photos for side in LONGEST_SIDES]
 
 
 @functools.cache
@@ -97,7 +108,7 @@ def dead_leaves(rng: np.random.Generator, size: int, leaves: int = 90) -> np.nda
         else:
             angles = np.deg2rad(turn + 360 / corners * (np.arange(corners) + rng.uniform(-0.3, 0.3, corners)))
             outline = centre + radius * np.stack([np.cos(angles), np.sin(angles)], 1)
-            cv2.fillPoly(mask, [np.round(outline * 16).astype(np.int32)], 255, cv2.LINE_AA, 4)
+            fill(mask, outline, 255)
         leaf = _patch(rng, photos, size) * rng.uniform(0.4, 1.3) + rng.uniform(-50, 50, 3)
         share = mask[..., None] / np.float32(255)
         canvas = canvas * (1 - share) + np.clip(leaf, 0, 255) * share

@@ -4,7 +4,7 @@ DeTone et al., "SuperPoint", CVPRW 2018, sections 4 to 6. A picture is a synthet
 whose keypoints homographic adaptation has found. Everything random is a function of the generator passed in.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import cv2
@@ -21,22 +21,12 @@ from tools.superpoint.homographies import (
     warp_picture,
 )
 from tools.superpoint.photometry import degrade
-from tools.superpoint.photos import dead_leaves, free_photos, photo_weight, resized
 from tools.superpoint.shapes import render_shapes
 
 CELL = 8
-LONGEST_SIDES = (768, 544, 384, 272, 192)  # the sizes at which a photo is labelled and shown
-RENDERED = 16  # pictures of dead leaves beside the photos
-SUPPRESSION = 4  # half-side of the square in which only the best point stays
-AREA_PER_POINT = 180  # a detector gives one point for so many pixels: 430 on 240x320
-LEAST_REPEATED = 0.2  # points found in fewer views are not kept as labels
-RELIABLE = 0.5  # labels found in fewer views are not taught
-
-ADAPTATION = HomographyRange(rotation=30, scale=1.4, stretch=1.2, perspective=0.25, shift=0.05)
+RELIABLE = 0.5  # labels found in a smaller share of views are not taught
 CROP = HomographyRange(rotation=20, scale=1.25, stretch=1.1, perspective=0.0, shift=0.0)
 PAIR = HomographyRange(rotation=40, scale=1.5, stretch=1.25, perspective=0.3, shift=0.12)
-
-Detector = Callable[[np.ndarray, np.random.Generator], np.ndarray]  # gray uint8 -> points (n, 2)
 
 
 @dataclass(frozen=True)
@@ -59,67 +49,12 @@ class PairBatch:
     homography: Tensor  # (B, 3, 3) pixels of the first view -> pixels of the second
 
 
-def all_pictures(seed: int) -> list[tuple[np.ndarray, float]]:
-    """The free photos and rendered dead leaves at all sizes, each with its chance; RGB uint8."""
-    photos = [(picture, photo_weight(name)) for name, picture in free_photos().items()]
-    photos += [(dead_leaves(np.random.default_rng([seed, k]), 640), 0.7) for k in range(RENDERED)]
-    return [(resized(picture, side), chance) for picture, chance in photos for side in LONGEST_SIDES]
-
-
 def random_gray(picture: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """RGB -> gray with the usual or with random shares of the three colours; a gray picture as it is."""
     if picture.ndim == 2:
         return picture
     shares = np.array([0.299, 0.587, 0.114]) if rng.random() < 0.4 else rng.dirichlet(np.ones(3))
     return cv2.transform(picture, shares[None].astype(np.float32))
-
-
-def classical_corners(gray: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """The strongest Shi-Tomasi corners at a random scale: the free teacher of the first labels; (n, 2)."""
-    blurred = cv2.GaussianBlur(gray, (0, 0), float(rng.uniform(0.7, 2.0)))
-    found = cv2.goodFeaturesToTrack(
-        blurred,
-        maxCorners=gray.size // AREA_PER_POINT,
-        qualityLevel=1e-3,
-        minDistance=SUPPRESSION,
-        blockSize=int(rng.choice([3, 5, 7])),
-    )
-    return np.zeros((0, 2)) if found is None else found.reshape(-1, 2)
-
-
-def adapt(
-    picture: np.ndarray, detect: Detector, rng: np.random.Generator, views: int
-) -> tuple[np.ndarray, np.ndarray]:
-    """Homographic adaptation (section 5): points (n, 2) that `detect` finds again under random views.
-
-    The picture is warped and degraded `views` times; what is found is mapped back. A point's weight is the
-    share of the views showing it in which it was found within 2 pixels; (n,) in [LEAST_REPEATED, 1].
-    """
-    height, width = picture.shape[:2]
-    hits, shown = np.zeros((2, height, width), np.float32)
-    white = np.ones((height, width), np.float32)
-    for _ in range(views):
-        matrix = random_homography(rng, width, height, ADAPTATION)
-        view = degrade(warp_picture(random_gray(picture, rng), matrix, width, height), rng)
-        back = map_points(np.linalg.inv(matrix), detect(view, rng))
-        columns, rows = np.round(back[inside(back, width, height)]).astype(int).T
-        np.add.at(hits, (rows, columns), 1)
-        frame = np.array([[0, 0], [width - 1, 0], [width - 1, height - 1], [0, height - 1]], float)
-        seen = np.zeros_like(white)
-        cv2.fillConvexPoly(seen, np.round(map_points(np.linalg.inv(matrix), frame)).astype(np.int32), 1.0)
-        shown += seen
-    disc = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (5, 5)).astype(np.float32)
-    repeated = cv2.filter2D(hits, -1, disc, borderType=cv2.BORDER_CONSTANT) / np.maximum(shown, views / 5)
-    place = cv2.GaussianBlur(hits, (0, 0), 1.2, borderType=cv2.BORDER_CONSTANT)
-    peaks = local_maxima(place) & (repeated >= LEAST_REPEATED)
-    rows, columns = np.nonzero(peaks)
-    return np.stack([columns, rows], 1).astype(float), np.minimum(repeated[peaks], 1)
-
-
-def local_maxima(heat: np.ndarray, half_side: int = SUPPRESSION) -> np.ndarray:
-    """(H, W) bool: positive and the largest within the square around."""
-    side = 2 * half_side + 1
-    return (heat > 0) & (heat >= cv2.dilate(heat, np.ones((side, side), np.uint8)))
 
 
 def cell_targets(points: np.ndarray, weights: np.ndarray, size: int) -> np.ndarray:

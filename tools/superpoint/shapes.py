@@ -7,8 +7,9 @@ have no corner and teach the detector to stay silent.
 import cv2
 import numpy as np
 
-_SHIFT = 4  # drawing with 1/16 pixel
-_UNIT = 1 << _SHIFT
+from Utils.drawing import fill, stroke
+
+_SUBPIXELS = 4  # cv2 draws at 1/16 pixel
 
 
 def render_shapes(rng: np.random.Generator, size: int) -> tuple[np.ndarray, np.ndarray]:
@@ -40,18 +41,6 @@ def other_gray(rng: np.random.Generator, gray: float, least: float = 40) -> int:
     below, above = max(gray - least, 0), max(255 - gray - least, 0)
     draw = rng.uniform(0, below + above)
     return int(draw if draw < below else gray + least + draw - below)
-
-
-def fill(picture: np.ndarray, corners: np.ndarray, gray: int) -> None:
-    """Fill the polygon with corners (n, 2)."""
-    fixed = np.round(corners * _UNIT).astype(np.int32)
-    cv2.fillPoly(picture, [fixed], gray, cv2.LINE_AA, _SHIFT)
-
-
-def stroke(picture: np.ndarray, start: np.ndarray, end: np.ndarray, gray: int, width: int) -> None:
-    """Draw one straight line."""
-    a, b = (tuple(int(n) for n in np.round(p * _UNIT)) for p in (start, end))
-    cv2.line(picture, a, b, gray, width, cv2.LINE_AA, _SHIFT)
 
 
 def ring(rng: np.random.Generator, size: int, count: int, radius: float) -> np.ndarray:
@@ -180,13 +169,13 @@ def cube(rng, picture):
 def ellipses(rng, picture):
     """A filled ellipse, perhaps with a smaller one inside; no outlines cross, so no keypoint."""
     size = len(picture)
-    centre = tuple(int(n) for n in rng.uniform(0.1, 0.9, 2) * size * _UNIT)
-    axes, turn = rng.uniform(0.1, 0.35, 2) * size * _UNIT, rng.uniform(0, 180)
+    centre = tuple(int(n) for n in rng.uniform(0.1, 0.9, 2) * size * (1 << _SUBPIXELS))
+    axes, turn = rng.uniform(0.1, 0.35, 2) * size * (1 << _SUBPIXELS), rng.uniform(0, 180)
     gray = float(picture.mean())
     for share in (1.0, rng.uniform(0.3, 0.7))[: int(rng.integers(1, 3))]:
         gray = other_gray(rng, gray)
         reach = tuple(int(n) for n in axes * share)
-        cv2.ellipse(picture, centre, reach, turn, 0, 360, gray, -1, cv2.LINE_AA, _SHIFT)
+        cv2.ellipse(picture, centre, reach, turn, 0, 360, gray, -1, cv2.LINE_AA, _SUBPIXELS)
     return picture, np.zeros((0, 2))
 
 

@@ -18,8 +18,7 @@ A plan is a list of stages:
 import argparse
 import os
 import sys
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 # Threads that wait spin only briefly: without end they starve whatever else runs, without any they wake too late.
@@ -31,18 +30,11 @@ import torch
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from Networks.superpoint import SuperPoint
-from tools.superpoint.losses import (
-    Trainer,
-    TrainingOptions,
-    calibrated,
-    fresh_superpoint,
-    label_pictures,
-    load_labels,
-    network_detector,
-    unit_length,
-    whitened,
-)
-from tools.superpoint.samples import PairSource, classical_corners
+from tools.superpoint.labels import classical_corners, label_pictures, load_labels, network_detector
+from tools.superpoint.losses import LossOptions
+from tools.superpoint.samples import PairSource
+from tools.superpoint.trainer import Trainer, TrainingOptions
+from tools.superpoint.weights import calibrated, fresh_superpoint, unit_length, whitened
 from Utils.errors import UserError, exit_cleanly
 from Utils.files import load_checkpoint, save_checkpoint
 from Utils.memory import keep_freed_memory
@@ -57,22 +49,20 @@ class Kind:
     share_of_shapes: float
     size: int  # pixels per side of a view
     learning_rate: float
-    describes: bool
-    weights: Mapping[str, float] = field(default_factory=dict)  # of losses, where not those of TrainingOptions
+    losses: LossOptions = LossOptions()
 
 
 # Where in a cell a point lies is learned on shapes, whose corners are plain, far sooner than on photos.
 TRAINING = {
-    "shapes": Kind(share_of_shapes=0.9, size=64, learning_rate=3e-3, describes=False),
-    "detector": Kind(share_of_shapes=0.5, size=64, learning_rate=2e-3, describes=False),
-    "joint": Kind(share_of_shapes=0.25, size=96, learning_rate=2e-3, describes=True),
+    "shapes": Kind(share_of_shapes=0.9, size=64, learning_rate=3e-3, losses=LossOptions(describes=False)),
+    "detector": Kind(share_of_shapes=0.5, size=64, learning_rate=2e-3, losses=LossOptions(describes=False)),
+    "joint": Kind(share_of_shapes=0.25, size=96, learning_rate=2e-3),
     # The hinge pushes all cells of a picture apart, where the histograms of most are somewhat alike.
     "parts": Kind(
         share_of_shapes=0.15,
         size=128,
         learning_rate=2e-3,
-        describes=True,
-        weights={"descriptor_weight": 0.0, "contrast_weight": 0.15, "classical_weight": 10.0},
+        losses=LossOptions(descriptor_weight=0.0, contrast_weight=0.15, classical_weight=10.0),
     ),
 }
 LABELLING = ("corners", "adapt")
@@ -152,14 +142,13 @@ def train(stage: Stage, network: SuperPoint, labels: list | None, arguments: arg
         iterations=stage.iterations,
         batch_size=arguments.batch_size,
         learning_rate=kind.learning_rate,
-        describes=kind.describes,
+        losses=kind.losses,
         seed=arguments.seed,
         stage=stage.number,
-        **kind.weights,
     )
     source = PairSource(labels or [], kind.size, kind.share_of_shapes if labels else 1.0)
     path = stage.file(arguments.folder)
-    if kind.describes and not path.exists():
+    if kind.losses.describes and not path.exists():
         network = unit_length(network, source.batch(8, arguments.seed, stage.number, iteration=0).pictures)
     trainer = Trainer(network, source, options)
     if path.exists():

@@ -1,29 +1,12 @@
 import math
 
-import cv2
 import numpy as np
 import pytest
 
 from tools.superpoint import benchmark
+from tools.superpoint.detectors import Features
 from tools.superpoint.homographies import translation
 from Utils.errors import UserError
-
-
-def test_suppression_keeps_the_best_of_a_square():
-    points = np.array([[10.0, 10.0], [14.0, 14.0], [15.0, 10.0], [40.0, 10.0]])
-    scores = np.array([1.0, 3.0, 2.0, 0.5])
-    assert benchmark.suppress_square(points, scores, 4, 10).tolist() == [1, 3]
-    assert benchmark.suppress_square(points, scores, 3, 10).tolist() == [1, 2, 0, 3]
-    assert benchmark.suppress_square(points, scores, 3, 2).tolist() == [1, 2]
-    assert len(benchmark.suppress_square(points[:0], scores[:0], 3, 2)) == 0
-
-
-def test_refined_points_lie_between_pixels():
-    heat = np.zeros((9, 12))
-    heat[4, 5] = heat[4, 6] = 0.3  # between two pixels
-    heat[0, 10] = 0.2  # alone, at the border
-    refined = benchmark.refine(heat, np.array([[5.0, 4.0], [10.0, 0.0]]))
-    np.testing.assert_allclose(refined, [[5.5, 4.0], [10.0, 0.0]])
 
 
 def test_repeatability_counts_what_both_views_show():
@@ -61,25 +44,12 @@ def test_perfect_points_score_one():
     shift = translation(np.array([6.0, -3.0]))
     points = rng.uniform(40, 200, (60, 2))
     descriptors = rng.standard_normal((60, 16)).astype(np.float32)
-    pair = benchmark.Features(points, descriptors), benchmark.Features(points + [6, -3], descriptors)
+    pair = Features(points, descriptors), Features(points + [6, -3], descriptors)
     scores = benchmark.compare(*pair, shift)
     assert (scores.points, scores.repeatability, scores.matching, scores.homography) == (60, 1, 1, 1)
-    bare = benchmark.compare(*(benchmark.Features(f.points, None) for f in pair), shift)
+    bare = benchmark.compare(*(Features(f.points, None) for f in pair), shift)
     assert bare.repeatability == 1
     assert math.isnan(bare.homography)
-
-
-@pytest.mark.parametrize("name", ["fast", "harris", "orb", "sift"])
-def test_opencv_finds_the_corners_of_a_board(name):
-    board = np.kron((np.indices((6, 8)).sum(0) % 2).astype(np.uint8), np.full((40, 40), 200, np.uint8))
-    board = cv2.GaussianBlur(board, (0, 0), 1.0)
-    valid = np.ones(board.shape, bool)
-    found = benchmark.features(getattr(benchmark, name), board, valid, 4, 300)
-    assert 0 < len(found.points) <= 300
-    if name in ("harris", "fast"):
-        corners = np.stack(np.meshgrid(np.arange(40, 320, 40), np.arange(40, 240, 40)), -1).reshape(-1, 2) - 0.5
-        gaps = np.linalg.norm(corners[:, None] - found.points[None], axis=-1).min(1)
-        assert (gaps < 5).mean() > 0.9
 
 
 def test_views_of_the_same_seed_are_the_same():

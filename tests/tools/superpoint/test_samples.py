@@ -2,16 +2,7 @@ import numpy as np
 import torch
 
 from tools.superpoint.homographies import inside, map_points
-from tools.superpoint.photos import dead_leaves, free_photos, resized
-from tools.superpoint.samples import (
-    LabelledPicture,
-    PairSource,
-    adapt,
-    cell_centres,
-    cell_targets,
-    classical_corners,
-    local_maxima,
-)
+from tools.superpoint.samples import LabelledPicture, PairSource, cell_centres, cell_targets
 
 
 def test_a_point_goes_to_its_pixel_of_its_cell():
@@ -34,24 +25,6 @@ def test_points_outside_are_left_out():
 
 def test_cell_centres():
     np.testing.assert_array_equal(cell_centres(16), [[3.5, 3.5], [11.5, 3.5], [3.5, 11.5], [11.5, 11.5]])
-
-
-def test_local_maxima():
-    heat = np.zeros((20, 20), np.float32)
-    heat[3, 3], heat[3, 7], heat[12, 12] = 1, 0.5, 0.2
-    assert np.argwhere(local_maxima(heat, 4)).tolist() == [[3, 3], [12, 12]]
-    assert np.argwhere(local_maxima(heat, 3)).tolist() == [[3, 3], [3, 7], [12, 12]]
-
-
-def test_adaptation_finds_the_corners_of_a_square():
-    picture = np.full((96, 96, 3), 60, np.uint8)
-    picture[30:66, 30:66] = 190
-    points, weights = adapt(picture, classical_corners, np.random.default_rng(0), 12)
-    corners = np.array([[29.5, 29.5], [65.5, 29.5], [29.5, 65.5], [65.5, 65.5]])
-    best = points[np.argsort(-weights)[:4]]
-    gaps = np.linalg.norm(corners[:, None] - best[None], axis=-1).min(1)
-    assert gaps.max() < 3
-    assert (weights <= 1).all()
 
 
 def dotted() -> LabelledPicture:
@@ -103,13 +76,3 @@ def test_batches_are_functions_of_seed_and_iteration():
     torch.testing.assert_close(first.pictures, again.pictures)
     assert not torch.equal(first.pictures, other.pictures)
     torch.testing.assert_close(first.target.sum(1), torch.ones(4, 8, 8))
-
-
-def test_free_photos_are_there_and_leaves_reproducible():
-    photos = free_photos()
-    assert len(photos) == 17
-    assert photos["astronaut"].shape == (512, 512, 3)
-    assert resized(photos["china"], 320).shape == (214, 320, 3)
-    first, again = (dead_leaves(np.random.default_rng(3), 48, leaves=5) for _ in range(2))
-    np.testing.assert_array_equal(first, again)
-    assert first.shape == (48, 48, 3)

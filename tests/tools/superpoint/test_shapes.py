@@ -2,14 +2,7 @@ import numpy as np
 import pytest
 
 from tools.superpoint import shapes
-from tools.superpoint.shapes import crossings, fill, other_gray, render_shapes
-
-
-def test_corners_of_a_filled_square():
-    picture = np.zeros((40, 40), np.uint8)
-    fill(picture, np.array([[10.0, 10.0], [30.0, 10.0], [30.0, 30.0], [10.0, 30.0]]), 200)
-    rows, columns = np.nonzero(picture > 100)
-    assert (rows.min(), rows.max(), columns.min(), columns.max()) == (10, 30, 10, 30)
+from tools.superpoint.shapes import crossings, other_gray, render_shapes
 
 
 def test_polygon_labels_are_where_the_gray_changes(monkeypatch):
