@@ -4,6 +4,8 @@ Every block of bash or python stands below a marker, an HTML comment in the line
 
     <!-- run -->                                    it is run, from the project's folder
     <!-- run: NAME=VALUE, ...; makes: FILE ... -->  the same, with values for its placeholders <NAME>; it makes files
+    <!-- run; set: NAME=VALUE, ... -->              the same, with settings beside the tiny ones
+    <!-- run before -->                             it was run before the page is followed
     <!-- not run: WHY; NAME=VALUE, ... -->          its commands are only parsed
     <!-- file: FILE -->                             it is the content of a file
     <!-- add: FILE -->                              its lines are added to a file, at the end
@@ -21,7 +23,7 @@ LANGUAGES = {"bash": True, "python": True, "text": False, "yaml": False, "csv": 
 COMMANDS = ("python", "torchrun", "make", "tensorboard")
 
 _FENCE = re.compile(r"\s*(```+|~~~+)\s*(\S*)\s*$")
-_MARKER = re.compile(r"<!--\s*(run|not run|file|add)\b\s*:?(.*?)-->\s*$")
+_MARKER = re.compile(r"<!--\s*(run before|run|not run|file|add)\b\s*:?(.*?)-->\s*$")
 _PLACEHOLDER = re.compile(r"<([\w.-]+)>")
 _SHELL = set("|&;<>$()`")  # what a shell would act on
 _VALUE = re.compile(r"([\w.-]+)=([^,;]*)(?:,\s*|$)")
@@ -35,11 +37,12 @@ class ManualError(Exception):
 class Marker:
     """How a block is run, or why not."""
 
-    kind: str  # run, not run, file, add
+    kind: str  # run, run before, not run, file, add
     text: str = ""  # why not, or the file
     after: str = ""  # of add: the line after which
     values: dict[str, str] = field(default_factory=dict)
     makes: tuple[str, ...] = ()  # patterns of files
+    settings: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -99,13 +102,13 @@ def read_marker(kind: str, text: str) -> Marker:
     reason = parts.pop(0) if kind == "not run" and parts else ""
     if kind == "not run" and (not reason or "=" in reason):
         raise ManualError("a block that is not run says why")
-    values = {}
+    values, settings = {}, {}
     for part in filter(None, parts):
-        found = _VALUE.findall(part)
-        if _VALUE.sub("", part).strip():
+        pairs = part.removeprefix("set:").strip()
+        if _VALUE.sub("", pairs).strip():
             raise ManualError(f"{part!r} is no list of NAME=VALUE")
-        values |= dict(found)
-    return Marker(kind, reason, "", values, makes)
+        (values if pairs == part else settings).update(_VALUE.findall(pairs))
+    return Marker(kind, reason, "", values, makes, settings)
 
 
 def read_page(path: Path) -> Page:

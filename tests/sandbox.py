@@ -8,13 +8,15 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 
 from tests.manual import ROOT
 from tests.tiny import DEMO_SETTINGS, SETTINGS
 
+NONE: Mapping[str, str] = MappingProxyType({})
 SECONDS = 240  # after which a command has hung
 COPIED = ("*.py", "Makefile", "requirements*.txt", "LICENSE", "Utils", "Databases", "Networks", "tools", "benchmarks")
 COPIED += ("data", "paths", "docs", "images", "README.md")
@@ -86,15 +88,15 @@ class Tree:
         shutil.copytree(self.folder, folder)
         return Tree(folder, self.launcher)
 
-    def run(self, words: list[str]) -> list[Outcome]:
-        """Run a documented command, at tiny settings; several outcomes where make runs several."""
+    def run(self, words: list[str], settings: Mapping[str, str] = NONE) -> list[Outcome]:
+        """Run a documented command, at tiny settings and these; several outcomes where make runs several."""
         if words[0] == "make":
-            return [outcome for line in self.recipe(words) for outcome in self.run(line)]
+            return [outcome for line in self.recipe(words) for outcome in self.run(line, settings)]
         if words[0] == "torchrun":
             words = ["python", "-m", "torch.distributed.run", "--standalone", *words[1:]]
         if Path(words[0]).name != "python":
             raise ValueError(f"no way to run {' '.join(words)}")
-        return [self.launcher.run(self.folder, [*words[1:], *self.tiny(words)])]
+        return [self.launcher.run(self.folder, [*words[1:], *self.tiny(words, settings)])]
 
     def parse(self, words: list[str]) -> Outcome:
         """Let the command's own parser read it, and stop there."""
@@ -117,13 +119,13 @@ class Tree:
         done = subprocess.run(["make", "-n", *words[1:]], cwd=self.folder, capture_output=True, text=True, check=True)
         return [line.split() for line in done.stdout.replace("\\\n", " ").splitlines()]
 
-    def tiny(self, words: list[str]) -> list[str]:
+    def tiny(self, words: list[str], more: Mapping[str, str]) -> list[str]:
         """Arguments that make a command take seconds, where its script takes hyperparameters."""
         script = words[2].replace(".", "/") + ".py" if words[1] == "-m" else words[1]
         if words[1:3] == ["-m", "torch.distributed.run"]:
             script = next(word for word in words if word.endswith(".py"))
         if not re.search(r"from Utils\.options import .*\bparse\b", (self.folder / script).read_text()):
             return []
-        settings = SETTINGS | (DEMO_SETTINGS if "Demo" in words else {})
+        settings = SETTINGS | (DEMO_SETTINGS if "Demo" in words else {}) | more
         pairs = [part for name, value in settings.items() for part in ("--set", f"{name}={value}")]
         return ["--num_workers", "0", *pairs]

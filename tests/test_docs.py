@@ -36,18 +36,18 @@ def furnished(make_demo, tmp_path_factory) -> Tree:
     """The project after `make demo`, and what a user may have: pictures, tables, videos."""
     tree = make_demo.copy(tmp_path_factory.mktemp("furnished") / "project")
     demo = next((tree.folder / "Logs/DemoData").iterdir())
-    lists = {split: load_pickle(demo / f"{split}.pickle") for split in ("train", "test")}
-    names = {split: sorted(path.name for path in (demo / split).glob("*.png")) for split in lists}
-    write_jpeg(read_picture(demo / "test" / names["test"][0]), tree.folder / "picture.jpg")
-    shutil.copytree(demo / "train", tree.folder / "pictures")
-
-    rows = []
-    for split, table in lists.items():
-        shutil.copytree(demo / split, tree.folder / "birds" / split)
-        for name, box, points in zip(names[split], table["boxes"], table["landmarks"]):
-            rows.append([f"{split}/{name}", split, *box, *points[0], *points[8]])
+    write_jpeg(read_picture(demo / "test/000000.png"), tree.folder / "picture.jpg")
+    birds = []
+    for split, count in (("train", 16), ("test", 6)):
+        table = load_pickle(demo / f"{split}.pickle")
+        for i in range(count):
+            name = f"{split}/{i:06d}.png"
+            for folder in ("pictures", "birds"):
+                (tree.folder / folder / split).mkdir(parents=True, exist_ok=True)
+                shutil.copy(demo / name, tree.folder / folder / name)
+            birds.append([name, split, *table["boxes"][i], *table["landmarks"][i][[0, 8]].ravel()])
     columns = ["file", "split", "x1", "y1", "x2", "y2", "beak_x", "beak_y", "tail_x", "tail_y"]
-    pd.DataFrame(rows, columns=columns).to_csv(tree.folder / "birds/birds.csv", index=False)
+    pd.DataFrame(birds, columns=columns).to_csv(tree.folder / "birds/birds.csv", index=False)
 
     face = cv2.resize(pytest.importorskip("skimage.data").astronaut()[0:218, 135:313], (178, 218))
     (tree.folder / "faces").mkdir()
@@ -106,7 +106,7 @@ def run(block: Block, tree: Tree) -> list[Outcome]:
     values = {name: expanded(value, tree.folder) for name, value in block.marker.values.items()}
     outcomes = []
     for words in commands(block.text, values):
-        outcomes += tree.run(words)
+        outcomes += tree.run(words, block.marker.settings)
         if outcomes[-1].code:
             break
     return outcomes
