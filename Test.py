@@ -9,9 +9,10 @@ from Utils.errors import exit_cleanly
 from Utils.evaluation import evaluate
 from Utils.experiment import Experiment
 from Utils.memory import keep_freed_memory
+from Utils.movement import explained_movement
 from Utils.options import parse
 from Utils.predictions import load_predictions, save_predictions
-from Utils.reports import report_errors, report_steadiness
+from Utils.reports import report_errors, report_landmarks, report_steadiness
 
 
 @exit_cleanly
@@ -23,21 +24,27 @@ def main(argv: list[str] | None = None) -> None:
 
     if options.predictions:
         predictions = load_predictions(options.predictions)
+        landmarks, steady = np.arange(predictions.points.shape[1]), None
         experiment.open()
     else:
         database.check_cheaply()
-        network, active, iteration = load_landmark_network(experiment, options)
+        network, landmarks, iteration = load_landmark_network(experiment, options)
         experiment.open()
         experiment.describe_run(options)
+        measured = steadiness(network, landmarks, database, database.test, options)
+        steady = (measured.error, measured.r2)
         if database.test.landmarks is None:
-            steady = steadiness(network, active, database, database.test, options)
-            report_steadiness(experiment, steady.found, steady.error, active)
+            report_steadiness(experiment, measured.found, measured.error, landmarks)
+            report_landmarks(experiment, landmarks, steadiness=steady)
             return
-        predictions = landmarks_of(network, active, database, options)
+        predictions = landmarks_of(network, landmarks, database, options)
         save_predictions(predictions, experiment.predictions(iteration))
 
     normalisers = np.asarray(database.normalisers(predictions.groundtruth))
-    report_errors(experiment, evaluate(predictions, normalisers, database.ridge_samples, options.hyper.seed))
+    errors = evaluate(predictions, normalisers, database.ridge_samples, options.hyper.seed)
+    report_errors(experiment, errors)
+    movement = explained_movement(predictions.points, predictions.groundtruth)
+    report_landmarks(experiment, landmarks, movement, errors, steady)
 
 
 if __name__ == "__main__":

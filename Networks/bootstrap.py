@@ -11,11 +11,16 @@ from torch import Tensor
 
 from Databases.database import Database, ImageSet
 from Databases.samples import GRID, gray_batches, zoom_about_centre
-from Networks.superpoint import SuperPoint, sample_descriptors, score_map
-from Networks.training import autocast, workers_for
+from Networks.checkpoints import check_resumed, clusters_to_state
+from Networks.execution import autocast, workers_for
+from Networks.superpoint import SuperPoint, load_superpoint, sample_descriptors, score_map
 from Utils import crops, distributed
+from Utils.assignment import cluster, keypoint_table
+from Utils.clustering import foreground, inliers, outlier_scores
 from Utils.descriptors import DescriptorStore
-from Utils.keypoints import detect, suppress
+from Utils.experiment import Experiment
+from Utils.files import load_checkpoint, save_checkpoint
+from Utils.keypoints import KeypointTable, detect, suppress
 from Utils.options import Hyperparameters, Options
 from Utils.progress import Progress
 
@@ -23,6 +28,36 @@ ZOOMS = (1.0, 1.3, 1.6)
 BATCH_SIZE = {"cpu": 4, "cuda": 32}  # pictures, each at all zooms
 # That go through the network together: a pixel's activations take up to 500 bytes.
 PIXELS_PER_PASS = {"cpu": 2**19, "cuda": 2**23}
+
+
+def bootstrap(database: Database, options: Options, experiment: Experiment) -> KeypointTable:
+    """The first pseudo-groundtruth, written to the experiment; read from there where it is complete."""
+    hyper = options.hyper
+    keypoints_file, clusters_file = experiment.bootstrap_keypoints(), experiment.bootstrap_clusters()
+    if options.resume and keypoints_file.exists():
+        if clusters_file.exists():
+            check_resumed(hyper, load_checkpoint(clusters_file), clusters_file)
+        return KeypointTable.load(keypoints_file).align(database.training.names)
+    superpoint = load_superpoint(options.paths.optional("path_to_superpoint_checkpoint"), options.device)
+    with DescriptorStore(experiment.checkpoints) as store:
+        store_generic_keypoints(superpoint, database, database.training, options, store)
+        experiment.log(
+            f"Bootstrap: {store.column('flag').sum() / len(database.training):.1f} generic keypoints per picture"
+        )
+        if not distributed.is_main():
+            return distributed.from_main(None)
+        inside = store.column("flag")
+        among = inside & inliers(outlier_scores(store, hyper.seed, inside), hyper.outlier_fraction)
+        if database.constant_background:
+            among &= foreground(store, among, ~inside, hyper.seed)
+        pictures = len(database.training)
+        clusters = cluster(store, pictures, hyper.number_of_clusters, hyper.seed, among=among, device=options.device)
+        table = keypoint_table(store, clusters, database.training.names)
+    state = clusters_to_state(clusters.centroids, clusters.thresholds)
+    save_checkpoint({**state, "hyperparameters": hyper.as_dict()}, clusters_file)
+    table.save(keypoints_file)  # last: that it exists says that the bootstrap is complete
+    experiment.log(f"Bootstrap: {table.describe()}")
+    return distributed.from_main(table)
 
 
 @dataclass

@@ -5,7 +5,7 @@ network just trained, and so on in rounds.
 """
 
 import math
-from dataclasses import replace
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,29 +14,25 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from Databases.database import Database, ImageSet
-from Databases.samples import FirstStepBatch, FirstStepSamples, to_input, training_batches
-from Networks import training
-from Networks.bootstrap import store_generic_keypoints
+from Databases.database import Database
+from Databases.samples import FirstStepBatch, FirstStepSamples, to_input
+from Networks.bootstrap import bootstrap
+from Networks.checkpoints import clusters_from_state, clusters_to_state, load_first_step, newest_state
+from Networks.execution import autocast, build_fan
 from Networks.fan import FAN
-from Networks.superpoint import load_superpoint
+from Networks.relabelling import new_keypoints
+from Networks.training import Training
 from Utils import distributed
-from Utils.assignment import Clusters, cluster
-from Utils.clustering import foreground, inliers, outlier_scores
-from Utils.descriptors import DescriptorStore
 from Utils.experiment import Experiment
-from Utils.files import load_checkpoint, save_checkpoint
 from Utils.heatmaps import detector_targets
-from Utils.keypoints import KeypointTable, detect, suppress
+from Utils.keypoints import KeypointTable
 from Utils.options import Hyperparameters, Options
-from Utils.progress import Progress
 
 BATCH_SIZE = 16  # pairs of pictures
 MARGIN = 0.8  # distance that descriptors of different clusters should keep
 DESCRIPTOR_WEIGHT = 10.0
 COSINE_STEPS = 5  # scheduler steps of one cosine period, which is one clustering round
 LOWEST_LEARNING_RATE = 5e-6
-NMS_FAN = 1  # half-side in grid cells
 
 
 # Losses
@@ -81,7 +77,7 @@ def first_step_losses(
     whole: the batch that this one is a piece of; the losses of its pieces add up to its own.
     """
     whole = whole or batch
-    with training.autocast(batch.pictures.device, precision):
+    with autocast(batch.pictures.device, precision):
         detector, descriptors = network(to_input(batch.pictures))
     of_detector = detector_loss(detector, batch.keypoints, len(whole.pictures))
     of_descriptor = descriptor_loss(descriptors, batch, len(whole.pairs))
@@ -107,137 +103,24 @@ def learning_rate_at(iteration: int, hyper: Hyperparameters) -> float:
     return lowest + (hyper.learning_rate - lowest) * (1 + math.cos(math.pi * step / COSINE_STEPS)) / 2
 
 
-# Keypoints from SuperPoint
-
-
-def bootstrap(database: Database, options: Options, experiment: Experiment) -> KeypointTable:
-    """The first pseudo-groundtruth, written to the experiment; read from there where it is complete."""
-    hyper = options.hyper
-    keypoints_file, clusters_file = experiment.bootstrap_keypoints(), experiment.bootstrap_clusters()
-    if options.resume and keypoints_file.exists():
-        if clusters_file.exists():
-            training.check_resumed(hyper, load_checkpoint(clusters_file), clusters_file)
-        return KeypointTable.load(keypoints_file).align(database.training.names)
-    superpoint = load_superpoint(options.paths.optional("path_to_superpoint_checkpoint"), options.device)
-    with DescriptorStore(experiment.checkpoints) as store:
-        store_generic_keypoints(superpoint, database, database.training, options, store)
-        experiment.log(
-            f"Bootstrap: {store.column('flag').sum() / len(database.training):.1f} generic keypoints per picture"
-        )
-        if not distributed.is_main():
-            return distributed.from_main(None)
-        inside = store.column("flag")
-        among = inside & inliers(outlier_scores(store, hyper.seed, inside), hyper.outlier_fraction)
-        if database.constant_background:
-            among &= foreground(store, among, ~inside, hyper.seed)
-        pictures = len(database.training)
-        clusters = cluster(store, pictures, hyper.number_of_clusters, hyper.seed, among=among, device=options.device)
-        table = keypoint_table(store, clusters, database.training.names)
-    state = clusters_to_state(clusters.centroids, clusters.thresholds)
-    save_checkpoint({**state, "hyperparameters": hyper.as_dict()}, clusters_file)
-    table.save(keypoints_file)  # last: that it exists says that the bootstrap is complete
-    experiment.log(f"Bootstrap: {describe(keypoint_figures(table))}")
-    return distributed.from_main(table)
-
-
-def keypoint_table(store: DescriptorStore, clusters: Clusters, names: np.ndarray) -> KeypointTable:
-    """The points of a store that a cluster was assigned to."""
-    rows = clusters.labels >= 0
-    points = np.column_stack([store.column("point"), clusters.labels])[rows]
-    return KeypointTable.from_flat(names, store.column("image")[rows], points)
-
-
-# Keypoints from FAN
-
-
-@torch.inference_mode()
-def store_fan_keypoints(
-    network: FAN,
-    database: Database,
-    images: ImageSet,
-    options: Options,
-    store: DescriptorStore,
-    previous: KeypointTable | None = None,
-) -> None:
-    """Put the keypoints that the detector finds, joined with each picture's previous ones, into the store.
-
-    Where two lie on top of each other the previous one stays. Descriptors are L2-normalised. Of several
-    processes each detects in its part of the pictures, and the main one's store gets all rows.
-    """
-    hyper, device = options.hyper, options.device
-    indices = distributed.shard(len(images))
-    batches = training.inference_batches(database, images, options, indices)
-    network.eval()
-    with Progress("Keypoints: FAN", len(indices)) as progress:
-        for pictures, _, numbers in batches:
-            with training.autocast(device, hyper.precision):
-                detector, descriptors = network(to_input(pictures.to(device, non_blocking=True)))
-            points, scores, owners = detect(detector[:, 0], hyper.confidence_fan, NMS_FAN)
-            if previous is not None:
-                points, owners = _join_previous(previous, numbers, points, scores, owners)
-            x, y = points.long().unbind(1)
-            vectors = functional.normalize(descriptors[owners, :, y, x], dim=1)
-            store.append(vectors.cpu().numpy(), points.cpu().numpy(), numbers[owners.cpu().numpy()])
-            progress.update(len(numbers), keypoints=len(points) / len(numbers))
-    network.train()
-    distributed.collect_rows(store)
-
-
-def _join_previous(
-    previous: KeypointTable, numbers: np.ndarray, points: Tensor, scores: Tensor, owners: Tensor
-) -> tuple[Tensor, Tensor]:
-    """Points (n, 2) and pictures in the batch (n,) of the new and the previous keypoints, after suppression."""
-    old = [previous.of(number)[:, :2] for number in numbers]
-    old_owners = np.repeat(np.arange(len(numbers)), [len(part) for part in old])
-    points = torch.cat([torch.from_numpy(np.concatenate(old)).to(points), points])
-    owners = torch.cat([torch.from_numpy(old_owners).to(owners), owners])
-    # Detector scores are at most 1, so that the previous points go first.
-    scores = torch.cat([torch.full((len(old_owners),), 2.0).to(scores), scores])
-    kept = suppress(points, scores, owners, NMS_FAN)
-    return points[kept], owners[kept]
-
-
-def new_keypoints(
-    network: FAN,
-    database: Database,
-    options: Options,
-    experiment: Experiment,
-    previous: KeypointTable,
-    centroids: np.ndarray | None,
-) -> tuple[KeypointTable, Clusters]:
-    """New pseudo-groundtruth of the training pictures and its clusters."""
-    with DescriptorStore(experiment.checkpoints, network.l1.out_channels) as store:
-        store_fan_keypoints(network, database, database.training, options, store, previous)
-        if not distributed.is_main():
-            return distributed.from_main(None)
-        hyper, names = options.hyper, database.training.names
-        clusters = cluster(
-            store, len(names), hyper.number_of_clusters, hyper.seed, initial=centroids, device=options.device
-        )
-        table = keypoint_table(store, clusters, names)
-        return distributed.from_main((table, replace(clusters, labels=clusters.labels[:0])))
-
-
 # Training
 
 
-class FirstStep:
+class FirstStep(Training):
     """The whole of step one. Its state is the network, the optimiser, the iteration and the clusters."""
 
+    title = "Step one"
+    loss_tags = {"total": "loss/total", "detector": "loss/detector", "descriptor": "loss/descriptor"}
+    pictures_per_sample = 2
+
     def __init__(self, database: Database, options: Options, experiment: Experiment) -> None:
-        self.database, self.options, self.experiment = database, options, experiment
-        self.hyper = options.hyper
-        self.batch_size = training.global_batch_size(self.hyper, BATCH_SIZE)
-        self.network = training.build_fan(None, self.hyper, options.device)
-        self.optimizer = training.build_optimizer(self.network, self.hyper)
-        self.iteration = 0
+        network = build_fan(None, options.hyper, options.device)
+        super().__init__(
+            database, options, experiment, network, BATCH_SIZE, experiment.first_step_state(), scalars="step1"
+        )
         self.relabelled = False  # whether new keypoints were made with the network of this iteration
         self.centroids: np.ndarray | None = None  # (K, D) of the FAN's descriptors
         self.thresholds: np.ndarray | None = None  # (K,)
-        self.scalars = experiment.scalars("step1")
-        self.keeper = training.StateKeeper(
-            experiment.first_step_state(), self.hyper.minutes_between_checkpoints, self.state
-        )
 
     def run(self) -> None:
         """Bootstrap, then train and make new keypoints until the last round has ended."""
@@ -261,30 +144,17 @@ class FirstStep:
         """Train on the keypoints up to iteration `end`."""
         if self.iteration >= end:
             return
-        hyper, device = self.hyper, self.options.device
+        hyper = self.hyper
         samples = FirstStepSamples(self.database, keypoints, hyper.image_size, hyper.seed, hyper.augmentation)
-        batches = training_batches(
-            samples, self.iteration, end, self.batch_size, self.options.num_workers, device, distributed.place()
-        )
-        means = training.RunningMean()
         self.relabelled = False
-        self.network.train()
-        with Progress("Step one", end, "iteration", self.iteration) as progress:
-            for batch in batches:
-                rate = learning_rate_at(self.iteration, hyper)
-                training.set_learning_rate(self.optimizer, rate)
-                self.optimizer.zero_grad(set_to_none=True)
-                losses = training.add_gradients(first_step_losses, self.network, batch.to(device), hyper)
-                distributed.average_gradients(self.network.parameters())
-                self.optimizer.step()
-                self.iteration += 1
-                means.add(losses)
-                progress.update()
-                if self.iteration % training.ITERATIONS_PER_LOOK == 0 or self.iteration == end:
-                    taken = means.take()
-                    progress.show(loss=taken["total"], lr=rate, pictures_per_s=2 * self.batch_size * progress.rate)
-                    self.scalars.add(self.iteration, {f"loss/{k}": v for k, v in taken.items()} | {"lr": rate})
-                    self.keeper.after_look()
+        self.fit(self.title, samples, first_step_losses, end)
+
+    def update_weights(self) -> float:
+        rate = learning_rate_at(self.iteration, self.hyper)
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        self.optimizer.step()
+        return rate
 
     def relabel(self, previous: KeypointTable) -> KeypointTable:
         """New pseudo-groundtruth from the network as it is; k-means starts from the last centroids."""
@@ -295,77 +165,20 @@ class FirstStep:
         if distributed.is_main():
             keypoints.save(self.experiment.updated_keypoints(self.iteration))
         self.relabelled = True
-        figures = keypoint_figures(keypoints)
-        self.experiment.log(f"Step one, iteration {self.iteration}: {describe(figures)}")
-        self.scalars.add(self.iteration, figures)
+        self.report_labels("", keypoints)
         return keypoints
 
     # State
 
-    def state(self) -> dict[str, Any]:
-        """What a checkpoint holds: the published keys, and what exact resuming needs."""
-        return {
-            "state_dict": self.network.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
-            "iteration": self.iteration,
-            **clusters_to_state(self.centroids, self.thresholds),
-            "relabelled": self.relabelled,
-            "hyperparameters": self.hyper.as_dict(),
-            "dataset_name": self.options.dataset_name,
-        }
+    def checkpoint(self) -> Path:
+        return self.experiment.first_step_checkpoint(self.iteration)
 
-    def save_checkpoint(self) -> None:
-        if distributed.is_main():
-            save_checkpoint(self.state(), self.experiment.first_step_checkpoint(self.iteration))
-            self.keeper.remove()
+    def newest(self) -> tuple[dict[str, Any], Path] | None:
+        return newest_state(self.experiment.first_step_checkpoints(), self.keeper.path, load_first_step)
 
-    def load_newest(self) -> None:
-        """Go on from the newest checkpoint or the state between two; from the beginning where there is none."""
-        newest = training.newest_state(
-            self.experiment.first_step_checkpoints(), self.experiment.first_step_state(), load_first_step
-        )
-        if newest is None:
-            return
-        content, path = newest
-        training.check_resumed(self.hyper, content, path)
-        training.load_fan_weights(self.network, content["state_dict"], path)
-        training.load_optimizer(self.optimizer, content["optimizer"], path)
-        self.iteration = int(content["iteration"])
+    def own_state(self) -> dict[str, Any]:
+        return {**clusters_to_state(self.centroids, self.thresholds), "relabelled": self.relabelled}
+
+    def load_own_state(self, content: Mapping[str, Any]) -> None:
         self.relabelled = bool(content.get("relabelled", True))
         self.centroids, self.thresholds = clusters_from_state(content)
-        self.experiment.log(f"Step one goes on from iteration {self.iteration} ({path.name})")
-
-
-def load_first_step(path: Path) -> dict[str, Any]:
-    """The content of a checkpoint of step one; UserError for any other file."""
-    content = load_checkpoint(path, remedy="remove it to go on from an earlier checkpoint")
-    training.require_keys(content, ("state_dict", "optimizer", "iteration", "centroid"), path, "step one")
-    return content
-
-
-def clusters_to_state(centroids: np.ndarray | None, thresholds: np.ndarray | None) -> dict[str, Any]:
-    """The checkpoint keys `centroid` (K, D) and `threshold` (K,); None before the first clustering."""
-    if centroids is None or thresholds is None:
-        return {"centroid": None, "threshold": None}
-    return {"centroid": torch.from_numpy(centroids), "threshold": torch.from_numpy(thresholds)}
-
-
-def clusters_from_state(content: dict[str, Any]) -> tuple[np.ndarray | None, np.ndarray | None]:
-    """What `clusters_to_state` wrote; published files have no thresholds."""
-    centroids, thresholds = content.get("centroid"), content.get("threshold")
-    return (
-        None if centroids is None else np.asarray(centroids, np.float32),
-        None if thresholds is None else np.asarray(thresholds, np.float32),
-    )
-
-
-def keypoint_figures(keypoints: KeypointTable) -> dict[str, float]:
-    """What to watch of a pseudo-groundtruth."""
-    return {
-        "keypoints_per_picture": len(keypoints.points) / max(len(keypoints), 1),
-        "clusters": float((keypoints.cluster_counts() > 0).sum()),
-    }
-
-
-def describe(figures: dict[str, float]) -> str:
-    return f"{figures['keypoints_per_picture']:.1f} keypoints per picture in {figures['clusters']:.0f} clusters"

@@ -9,17 +9,16 @@ import torch
 from Databases.augmentation import draw_similarity
 from Databases.database import Database, ImageSet
 from Databases.samples import GRID, to_input
-from Networks import training
+from Networks.execution import autocast, inference_batches
 from Networks.fan import FAN
+from Networks.groundtruth import PREDICTION_SIZE, groundtruth_of
 from Networks.second_step import CONFIDENT, predict
 from Utils import crops
-from Utils.errors import UserError
 from Utils.heatmaps import maxima
 from Utils.options import Options
 from Utils.predictions import Predictions
 from Utils.progress import Progress
 
-PREDICTION_SIZE = 256  # predictions and groundtruth are in pixels of a crop of this side
 _STAGE = 3  # of random numbers: 1 and 2 are the training steps
 
 
@@ -35,13 +34,6 @@ def landmarks_of(network: FAN, active: np.ndarray, database: Database, options: 
     return join_splits(database, [points for points, _ in splits], [truth for _, truth in splits])
 
 
-def groundtruth_of(database: Database, images: ImageSet, maps: np.ndarray) -> np.ndarray:
-    """Groundtruth (n, G, 2) in the crops that the maps (n, 2, 3) lead to; UserError where there is none."""
-    if images.landmarks is None:
-        raise UserError(f"{database.name} has no groundtruth landmarks under {images.root}; add them to evaluate")
-    return database.order_landmarks(crops.apply(maps, images.landmarks.astype(np.float64)))
-
-
 def join_splits(database: Database, points: list[np.ndarray], groundtruth: list[np.ndarray]) -> Predictions:
     """Predictions of the regression images, then of the test images."""
     names = np.concatenate([database.regression.names, database.test.names])
@@ -54,11 +46,14 @@ class Steadiness:
     """What can be told of landmarks without groundtruth.
 
     found: (L,) share of the images in which each is detected; error: (L,) mean distance, in percent of the
-    crop's side, between a landmark of a picture and of its warped copy, warped back; NaN where never in both.
+    crop's side, between a landmark of a picture and of its warped copy, warped back; NaN where never in both;
+    r2: (L,) 1 - squared distance / squared shift by the warp, near 1 for a landmark that follows the picture, 0 for
+    one that keeps its place in the crop.
     """
 
     found: np.ndarray
     error: np.ndarray
+    r2: np.ndarray
 
 
 @torch.inference_mode()
@@ -68,8 +63,8 @@ def steadiness(
     """Detect in each picture and in a slightly rotated, scaled and shifted copy, and compare."""
     hyper = options.hyper
     size = hyper.image_size
-    total, both, found = (np.zeros(len(active)) for _ in range(3))
-    batches = training.inference_batches(database, images, options, range(len(images)))
+    total, squares, shifts, both, found = (np.zeros(len(active)) for _ in range(5))
+    batches = inference_batches(database, images, options, range(len(images)))
     with Progress("Steadiness", len(images)) as progress:
         for pictures, _, numbers in batches:
             warps = np.stack([draw_similarity(size, np.random.default_rng([hyper.seed, _STAGE, i])) for i in numbers])
@@ -77,15 +72,19 @@ def steadiness(
             warped_points, warped_seen = _detect(network, active, _warped(pictures, warps), options)
             back = crops.apply(crops.invert(warps), warped_points)
             distance = np.linalg.norm(points - back, axis=2)
+            shift = np.linalg.norm(points - crops.apply(crops.invert(warps), points), axis=2)
             expected = crops.apply(warps, points)
             inside = ((expected >= 0) & (expected < size)).all(axis=2)
             counted = seen & warped_seen & inside
             total += np.where(counted, distance, 0).sum(axis=0)
+            squares += np.where(counted, distance**2, 0).sum(axis=0)
+            shifts += np.where(counted, shift**2, 0).sum(axis=0)
             both += counted.sum(axis=0)
             found += seen.sum(axis=0)
             progress.update(len(numbers))
     error = np.where(both > 0, 100 * total / np.maximum(both, 1) / size, np.nan)
-    return Steadiness(found / max(len(images), 1), error)
+    r2 = np.where(shifts > 0, 1 - squares / np.where(shifts > 0, shifts, 1), np.nan)
+    return Steadiness(found / max(len(images), 1), error, r2)
 
 
 def _warped(pictures: torch.Tensor, warps: np.ndarray) -> torch.Tensor:
@@ -102,7 +101,7 @@ def _detect(
     network: FAN, active: np.ndarray, pictures: torch.Tensor, options: Options
 ) -> tuple[np.ndarray, np.ndarray]:
     """Points (B, L, 2) in input pixels and whether they are detections (B, L)."""
-    with training.autocast(options.device, options.hyper.precision):
+    with autocast(options.device, options.hyper.precision):
         heatmaps = network.forward_heatmaps(to_input(pictures.to(options.device)))
     cells, heights = maxima(heatmaps[:, active])
     return (GRID * cells).cpu().numpy().astype(np.float64), (heights >= CONFIDENT).cpu().numpy()

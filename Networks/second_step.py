@@ -1,5 +1,6 @@
 """Step two: one heatmap per cluster, and clusters that coincide are merged (the paper, section 3.3)."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -8,14 +9,14 @@ import torch
 from torch import Tensor
 
 from Databases.database import Database, ImageSet
-from Databases.samples import GRID, SecondStepBatch, SecondStepSamples, to_input, training_batches
-from Networks import training
+from Databases.samples import GRID, SecondStepBatch, SecondStepSamples, to_input
+from Networks.checkpoints import load_fan, load_first_step, load_second_step, newest_state, require_keys
+from Networks.execution import autocast, inference_batches, place
 from Networks.fan import FAN
-from Networks.first_step import load_first_step
+from Networks.training import Training
 from Utils import distributed
 from Utils.errors import UserError
 from Utils.experiment import Experiment
-from Utils.files import load_checkpoint, save_checkpoint
 from Utils.heatmaps import gaussian_targets, maxima
 from Utils.keypoints import KeypointTable
 from Utils.merging import merge_clusters, merge_labels
@@ -53,7 +54,7 @@ def second_step_losses(
     whole: the batch that this one is a piece of; the losses of its pieces add up to its own.
     """
     whole = whole or batch
-    with training.autocast(batch.pictures.device, precision):
+    with autocast(batch.pictures.device, precision):
         heatmaps = network.forward_heatmaps(to_input(batch.pictures))
     return {"total": heatmap_loss(heatmaps, batch.keypoints, len(whole.keypoints))}
 
@@ -69,14 +70,14 @@ def predict(
     """
     device = options.device
     indices = distributed.shard(len(images))
-    batches = training.inference_batches(database, images, options, indices)
+    batches = inference_batches(database, images, options, indices)
     count = network.l1.out_channels
     points, confidences = [np.zeros((0, count, 2), np.float32)], [np.zeros((0, count), np.float32)]
     crops = [np.zeros((0, 2, 3))]
     network.eval()
     with Progress(description, len(indices)) as progress:
         for pictures, maps, numbers in batches:
-            with training.autocast(device, options.hyper.precision):
+            with autocast(device, options.hyper.precision):
                 heatmaps = network.forward_heatmaps(to_input(pictures.to(device, non_blocking=True)))
             cells, heights = maxima(heatmaps)
             points.append((GRID * cells).cpu().numpy())
@@ -88,58 +89,32 @@ def predict(
     return points, confidences, crops
 
 
-class SecondStep:
+class SecondStep(Training):
     """The whole of step two. Its state: network, optimiser, schedule, iteration, epoch, labels, active clusters."""
 
-    def __init__(self, database: Database, options: Options, experiment: Experiment) -> None:
-        self.database, self.options, self.experiment = database, options, experiment
-        _, checkpoint = experiment.newest_first_step()
-        iteration, self.labels_file = experiment.newest_updated_keypoints()
-        first = load_first_step(checkpoint)
-        training.adopt_architecture(options.hyper, first, checkpoint)
-        self.hyper = options.hyper
-        self.batch_size = training.global_batch_size(self.hyper, BATCH_SIZE)
+    title = "Step two"
+    loss_tags = {"total": "loss/heatmaps"}
 
-        self.keypoints = self.load_labels(self.labels_file)
-        self.number_of_clusters = self.count_clusters(first)
-        self.active = active_clusters(self.keypoints, self.number_of_clusters, self.hyper.min_cluster_points)
-        self.network = self.build_network(first, checkpoint)
-        self.optimizer = training.build_optimizer(self.network, self.hyper)
-        self.scheduler = torch.optim.lr_scheduler.MultiStepLR(
-            self.optimizer, list(self.hyper.learning_rate_steps), LEARNING_RATE_DROP
+    def __init__(self, database: Database, options: Options, experiment: Experiment) -> None:
+        """Step one's network with a fresh head of K maps, and its newest labels."""
+        _, checkpoint = experiment.newest_first_step()
+        _, self.labels_file = experiment.newest_updated_keypoints()
+        first, hyper = load_first_step(checkpoint), options.hyper
+        network = load_fan(first, checkpoint, hyper, options.device)
+        self.keypoints = load_labels(self.labels_file, database.training.names)
+        self.number_of_clusters = count_clusters(self.keypoints, first, hyper.number_of_clusters)
+        self.active = active_clusters(self.keypoints, self.number_of_clusters, hyper.min_cluster_points)
+        network.replace_descriptor_head(self.number_of_clusters, torch.Generator().manual_seed(hyper.seed))
+        place(network, options.device, hyper.precision)
+        super().__init__(
+            database, options, experiment, network, BATCH_SIZE, experiment.second_step_state(), scalars="step2"
         )
-        self.iteration = 0
+        self.scheduler = torch.optim.lr_scheduler.MultiStepLR(
+            self.optimizer, list(hyper.learning_rate_steps), LEARNING_RATE_DROP
+        )
         self.epoch = 0  # epochs finished
         self.epoch_start = 0  # iteration at which the running epoch began
-        self.scalars = experiment.scalars("step2")
-        self.keeper = training.StateKeeper(
-            experiment.second_step_state(), self.hyper.minutes_between_checkpoints, self.state
-        )
-        experiment.log(f"Step two: network of {checkpoint.name}, labels of {self.labels_file.name}")
-
-    # Set-up
-
-    def load_labels(self, path: Path) -> KeypointTable:
-        """The labels of the training pictures, in their order."""
-        table = KeypointTable.load(path)
-        aligned = table.align(self.database.training.names)
-        if len(aligned.points) == 0:
-            raise UserError(f"{path} has no keypoint of any training picture; check --dataset_name and the paths")
-        return aligned
-
-    def count_clusters(self, first: dict[str, Any]) -> int:
-        """K: as many as step one had, or as the labels name."""
-        centroids = first.get("centroid")
-        named = len(self.keypoints.cluster_counts())
-        return max(named, self.hyper.number_of_clusters if centroids is None else len(centroids))
-
-    def build_network(self, first: dict[str, Any], checkpoint: Path) -> FAN:
-        """Step one's network with a fresh head of K maps."""
-        network = training.build_fan(first["state_dict"]["l1.weight"].shape[0], self.hyper, self.options.device)
-        training.load_fan_weights(network, first["state_dict"], checkpoint)
-        generator = torch.Generator().manual_seed(self.hyper.seed)
-        network.replace_descriptor_head(self.number_of_clusters, generator)
-        return training.place(network, self.options.device, self.hyper.precision)
+        experiment.log(f"{self.title}: network of {checkpoint.name}, labels of {self.labels_file.name}")
 
     # Training
 
@@ -147,7 +122,7 @@ class SecondStep:
         """Train to the last iteration; a checkpoint at the end of each epoch, merging in every second one."""
         if self.options.resume:
             self.load_newest()
-        self.experiment.log(f"Step two: {len(self.active)} of {self.number_of_clusters} clusters are active")
+        self.experiment.log(f"{self.title}: {len(self.active)} of {self.number_of_clusters} clusters are active")
         while self.iteration < self.hyper.total_iterations:
             self.train_epoch()
             self.finish_epoch()
@@ -162,36 +137,14 @@ class SecondStep:
             self.database, self.keypoints, self.active, hyper.image_size, hyper.seed, hyper.augmentation, origin
         )
         length = -(-len(samples) // per_iteration)
-        self.train(samples, min(self.epoch_start + length, hyper.total_iterations))
+        end = min(self.epoch_start + length, hyper.total_iterations)
+        description = f"{self.title}, epoch {self.epoch + 1}"
+        self.fit(description, samples, second_step_losses, end, hyper.gradient_accumulation)
 
-    def train(self, samples: SecondStepSamples, end: int) -> None:
-        """Train on the samples up to iteration `end`."""
-        hyper, device = self.hyper, self.options.device
-        steps = hyper.gradient_accumulation
-        first, last = self.iteration * steps, end * steps
-        batches = training_batches(
-            samples, first, last, self.batch_size, self.options.num_workers, device, distributed.place()
-        )
-        means = training.RunningMean()
-        self.network.train()
-        with Progress(f"Step two, epoch {self.epoch + 1}", end, "iteration", self.iteration) as progress:
-            while self.iteration < end:
-                self.optimizer.zero_grad(set_to_none=True)
-                for _ in range(steps):
-                    batch = next(batches).to(device)
-                    means.add(training.add_gradients(second_step_losses, self.network, batch, hyper, 1 / steps))
-                distributed.average_gradients(self.network.parameters())
-                self.optimizer.step()
-                self.scheduler.step()
-                self.iteration += 1
-                progress.update()
-                if self.iteration % training.ITERATIONS_PER_LOOK == 0 or self.iteration == end:
-                    loss_mean = means.take()["total"]
-                    rate = self.scheduler.get_last_lr()[0]
-                    pictures_per_s = self.batch_size * steps * progress.rate
-                    progress.show(loss=loss_mean, lr=rate, pictures_per_s=pictures_per_s)
-                    self.scalars.add(self.iteration, {"loss/heatmaps": loss_mean, "lr": rate})
-                    self.keeper.after_look()
+    def update_weights(self) -> float:
+        self.optimizer.step()
+        self.scheduler.step()
+        return self.scheduler.get_last_lr()[0]
 
     def finish_epoch(self) -> None:
         """Merge where it is due, and save the epoch's checkpoint."""
@@ -200,9 +153,8 @@ class SecondStep:
         if self.iteration > self.hyper.iterations_before_merging and self.epoch % EPOCHS_BETWEEN_MERGES == 0:
             self.merge()
         self.scalars.add(self.iteration, {"clusters": float(len(self.active))})
+        self.save_checkpoint()
         if distributed.is_main():
-            save_checkpoint(self.state(), self.experiment.second_step_checkpoint(self.epoch))
-            self.keeper.remove()
             self.remove_old_checkpoints()
 
     def merge(self) -> None:
@@ -214,17 +166,21 @@ class SecondStep:
         joins = merge_clusters(
             points, confidences, counts, self.active, COINCIDENCE, self.hyper.cluster_overlap, CONFIDENT
         )
-        before = len(self.active)
+        before, self.active = self.active, np.unique(joins[self.active])
         self.keypoints = merge_labels(self.keypoints, joins, counts)
-        self.active = np.unique(joins[self.active])
         path = self.experiment.merged_keypoints(self.iteration)
         if distributed.is_main():
             self.keypoints.save(path)
         self.labels_file = path
-        self.experiment.log(
-            f"Step two, iteration {self.iteration}: merged {before} clusters to {len(self.active)}, "
-            f"{len(self.keypoints.points) / len(self.keypoints):.1f} keypoints per picture"
-        )
+        if len(self.active) < len(before):
+            joined = ", ".join(f"{k} into {joins[k]}" for k in before if joins[k] != k)
+            self.report_labels(f"merged {joined}; {len(self.active)} active clusters; ", self.active_labels())
+        else:
+            self.experiment.log(f"{self.title}, iteration {self.iteration}: no two clusters coincide")
+
+    def active_labels(self) -> KeypointTable:
+        """The labels of the active clusters alone."""
+        return self.keypoints.keep(np.isin(self.keypoints.clusters(), self.active))
 
     def remove_old_checkpoints(self) -> None:
         """Keep the newest checkpoints only; on a small data set each epoch takes seconds."""
@@ -237,40 +193,44 @@ class SecondStep:
 
     # State
 
-    def state(self) -> dict[str, Any]:
-        """What a checkpoint holds: the published keys (odd spelling included), and what exact resuming needs."""
+    def checkpoint(self) -> Path:
+        return self.experiment.second_step_checkpoint(self.epoch)
+
+    def newest(self) -> tuple[dict[str, Any], Path] | None:
+        newest = newest_state(self.experiment.second_step_checkpoints(), self.keeper.path, load_second_step)
+        if newest is not None:
+            require_keys(newest[0], ("epoch", "epoch_start", "labels"), newest[1], "a run that can be resumed")
+        return newest
+
+    def own_state(self) -> dict[str, Any]:
         return {
-            "state_dict": self.network.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
-            "iteration": self.iteration,
             "active_channels": self.active,
             "schedualer": self.scheduler.state_dict(),
             "epoch": self.epoch,
             "epoch_start": self.epoch_start,
             "labels": self.labels_file.name,
-            "hyperparameters": self.hyper.as_dict(),
-            "dataset_name": self.options.dataset_name,
         }
 
-    def load_newest(self) -> None:
-        """Go on from the newest checkpoint or the state between two; from the beginning where there is none."""
-        newest = training.newest_state(
-            self.experiment.second_step_checkpoints(), self.experiment.second_step_state(), load_second_step
-        )
-        if newest is None:
-            return
-        content, path = newest
-        training.require_keys(content, ("epoch", "epoch_start", "labels"), path, "a run that can be resumed")
-        training.check_resumed(self.hyper, content, path)
-        training.load_fan_weights(self.network, content["state_dict"], path)
-        training.load_optimizer(self.optimizer, content["optimizer"], path)
+    def load_own_state(self, content: Mapping[str, Any]) -> None:
         self.scheduler.load_state_dict(content["schedualer"])
-        self.iteration, self.epoch = int(content["iteration"]), int(content["epoch"])
-        self.epoch_start = int(content["epoch_start"])
+        self.epoch, self.epoch_start = int(content["epoch"]), int(content["epoch_start"])
         self.active = np.asarray(content["active_channels"])
         self.labels_file = self.experiment.find(self.experiment.checkpoints / content["labels"])
-        self.keypoints = self.load_labels(self.labels_file)
-        self.experiment.log(f"Step two goes on from iteration {self.iteration} ({path.name})")
+        self.keypoints = load_labels(self.labels_file, self.database.training.names)
+
+
+def load_labels(path: Path, names: np.ndarray) -> KeypointTable:
+    """The labels of the pictures of these names, in their order; UserError where no picture has any."""
+    table = KeypointTable.load(path).align(names)
+    if len(table.points) == 0:
+        raise UserError(f"{path} has no keypoint of any training picture; check --dataset_name and the paths")
+    return table
+
+
+def count_clusters(keypoints: KeypointTable, first: Mapping[str, Any], given: int) -> int:
+    """K: as many as step one had (its checkpoint, else `given`), or as the labels name."""
+    centroids = first.get("centroid")
+    return max(len(keypoints.cluster_counts()), given if centroids is None else len(centroids))
 
 
 def active_clusters(keypoints: KeypointTable, number_of_clusters: int, min_points: int) -> np.ndarray:
@@ -285,13 +245,6 @@ def active_clusters(keypoints: KeypointTable, number_of_clusters: int, min_point
     return active
 
 
-def load_second_step(path: Path) -> dict[str, Any]:
-    """The content of a checkpoint of step two; UserError for any other file."""
-    content = load_checkpoint(path, remedy="remove it to go on from an earlier checkpoint")
-    training.require_keys(content, ("state_dict", "active_channels"), path, "step two")
-    return content
-
-
 def load_landmark_network(experiment: Experiment, options: Options) -> tuple[FAN, np.ndarray, int]:
     """The newest network of step two, its active maps and its iteration, for evaluation and pictures.
 
@@ -299,9 +252,7 @@ def load_landmark_network(experiment: Experiment, options: Options) -> tuple[FAN
     """
     epoch, path = experiment.newest_second_step()
     content = load_second_step(path)
-    training.adopt_architecture(options.hyper, content, path)
-    network = training.build_fan(content["state_dict"]["l1.weight"].shape[0], options.hyper, options.device)
-    training.load_fan_weights(network, content["state_dict"], path)
+    network = load_fan(content, path, options.hyper, options.device)
     active = np.sort(np.asarray(content["active_channels"]).astype(np.int64).reshape(-1))
     if len(active) == 0 or active[0] < 0 or active[-1] >= network.l1.out_channels:
         raise UserError(f"{path}: active_channels do not fit the {network.l1.out_channels} maps; make it again")

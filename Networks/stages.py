@@ -5,14 +5,15 @@ from collections.abc import Callable
 import numpy as np
 
 from Databases.database import Database, ImageSet
-from Databases.samples import GRID, crop_batches
-from Networks import training
+from Databases.samples import GRID
 from Networks.bootstrap import store_generic_keypoints
-from Networks.first_step import clusters_from_state, keypoint_table, load_first_step, store_fan_keypoints
-from Networks.landmarks import PREDICTION_SIZE, groundtruth_of, join_splits, landmarks_of
+from Networks.checkpoints import adopt_architecture, clusters_from_state, load_fan, load_first_step
+from Networks.groundtruth import PREDICTION_SIZE, crop_maps, groundtruth_of
+from Networks.landmarks import join_splits, landmarks_of
+from Networks.relabelling import store_fan_keypoints
 from Networks.second_step import load_landmark_network
 from Networks.superpoint import load_superpoint
-from Utils.assignment import assign
+from Utils.assignment import assign, keypoint_table
 from Utils.descriptors import DescriptorStore
 from Utils.errors import UserError
 from Utils.experiment import Experiment
@@ -48,9 +49,7 @@ def first_step_landmarks(database: Database, options: Options, experiment: Exper
     centroids, thresholds = clusters_from_state(content)
     if centroids is None or thresholds is None:
         raise UserError(f"{path} has no clusters of its own; let step one end its round with --resume")
-    training.adopt_architecture(options.hyper, content, path)
-    network = training.build_fan(content["state_dict"]["l1.weight"].shape[0], options.hyper, options.device)
-    training.load_fan_weights(network, content["state_dict"], path)
+    network = load_fan(content, path, options.hyper, options.device)
 
     def fill(images: ImageSet, store: DescriptorStore) -> None:
         store_fan_keypoints(network, database, images, options, store)
@@ -67,7 +66,7 @@ def second_step_landmarks(database: Database, options: Options, experiment: Expe
 
 def _adopt_from_first_step(options: Options, experiment: Experiment) -> None:
     _, path = experiment.newest_first_step()
-    training.adopt_architecture(options.hyper, load_first_step(path), path)
+    adopt_architecture(options.hyper, load_first_step(path), path)
 
 
 def _cluster_landmarks(
@@ -89,17 +88,9 @@ def _cluster_landmarks(
                 fill(images, store)
                 clusters = assign(store, len(images), centroids, thresholds, store.column("flag"), options.device)
                 table = keypoint_table(store, clusters, images.names)
-        points.append(places_of_clusters(table, len(centroids)) * GRID * PREDICTION_SIZE / options.hyper.image_size)
-        groundtruth.append(groundtruth_of(database, images, _maps(database, images, options)))
+        points.append(table.places(len(centroids)) * GRID * PREDICTION_SIZE / options.hyper.image_size)
+        groundtruth.append(groundtruth_of(database, images, crop_maps(database, images, options)))
     return join_splits(database, points, groundtruth), MISSING_LIMIT_OF_CLUSTERS
-
-
-def places_of_clusters(table: KeypointTable, number_of_clusters: int) -> np.ndarray:
-    """(n, K, 2) grid x, y of each cluster's point in each image, NaN where it has none."""
-    places = np.full((len(table), number_of_clusters, 2), np.nan)
-    rows = table.clusters() >= 0
-    places[table.images()[rows], table.clusters()[rows]] = table.points[rows, :2]
-    return places
 
 
 def _are_training_images(database: Database, images: ImageSet) -> bool:
@@ -107,11 +98,3 @@ def _are_training_images(database: Database, images: ImageSet) -> bool:
     position = {name: i for i, name in enumerate(database.training.names.tolist())}
     rows = [position.get(name, -1) for name in images.names.tolist()]
     return min(rows, default=-1) >= 0 and np.array_equal(database.training.boxes[rows], images.boxes)
-
-
-def _maps(database: Database, images: ImageSet, options: Options) -> np.ndarray:
-    """The maps (n, 2, 3) from pictures to their 256x256 crops."""
-    batches = crop_batches(
-        database, images, PREDICTION_SIZE, 64, training.workers_for(options, len(images)), options.device
-    )
-    return np.concatenate([maps for _, maps, _ in batches])

@@ -1,68 +1,36 @@
-"""What the training of both steps shares: precision, optimiser, and states that a killed run resumes from."""
+"""What the training of both steps shares: the arithmetic of an iteration, the loop, and how a killed run resumes."""
 
-import contextlib
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
-import numpy as np
 import torch
 from torch import nn
 
-from Databases.database import Database, ImageSet
-from Databases.samples import FirstStepBatch, SecondStepBatch, crop_batches
+from Databases.database import Database
+from Databases.samples import (
+    FirstStepBatch,
+    FirstStepSamples,
+    SecondStepBatch,
+    SecondStepSamples,
+    training_batches,
+)
+from Networks.checkpoints import StateKeeper, check_resumed, load_fan_weights, load_optimizer
 from Networks.fan import FAN
+from Networks.groundtruth import LabelQuality, movement_figures
 from Utils import distributed
 from Utils.errors import UserError
+from Utils.experiment import Experiment
 from Utils.files import save_checkpoint
-from Utils.options import Hyperparameters, Options, plain
+from Utils.keypoints import KeypointTable
+from Utils.options import Hyperparameters, Options
+from Utils.progress import Progress
 
 # Pictures x width x pixels of a picture that pass through a network at once in the CPU's training. Four pictures of
 # the paper's size: 32 take four times the memory and a tenth longer; small networks pass whole batches.
 PASS_ON_CPU = 2**26
-INFERENCE_BATCH = {"cpu": 16, "cuda": 128}  # pictures
 ITERATIONS_PER_LOOK = 20  # between two values of the progress bar and of TensorBoard
-# What a checkpoint says of its network, so that later steps need not be told again.
-PAPER_IMAGE_SIZE = 256  # of published checkpoints, which do not say
-_ARCHITECTURE = ("width", "image_size")
-# What may change when a run is resumed; everything else decides the result.
-_FREE_ON_RESUME = {
-    "clustering_rounds",
-    "total_iterations",
-    "minutes_between_checkpoints",
-    "checkpoints_kept",
-    "compile",
-}
-
-
-def autocast(device: torch.device, precision: str) -> contextlib.AbstractContextManager:
-    """Mixed precision: bfloat16 on a GPU, float32 on the CPU, or what --set precision says."""
-    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=uses_bfloat16(device, precision))
-
-
-def uses_bfloat16(device: torch.device, precision: str) -> bool:
-    return precision == "bfloat16" or (precision == "auto" and device.type == "cuda")
-
-
-def build_fan(descriptor_channels: int | None, hyper: Hyperparameters, device: torch.device) -> FAN:
-    """A FAN with weights drawn from the seed, on the device."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(hyper.seed)
-        network = FAN(descriptor_channels, hyper.width)
-    if hyper.compile:
-        network.forward_features = torch.compile(network.forward_features)  # nearly all of the arithmetic
-    return place(network, device, hyper.precision)
-
-
-def place(network: FAN, device: torch.device, precision: str) -> FAN:
-    """Move a network to the device, in the memory format in which it trains fastest there.
-
-    Channels last suits tensor cores, and the CPU in float32; in bfloat16 the CPU's backward pass takes half as
-    long again with it.
-    """
-    last = device.type == "cuda" or not uses_bfloat16(device, precision)
-    return network.to(device=device, memory_format=torch.channels_last if last else torch.contiguous_format)
 
 
 def build_optimizer(network: nn.Module, hyper: Hyperparameters) -> torch.optim.RMSprop:
@@ -72,109 +40,12 @@ def build_optimizer(network: nn.Module, hyper: Hyperparameters) -> torch.optim.R
     )
 
 
-def set_learning_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
-    for group in optimizer.param_groups:
-        group["lr"] = rate
-
-
-def load_fan_weights(network: FAN, state_dict: Mapping[str, torch.Tensor], source: Path | str) -> None:
-    """Strict loading; UserError where the tensors are not those of the network."""
-    try:
-        network.load_state_dict(state_dict)
-    except (RuntimeError, TypeError, AttributeError) as error:
-        raise UserError(
-            f"{source} holds other tensors than this network ({_first_complaint(error)}); "
-            f"check --set width and number_of_clusters, or the file"
-        ) from error
-
-
-def _first_complaint(error: Exception) -> str:
-    lines = [line.strip() for line in str(error).splitlines()[1:] if line.strip()]
-    return (lines or [str(error)])[0][:160]
-
-
-def require_keys(content: Mapping[str, Any], keys: tuple[str, ...], source: Path | str, step: str) -> None:
-    """UserError where a checkpoint is not one of the step."""
-    missing = [key for key in keys if key not in content]
-    if missing:
-        raise UserError(f"{source} has no {missing[0]}: it is no checkpoint of {step}; give the file of {step}")
-
-
-def adopt_architecture(hyper: Hyperparameters, content: Mapping[str, Any], source: Path | str) -> None:
-    """Take width and picture size over from a checkpoint (its hyperparameters, else its tensors and the paper)."""
-    weights = content["state_dict"]
-    if not isinstance(weights, Mapping) or "l1.weight" not in weights:
-        raise UserError(f"{source}: state_dict holds no FAN; give a checkpoint of this method")
-    head = weights["l1.weight"]
-    if not isinstance(head, torch.Tensor) or head.ndim != 4 or head.shape[1] < 32 or head.shape[1] % 32:
-        raise UserError(f"{source}: l1.weight is not that of a FAN; give a checkpoint of this method")
-    values = {"width": head.shape[1], "image_size": PAPER_IMAGE_SIZE}
-    saved = content.get("hyperparameters") or {}
-    values.update({name: saved[name] for name in _ARCHITECTURE if name in saved})
-    hyper.adopt(values, source)
-
-
-def check_resumed(hyper: Hyperparameters, content: Mapping[str, Any], source: Path | str) -> None:
-    """UserError where a run to be resumed was begun with other hyperparameters."""
-    for name, before in (content.get("hyperparameters") or {}).items():
-        now = hyper.as_dict().get(name)
-        if name not in _FREE_ON_RESUME and plain(now) != plain(before):
-            raise UserError(
-                f"--resume: {source} was made with {name}={before}, this run has {now}; "
-                f"give --set {name}={before} or use another experiment"
-            )
-
-
-def newest_state(
-    checkpoints: list[tuple[int, Path]], state: Path, load: Callable[[Path], dict[str, Any]]
-) -> tuple[dict[str, Any], Path] | None:
-    """The last checkpoint or the state between two, whichever is newer, and its path; the same in all processes.
-
-    checkpoints: numbers and paths, ascending. None where there is neither.
-    """
-    newest = None
-    if distributed.is_main():
-        paths = [path for _, path in checkpoints[-1:]] + ([state] if state.exists() else [])
-        contents = [(load(path), path) for path in paths]
-        newest = max(contents, key=lambda pair: pair[0]["iteration"], default=None)
-    return distributed.from_main(newest)
-
-
 def global_batch_size(hyper: Hyperparameters, of_paper: int) -> int:
     """The batch of all processes together, which each takes an equal part of."""
     size = hyper.batch_size or of_paper
     if size % distributed.world():
         raise UserError(f"a batch of {size} does not divide among {distributed.world()} processes; set batch_size")
     return size
-
-
-def load_optimizer(optimizer: torch.optim.Optimizer, state: Any, source: Path | str) -> None:
-    """UserError where the state is not one of this optimiser."""
-    try:
-        optimizer.load_state_dict(state)
-    except (ValueError, KeyError, TypeError, AttributeError, RuntimeError) as error:
-        raise UserError(f"{source}: its optimizer does not fit this network; remove the file") from error
-
-
-class StateKeeper:
-    """Saves the state of a training now and then, so that a killed run loses minutes at most."""
-
-    def __init__(self, path: Path, minutes: float, collect: Callable[[], dict[str, Any]]) -> None:
-        self.path, self.seconds, self.collect = path, 60 * minutes, collect
-        self.saved = time.monotonic()
-
-    def after_look(self) -> None:
-        """Save if the time has come; called when the losses were just seen to be finite."""
-        if distributed.is_main() and time.monotonic() - self.saved >= self.seconds:
-            self.save()
-
-    def save(self) -> None:
-        save_checkpoint(self.collect(), self.path)
-        self.saved = time.monotonic()
-
-    def remove(self) -> None:
-        """The state is superseded by a checkpoint."""
-        self.path.unlink(missing_ok=True)
 
 
 def add_gradients(
@@ -223,15 +94,131 @@ class RunningMean:
         return means
 
 
-def workers_for(options: Options, items: int) -> int:
-    """Worker processes for `items` pictures: none where starting them would cost more than they save."""
-    return min(options.num_workers, items // 64)
+class Training(ABC):
+    """A step's training: its loop, and the state that a killed run goes on from.
 
+    A step adds its losses and its learning rate, what else its state holds, and what happens between the loops.
+    """
 
-def inference_batches(
-    database: Database, images: ImageSet, options: Options, indices: Sequence[int]
-) -> Iterator[tuple[torch.Tensor, np.ndarray, np.ndarray]]:
-    """`crop_batches` of the pictures of `indices` at the network's size, in batches that suit the device."""
-    size, batch_size = options.hyper.image_size, INFERENCE_BATCH[options.device.type]
-    workers = workers_for(options, len(indices))
-    return crop_batches(database, images, size, batch_size, workers, options.device, indices)
+    title: ClassVar[str]  # as the log calls it
+    loss_tags: ClassVar[Mapping[str, str]]  # losses -> their names in TensorBoard
+    pictures_per_sample: ClassVar[int] = 1
+
+    def __init__(
+        self,
+        database: Database,
+        options: Options,
+        experiment: Experiment,
+        network: FAN,
+        batch_size: int,
+        state_file: Path,
+        scalars: str,
+    ) -> None:
+        """network: on the device; batch_size: the paper's, for --set batch_size; scalars: their folder's name."""
+        self.database, self.options, self.experiment = database, options, experiment
+        self.hyper = options.hyper
+        self.batch_size = global_batch_size(self.hyper, batch_size)
+        self.network = network
+        self.optimizer = build_optimizer(network, self.hyper)
+        self.iteration = 0
+        self.scalars = experiment.scalars(scalars)
+        self.quality = LabelQuality(database, options)
+        self.keeper = StateKeeper(state_file, self.hyper.minutes_between_checkpoints, self.state)
+
+    # The loop
+
+    def fit(
+        self,
+        description: str,
+        samples: FirstStepSamples | SecondStepSamples,
+        losses: Callable[..., dict[str, torch.Tensor]],
+        end: int,
+        accumulation: int = 1,
+    ) -> None:
+        """Train on the samples up to iteration `end`; losses: as for `add_gradients`.
+
+        accumulation: batches whose gradients are averaged in an iteration.
+        """
+        hyper, device = self.hyper, self.options.device
+        first, last = self.iteration * accumulation, end * accumulation
+        batches = training_batches(
+            samples, first, last, self.batch_size, self.options.num_workers, device, distributed.place()
+        )
+        pictures = self.pictures_per_sample * self.batch_size * accumulation
+        means = RunningMean()
+        self.network.train()
+        with Progress(description, end, "iteration", self.iteration) as progress:
+            while self.iteration < end:
+                self.optimizer.zero_grad(set_to_none=True)
+                for _ in range(accumulation):
+                    batch = next(batches).to(device)
+                    means.add(add_gradients(losses, self.network, batch, hyper, 1 / accumulation))
+                distributed.average_gradients(self.network.parameters())
+                rate = self.update_weights()
+                self.iteration += 1
+                progress.update()
+                if self.iteration % ITERATIONS_PER_LOOK == 0 or self.iteration == end:
+                    taken = means.take()
+                    progress.show(loss=taken["total"], lr=rate, pictures_per_s=pictures * progress.rate)
+                    tagged = {tag: taken[name] for name, tag in self.loss_tags.items()}
+                    self.scalars.add(self.iteration, tagged | {"lr": rate})
+                    self.keeper.after_look()
+
+    @abstractmethod
+    def update_weights(self) -> float:
+        """One step of the optimiser, at the learning rate that is due; returns the rate to be shown."""
+
+    def report_labels(self, news: str, labels: KeypointTable) -> None:
+        """Say of new labels how many they are, and how well they follow the groundtruth where there is some."""
+        movement = self.quality.of(labels)
+        quality = "" if movement is None else f"; against groundtruth: {movement.describe()}"
+        self.experiment.log(f"{self.title}, iteration {self.iteration}: {news}{labels.describe()}{quality}")
+        self.scalars.add(self.iteration, labels.figures() | movement_figures(movement))
+
+    # State
+
+    def state(self) -> dict[str, Any]:
+        """What a checkpoint holds: the published keys (odd spelling included), and what exact resuming needs."""
+        return {
+            "state_dict": self.network.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "iteration": self.iteration,
+            **self.own_state(),
+            "hyperparameters": self.hyper.as_dict(),
+            "dataset_name": self.options.dataset_name,
+        }
+
+    def save_checkpoint(self) -> None:
+        """Save the state for good; the one that was saved in between is superseded."""
+        if distributed.is_main():
+            save_checkpoint(self.state(), self.checkpoint())
+            self.keeper.remove()
+
+    def load_newest(self) -> None:
+        """Go on from the newest checkpoint or the state between two; from the beginning where there is none."""
+        newest = self.newest()
+        if newest is None:
+            return
+        content, path = newest
+        check_resumed(self.hyper, content, path)
+        load_fan_weights(self.network, content["state_dict"], path)
+        load_optimizer(self.optimizer, content["optimizer"], path)
+        self.iteration = int(content["iteration"])
+        self.load_own_state(content)
+        self.experiment.log(f"{self.title} goes on from iteration {self.iteration} ({path.name})")
+
+    @abstractmethod
+    def checkpoint(self) -> Path:
+        """Where the checkpoint of the present iteration goes."""
+
+    @abstractmethod
+    def newest(self) -> tuple[dict[str, Any], Path] | None:
+        """The newest checkpoint or state that this run can go on from, and its path."""
+
+    @abstractmethod
+    def own_state(self) -> dict[str, Any]:
+        """What the step's state has beside network, optimiser and iteration."""
+
+    @abstractmethod
+    def load_own_state(self, content: Mapping[str, Any]) -> None:
+        """What `own_state` gave, from a checkpoint."""

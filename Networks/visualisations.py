@@ -4,9 +4,8 @@ import numpy as np
 
 from Databases.database import Database, ImageSet
 from Databases.samples import GRID
-from Networks.first_step import load_first_step
+from Networks.checkpoints import adopt_architecture, load_first_step
 from Networks.second_step import CONFIDENT, load_landmark_network, predict
-from Networks.training import adopt_architecture
 from Utils import crops
 from Utils.drawing import TILE, palette, save_picture, sheet
 from Utils.experiment import Experiment

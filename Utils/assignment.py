@@ -8,6 +8,7 @@ from scipy.optimize import linear_sum_assignment
 
 from Utils.clustering import MAX_ROWS, kmeans
 from Utils.descriptors import DescriptorStore
+from Utils.keypoints import KeypointTable
 
 _ROWS_PER_CHUNK = 16_384
 
@@ -76,6 +77,13 @@ def assign(
     labels = pairing.label
     labels[pairing.label_distance >= thresholds[labels]] = -1
     return Clusters(centroids, thresholds, labels)
+
+
+def keypoint_table(store: DescriptorStore, clusters: Clusters, names: np.ndarray) -> KeypointTable:
+    """The points of a store that a cluster was assigned to, of the images of these names."""
+    rows = clusters.labels >= 0
+    points = np.column_stack([store.column("point"), clusters.labels])[rows]
+    return KeypointTable.from_flat(names, store.column("image")[rows], points)
 
 
 class _Pairing:

@@ -12,7 +12,7 @@ from Utils.completion import CompletionError, complete
 from Utils.errors import UserError
 from Utils.predictions import Predictions
 
-_CROP = 256
+CROP = 256
 _RIDGE = 0.01
 _REGRESSORS = 10
 _REGRESSION_IMAGES = 1000
@@ -163,8 +163,8 @@ def regress(inputs: np.ndarray, targets: np.ndarray, test_inputs: np.ndarray) ->
     inputs (n, A, 2) and test_inputs (m, A, 2) without NaN; targets (n, B, 2), each learned from the images
     where it is known. R = Y'X (X'X + 0.01 max(X'X) I)^-1, with X and Y divided by 256 and centred.
     """
-    x = inputs.reshape(len(inputs), -1) / _CROP
-    y = targets.reshape(len(targets), -1) / _CROP
+    x = inputs.reshape(len(inputs), -1) / CROP
+    y = targets.reshape(len(targets), -1) / CROP
     known = ~np.isnan(targets).any(axis=2)
     weights = np.zeros((y.shape[1], x.shape[1]))
     offset = np.full(y.shape[1], np.nan)
@@ -175,7 +175,7 @@ def regress(inputs: np.ndarray, targets: np.ndarray, test_inputs: np.ndarray) ->
             columns = np.repeat(group.reshape(-1) == number, 2)
             weights[columns], offset[columns] = fit_ridge(x[rows], y[np.ix_(rows, columns)])
     predicted = test_inputs.reshape(len(test_inputs), -1) @ weights.T
-    predicted += _CROP * offset
+    predicted += CROP * offset
     return predicted.reshape(len(test_inputs), *targets.shape[1:])
 
 
@@ -202,7 +202,7 @@ def normalised_errors(predicted: np.ndarray, truth: np.ndarray, normalisers: np.
 def column_means(points: np.ndarray) -> np.ndarray:
     """Mean (k, 2) of the known ones of points (n, k, 2); the middle of the crop for one that is never known."""
     means = known_mean(points)
-    return np.where(np.isnan(means), _CROP / 2, means)
+    return np.where(np.isnan(means), CROP / 2, means)
 
 
 def fill_by_means(points: np.ndarray, train_points: np.ndarray) -> np.ndarray:
@@ -248,7 +248,7 @@ def _without_gaps(
         return values
     try:
         observed = ~np.isnan(points.reshape(len(points), -1))
-        return _CROP * fill(values.reshape(observed.shape) / _CROP, observed).reshape(points.shape)
+        return CROP * fill(values.reshape(observed.shape) / CROP, observed).reshape(points.shape)
     except CompletionError as error:
         notes.append(f"matrix completion failed ({error}); missing landmarks are filled by their means")
         return values

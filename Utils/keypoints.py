@@ -188,6 +188,25 @@ class KeypointTable:
         clusters = self.clusters()
         return np.bincount(clusters[clusters >= 0], minlength=number_of_clusters)
 
+    def figures(self) -> dict[str, float]:
+        """What to watch of a pseudo-groundtruth: keypoints_per_picture, and clusters that have a point."""
+        return {
+            "keypoints_per_picture": len(self.points) / max(len(self), 1),
+            "clusters": float((self.cluster_counts() > 0).sum()),
+        }
+
+    def describe(self) -> str:
+        """The figures in words."""
+        figures = self.figures()
+        return f"{figures['keypoints_per_picture']:.1f} keypoints per picture in {figures['clusters']:.0f} clusters"
+
+    def places(self, number_of_clusters: int) -> np.ndarray:
+        """Grid x, y of each cluster's point in each image (n, number_of_clusters, 2), NaN where it has none."""
+        places = np.full((len(self), number_of_clusters, 2), np.nan)
+        rows = self.clusters() >= 0
+        places[self.images()[rows], self.clusters()[rows]] = self.points[rows, :2]
+        return places
+
     def index(self, names: Sequence[str] | np.ndarray) -> np.ndarray:
         """Row of each name in this table, (m,) int64, -1 where it has none."""
         names = np.asarray(names, dtype=str)

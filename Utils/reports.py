@@ -1,13 +1,28 @@
 """What an evaluation leaves in an experiment's Logs: curves, tables, and lines in the log."""
 
+import csv
 from pathlib import Path
 
 import numpy as np
 
 from Utils.curves import write_curve
+from Utils.drawing import palette
 from Utils.evaluation import Errors
 from Utils.experiment import Experiment
 from Utils.files import writing
+from Utils.movement import FOLLOWS, OFTEN, Movement
+
+LANDMARK_COLUMNS = (
+    "landmark",
+    "colour",
+    "found_percent",
+    "residual_pixels",
+    "movement_pixels",
+    "r2",
+    "backward_percent",
+    "steadiness_percent",
+    "steadiness_r2",
+)
 
 
 def report_errors(experiment: Experiment, errors: Errors) -> None:
@@ -25,6 +40,43 @@ def report_errors(experiment: Experiment, errors: Errors) -> None:
     else:
         experiment.log(f"Forward error:  {errors.forward_percent:.2f}% of the normaliser, which is the mean shape's")
         experiment.log("Backward error: unknown without landmarks")
+
+
+def report_landmarks(
+    experiment: Experiment,
+    landmarks: np.ndarray,
+    movement: Movement | None = None,
+    errors: Errors | None = None,
+    steadiness: tuple[np.ndarray, np.ndarray] | None = None,
+) -> None:
+    """Write Landmarks.csv, a row per landmark, and say how many follow their part.
+
+    landmarks: (L,) their clusters, which are their names in all files; colours are those of Step2.jpg. movement:
+    of all L; errors: whose `landmarks` count from 0 to L - 1; steadiness: error in percent of the crop's side and
+    R2 under known warps, both (L,). What is unknown stays empty.
+    """
+    empty = np.full(len(landmarks), np.nan)
+    backward = empty.copy()
+    if errors is not None:
+        backward[errors.landmarks] = 100 * errors.backward
+    of_groundtruth = [empty] * 4 if movement is None else [100 * movement.found, movement.residual]
+    if movement is not None:
+        of_groundtruth += [movement.movement, movement.r2]
+    columns = [*of_groundtruth, backward, *(steadiness or (empty, empty))]
+    path = experiment.logs / "Landmarks.csv"
+    with writing(path) as temporary, temporary.open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(LANDMARK_COLUMNS)
+        for k, colour, *values in zip(landmarks, palette(len(landmarks)), *columns, strict=True):
+            name = f"#{bytes(colour.tolist()).hex()}"
+            writer.writerow([k, name, *("" if np.isnan(value) else f"{value:.4g}" for value in values)])
+    if movement is not None:
+        often = movement.often_found()
+        experiment.log(
+            f"Landmarks found in over {100 * OFTEN:.0f}% of the pictures: {len(often.r2)}, of which "
+            f"{movement.following().sum()} follow their part (R2 over {FOLLOWS}); {often.describe()}"
+        )
+    experiment.log(f"Each landmark by itself: {path}")
 
 
 def report_steadiness(experiment: Experiment, found: np.ndarray, error: np.ndarray, landmarks: np.ndarray) -> None:

@@ -29,9 +29,10 @@ from benchmarks.samples import PICTURES, Pictures
 from benchmarks.superpoint import suppress_square
 from Databases.database import ImageSet
 from Databases.samples import FirstStepSamples, SecondStepSamples, gray_batches, to_input, training_batches
-from Networks import training
+from Networks import execution, training
 from Networks.bootstrap import BATCH_SIZE, ZOOMS, store_generic_keypoints
-from Networks.first_step import first_step_losses, store_fan_keypoints
+from Networks.first_step import first_step_losses
+from Networks.relabelling import store_fan_keypoints
 from Networks.second_step import second_step_losses
 from Networks.superpoint import load_superpoint, sample_descriptors, score_map
 from Utils.descriptors import DescriptorStore
@@ -126,22 +127,22 @@ def measure_detection(
     batches = gray_batches(database, images, hyper.image_size, ZOOMS, BATCH_SIZE[device.type], 0, device)
     grays = [pictures for groups in batches for pictures, _, _ in groups]
     there = [pictures.flatten(0, 1)[:, None].to(device).float() / 255 for pictures in grays]
-    batch = min(training.INFERENCE_BATCH[device.type], PICTURES)
+    batch = min(execution.INFERENCE_BATCH[device.type], PICTURES)
     shape = (batch, 3, hyper.image_size, hyper.image_size)
     # The weights are not trained: this many cells over the threshold give some 40 keypoints.
-    some = next(training.inference_batches(database, images, options, range(8)))[0]
+    some = next(execution.inference_batches(database, images, options, range(8)))[0]
     detector, _ = network.eval()(to_input(some.to(device)))
     threshold = torch.quantile(detector.float().flatten(), 1 - CELLS_OF_KEYPOINTS / detector[0].numel())
     hyper.adopt({"confidence_fan": float(threshold)}, "benchmark")
     crops = [to_input(torch.randint(0, 255, shape, dtype=torch.uint8, device=device))] * (PICTURES // batch)
 
     def bare_superpoint(often):
-        with training.autocast(device, hyper.precision):
+        with execution.autocast(device, hyper.precision):
             for tensor in there * often:
                 superpoint(tensor)
 
     def bare_fan(often):
-        with training.autocast(device, hyper.precision):
+        with execution.autocast(device, hyper.precision):
             for tensor in crops * often:
                 network(tensor)
 
@@ -240,7 +241,7 @@ def run(arguments, options: Options, variant: str, folder: Path) -> None:
     hyper, device = options.hyper, options.device
     database = Pictures(folder, 178, 218)
     table = database.keypoints(40, hyper.image_size)
-    network = training.build_fan(None, hyper, device)
+    network = execution.build_fan(None, hyper, device)
     where = torch.cuda.get_device_name(device) if device.type == "cuda" else f"{torch.get_num_threads()} threads"
     print(f"{where}, torch {torch.__version__}, pictures {hyper.image_size}, width {hyper.width}, {variant}")
     print(f"{'':<34}{'floor ms':>10}{'ours ms':>10}{'ratio':>8}{'lowest':>8}{'highest':>8}")
@@ -248,7 +249,7 @@ def run(arguments, options: Options, variant: str, folder: Path) -> None:
         samples = FirstStepSamples(database, table, hyper.image_size, 0, "fast")
         measure_training("step one", samples, first_step_losses, network, 16, arguments, options)
         clusters = np.arange(hyper.number_of_clusters)
-        second = training.build_fan(len(clusters), hyper, device)
+        second = execution.build_fan(len(clusters), hyper, device)
         samples = SecondStepSamples(database, table, clusters, hyper.image_size, 0, "fast")
         measure_training("step two", samples, second_step_losses, second, 32, arguments, options)
     if "detection" in arguments.rows and variant == arguments.variants[0]:

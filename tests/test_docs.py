@@ -153,7 +153,9 @@ def test_settings_flags_and_files_exist(path):
     sources = [file for pattern in ("*.py", "tools/**/*.py", "Utils/options.py") for file in ROOT.glob(pattern)]
     flags = {flag for file in sources for flag in re.findall(r'"(--\w+)"', file.read_text())} | FOREIGN
     flags |= {f"--no-{flag[2:]}" for flag in flags}
-    rooms = re.compile(r"(Utils|Networks|Databases|tools|benchmarks|paths|images|docs|tests)/[\w/.]*\w|\w+\.(py|txt)")
+    rooms = re.compile(
+        r"(Utils|Networks|Databases|tools|benchmarks|paths|images|docs|tests)/[\w/.]*\w|\w+\.py|req[\w-]+\.txt"
+    )
     to_come = {"Databases/birds.py", "birds.py", "landmarks.py"}
     for number, code in read_page(path).inline:
         where = f"{path.name}:{number}: {code}"

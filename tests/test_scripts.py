@@ -1,5 +1,6 @@
 """The scripts as a user runs them, on a tiny Demo set: files, formats, what is said of mistakes. About a minute."""
 
+import csv
 import os
 import shutil
 import subprocess
@@ -16,6 +17,7 @@ import Train_Firststep
 import Train_Secondstep
 import Visualise
 from tests.tiny import DEMO_SETTINGS, SETTINGS
+from tools import compare_stages
 from Utils.experiment import Experiment
 from Utils.files import dump_pickle, load_checkpoint, load_pickle, save_checkpoint
 
@@ -85,6 +87,7 @@ def test_files_have_the_published_names(trained):
         "Step2.jpg",
         "Clusters",
         "Stages.csv",
+        "Landmarks.csv",
         "tensorboard",
     } <= logs
     assert len(list((trained / "Logs/demo/Logs/Clusters").glob("Cluster*.jpg"))) > 5
@@ -135,13 +138,37 @@ def test_a_saved_predictions_file_gives_the_same_errors(trained, tmp_path, capsy
 
 
 def test_stages_are_compared(trained):
-    lines = (trained / "Logs/demo/Logs/Stages.csv").read_text().splitlines()
-    assert [line.split(",")[0] for line in lines[1:]] == [
-        '"mean shape"',
-        '"bootstrap\'s clusters"',
-        '"step one',
-        '"step two"',
+    with (trained / "Logs/demo/Logs/Stages.csv").open(newline="") as file:
+        header, *rows = csv.reader(file)
+    assert header == list(compare_stages.COLUMNS)
+    assert [row[0] for row in rows] == [
+        "mean shape",
+        "bootstrap's clusters",
+        "step one, last clusters",
+        "step two",
     ]
+    residual, movement, r2 = (float(value) for value in rows[1][4:7])  # means, so that r2 is near the quotient's
+    assert 0 < residual < 100
+    assert 0 < movement < 100
+    assert -1 < r2 < 1
+
+
+def test_each_landmark_has_a_row(trained):
+    with (trained / "Logs/demo/Logs/Landmarks.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    active = torch.load(newest_of_step_two(trained), weights_only=False)["active_channels"]
+    assert [int(row["landmark"]) for row in rows] == sorted(active.tolist())
+    assert len({row["colour"] for row in rows}) == len(rows)
+    for row in rows:
+        assert 0 <= float(row["found_percent"]) <= 100
+    kept = [row for row in rows if row["backward_percent"]]
+    log = (trained / "Logs/demo/Logs/demo.txt").read_text()
+    assert f"Landmarks evaluated: {len(kept)}" in log
+
+
+def newest_of_step_two(folder):
+    files = (folder / "Logs/demo/CheckPoints").glob("demoSecondStepEpoch*.pth")
+    return max(files, key=lambda path: int(path.stem.removeprefix("demoSecondStepEpoch")))
 
 
 def test_finished_runs_are_not_written_over(trained, capsys):

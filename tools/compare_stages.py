@@ -5,9 +5,11 @@
 In the rows of bootstrap and step one, a landmark's place in a picture is that of its cluster's keypoint there,
 unknown where the picture has none; clusters count that are missing in less than 80% of the pictures, in step two
 landmarks that are missing in less than 20%. In regression images that are training images too, keypoints are those
-of the pseudo-groundtruth; in all others, detection and assignment run as in the training.
+of the pseudo-groundtruth; in all others, detection and assignment run as in the training. Residual, movement and R2
+tell whether landmarks move with the object, see Utils/movement.
 """
 
+import csv
 import sys
 from pathlib import Path
 
@@ -18,10 +20,11 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from Databases import DATABASES
 from Networks.stages import bootstrap_landmarks, first_step_landmarks, second_step_landmarks
 from Utils.errors import exit_cleanly
-from Utils.evaluation import evaluate, final_percent, mean_shape_errors
+from Utils.evaluation import Errors, evaluate, final_percent, mean_shape_errors
 from Utils.experiment import Experiment
 from Utils.files import writing
 from Utils.memory import keep_freed_memory
+from Utils.movement import FOLLOWS, OFTEN, Movement, explained_movement
 from Utils.options import parse
 
 STAGES = (
@@ -29,6 +32,33 @@ STAGES = (
     ("step one, last clusters", first_step_landmarks),
     ("step two", second_step_landmarks),
 )
+HEADER = ("stage", "landmarks", "forward %", "backward %", "residual px", "movement px", "R2", "following")
+COLUMNS = (
+    "stage",
+    "landmarks",
+    "forward_percent",
+    "backward_percent",
+    "residual_pixels",
+    "movement_pixels",
+    "r2",
+    "following",
+)
+
+
+def figures(errors: Errors, movement: Movement) -> tuple[str, ...]:
+    """A row of the table without its name; movement: of the landmarks that count."""
+    if len(errors.landmarks) == 0:
+        return ("0", f"{errors.forward_percent:.2f}", *[""] * 4, "0")
+    means = movement.means()
+    return (
+        str(len(errors.landmarks)),
+        f"{errors.forward_percent:.2f}",
+        f"{errors.backward_percent:.2f}",
+        f"{means['residual']:.1f}",
+        f"{means['movement']:.1f}",
+        f"{means['r2']:.2f}",
+        str(movement.following().sum()),
+    )
 
 
 @exit_cleanly
@@ -46,20 +76,19 @@ def main(argv: list[str] | None = None) -> None:
         normalisers = np.asarray(database.normalisers(predictions.groundtruth))
         if not rows:
             forward = final_percent(mean_shape_errors(predictions, normalisers))
-            rows.append(("mean shape", "", f"{forward:.2f}", ""))
+            rows.append(("mean shape", "", f"{forward:.2f}", *[""] * 5))
         errors = evaluate(predictions, normalisers, database.ridge_samples, options.hyper.seed, limit)
-        backward = f"{errors.backward_percent:.2f}" if len(errors.landmarks) else ""
-        rows.append((name, str(len(errors.landmarks)), f"{errors.forward_percent:.2f}", backward))
-    header = ("stage", "landmarks", "forward %", "backward %")
-    for row in (header, *rows):
-        experiment.log(f"{row[0]:<26}{row[1]:>10}{row[2]:>12}{row[3]:>12}")
-    with writing(experiment.logs / "Stages.csv") as temporary:
-        lines = [
-            "stage,landmarks,forward_percent,backward_percent",
-            *(",".join(f'"{c}"' for c in row) for row in rows),
-        ]
-        temporary.write_text("\n".join(lines) + "\n")
+        movement = explained_movement(predictions.points[:, errors.landmarks], predictions.groundtruth)
+        rows.append((name, *figures(errors, movement)))
+    for row in (HEADER, *rows):
+        experiment.log(f"{row[0]:<24}" + "".join(f"{cell:>12}" for cell in row[1:]))
+    with writing(experiment.logs / "Stages.csv") as temporary, temporary.open("w", newline="") as file:
+        csv.writer(file).writerows((COLUMNS, *rows))
     experiment.log("Landmarks that count: of clusters, those in over 20% of the pictures; of step two, in over 80%")
+    experiment.log(
+        f"Residual, movement, R2: how far groundtruth explains where a landmark is, in pixels of the 256x256 crop; "
+        f"following: found in over {100 * OFTEN:.0f}% of the pictures with R2 over {FOLLOWS}"
+    )
     experiment.log(f"Pictures and curves: {experiment.logs}")
     for path in sorted(experiment.logs.glob("*.jpg")):
         experiment.log(f"  {path}")

@@ -7,7 +7,8 @@ import numpy as np
 import torch
 
 from Databases.samples import FirstStepSamples, SecondStepSamples, training_batches
-from Networks.first_step import FirstStep, first_step_losses, new_keypoints
+from Networks.first_step import FirstStep, first_step_losses
+from Networks.relabelling import new_keypoints
 from Networks.second_step import SecondStep, predict, second_step_losses
 from tests.tiny import TinyDatabase, tiny_options
 from Utils import distributed

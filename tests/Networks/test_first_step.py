@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from Databases.samples import FirstStepBatch
-from Networks import first_step
+from Networks import relabelling
 from Networks.first_step import FirstStep, descriptor_loss, detector_loss, learning_rate_at, round_ends
 from tests.tiny import TinyDatabase, tiny_options
 from Utils.errors import UserError
@@ -111,7 +111,7 @@ def run(folder, *settings, kill_at=None, kill_in_relabel=False, monkeypatch=None
         if kill_at is not None:
             patch.setattr(step.keeper, "after_look", lambda: kill(step, kill_at))
         if kill_in_relabel:
-            patch.setattr(first_step, "cluster", raise_killed)
+            patch.setattr(relabelling, "cluster", raise_killed)
         step.run()
 
 
@@ -206,19 +206,6 @@ def test_more_rounds_go_on_from_the_last(tmp_path, monkeypatch):
     run(tmp_path, *SETTINGS, monkeypatch=monkeypatch)
     run(tmp_path, *SETTINGS, "clustering_rounds=2", monkeypatch=monkeypatch)
     assert [n for n, _ in Experiment(tmp_path, "tiny").first_step_checkpoints()] == [3, 8, 13]
-
-
-def test_previous_keypoints_win_where_two_meet():
-    from Utils.keypoints import KeypointTable
-
-    previous = KeypointTable.from_lists(["a", "b"], [[[5, 5, 0]], np.zeros((0, 3))])
-    points = torch.tensor([[6.0, 6.0], [9.0, 5.0], [6.0, 6.0]])
-    scores = torch.tensor([0.99, 0.3, 0.5])
-    owners = torch.tensor([0, 0, 1])
-    kept, of = first_step._join_previous(previous, np.array([0, 1]), points, scores, owners)
-    # (6, 6) of the first picture lies beside the previous (5, 5); in the second picture nothing is there.
-    assert kept.tolist() == [[5, 5], [9, 5], [6, 6]]
-    assert of.tolist() == [0, 0, 1]
 
 
 def test_training_lowers_the_loss(tmp_path):

@@ -1,6 +1,4 @@
-"""Gradients of a batch in pieces, memory formats, and the memory that a process keeps."""
-
-import sys
+"""Gradients of a batch in pieces, and means of losses."""
 
 import numpy as np
 import pytest
@@ -8,10 +6,11 @@ import torch
 
 from Databases.samples import FirstStepSamples, SecondStepSamples, training_batches
 from Networks import training
+from Networks.execution import build_fan
 from Networks.first_step import first_step_losses
 from Networks.second_step import second_step_losses
 from tests.tiny import TinyDatabase
-from Utils.memory import keep_freed_memory, release_freed_memory
+from Utils.errors import UserError
 from Utils.options import hyperparameters
 
 CPU = torch.device("cpu")
@@ -30,7 +29,7 @@ def samples_of(step: str):
 @pytest.mark.parametrize("pictures", [1, 4, 100])
 def test_gradients_of_pieces_add_up_to_those_of_the_batch(step, losses, pictures, monkeypatch):
     batch = next(training_batches(samples_of(step), 0, 1, 5, 0, CPU))
-    network = training.build_fan(12, HYPER, CPU)
+    network = build_fan(12, HYPER, CPU)
     whole = losses(network, batch, "float32")
     (0.5 * whole["total"]).backward()
     expected = {name: p.grad.clone() for name, p in network.named_parameters() if p.grad is not None}
@@ -65,28 +64,18 @@ def test_pieces_keep_the_pairs():
     assert torch.equal(torch.cat([piece.positive for piece in pieces]), batch.positive)
 
 
-def test_memory_formats():
-    """On the CPU channels last in float32, first in bfloat16; the maps are the same to rounding."""
-    last = training.build_fan(12, HYPER, CPU)
-    first = training.build_fan(12, hyperparameters(["image_size=64", "width=32", "precision=bfloat16"], {}), CPU)
-    assert last.conv2.conv1.weight.is_contiguous(memory_format=torch.channels_last)
-    assert first.conv2.conv1.weight.is_contiguous()
-    pictures = torch.rand(2, 3, 64, 64, generator=torch.Generator().manual_seed(0))
-    with torch.inference_mode():
-        torch.testing.assert_close(last(pictures), first(pictures), rtol=1e-4, atol=1e-5)
+def test_running_means_begin_anew_after_each_look():
+    means = training.RunningMean()
+    for total, part in ((1.0, 0.5), (3.0, 0.0)):
+        means.add({"total": torch.tensor(total), "part": torch.tensor(part)})
+    assert means.take() == {"total": 2.0, "part": 0.25}
+    means.add({"total": torch.tensor(5.0)})
+    assert means.take() == {"total": 5.0}
 
 
-@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="glibc only")
-def test_freed_memory_is_kept_and_released():
-    assert keep_freed_memory()
-
-    def resident() -> int:
-        with open("/proc/self/statm") as file:
-            return 4096 * int(file.read().split()[1])
-
-    block = torch.ones(2**26)  # 256 MiB, which would have a mapping of its own
-    before = resident()
-    del block
-    assert resident() > before - 2**26
-    release_freed_memory()
-    assert resident() < before - 2**27
+@pytest.mark.parametrize("loss", [float("nan"), float("inf")])
+def test_a_loss_that_is_no_number_ends_the_training(loss):
+    means = training.RunningMean()
+    means.add({"total": torch.tensor(1.0), "detector": torch.tensor(loss)})
+    with pytest.raises(UserError, match=f"the detector loss is {loss}; lower --set learning_rate"):
+        means.take()

@@ -4,7 +4,15 @@ import torch
 from scipy.optimize import linear_sum_assignment
 
 from Utils import assignment
-from Utils.assignment import assign, cluster, distance_thresholds, pair, squared_distances
+from Utils.assignment import (
+    Clusters,
+    assign,
+    cluster,
+    distance_thresholds,
+    keypoint_table,
+    pair,
+    squared_distances,
+)
 from Utils.descriptors import DescriptorStore
 from Utils.errors import UserError
 
@@ -95,3 +103,15 @@ def test_chunks_end_at_images():
     assert assignment._image_ranges(offsets, 9) == [(0, 3), (3, 4), (4, 5)]
     assert assignment._image_ranges(np.array([0]), 9) == []
     assert assignment._image_ranges(np.array([0, 0, 0]), 9) == [(0, 2)]
+
+
+def test_table_of_the_points_that_have_a_cluster(tmp_path):
+    with DescriptorStore(tmp_path, 2) as store:
+        store.append(np.zeros((4, 2)), np.array([[1, 2], [3, 4], [5, 6], [7, 8]]), np.array([0, 0, 2, 2]))
+        clusters = Clusters(np.zeros((6, 2)), np.zeros(6), np.array([5, -1, 0, 3], np.int32))
+        table = keypoint_table(store, clusters, np.array(["a", "b", "c"]))
+    assert {name: points.tolist() for name, points in table.to_dict().items()} == {
+        "a": [[1, 2, 5]],
+        "b": [],
+        "c": [[5, 6, 0], [7, 8, 3]],
+    }

@@ -1,0 +1,161 @@
+"""Files of a training: what the checkpoints of both steps hold, and states that a killed run resumes from."""
+
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from Networks.execution import build_fan
+from Networks.fan import FAN
+from Utils import distributed
+from Utils.errors import UserError
+from Utils.files import load_checkpoint, save_checkpoint
+from Utils.options import Hyperparameters, plain
+
+# What a checkpoint says of its network, so that later steps need not be told again.
+PAPER_IMAGE_SIZE = 256  # of published checkpoints, which do not say
+_ARCHITECTURE = ("width", "image_size")
+# What may change when a run is resumed; everything else decides the result.
+_FREE_ON_RESUME = {
+    "clustering_rounds",
+    "total_iterations",
+    "minutes_between_checkpoints",
+    "checkpoints_kept",
+    "compile",
+}
+
+
+def load_first_step(path: Path) -> dict[str, Any]:
+    """The content of a checkpoint of step one; UserError for any other file."""
+    content = load_checkpoint(path, remedy="remove it to go on from an earlier checkpoint")
+    require_keys(content, ("state_dict", "optimizer", "iteration", "centroid"), path, "step one")
+    return content
+
+
+def load_second_step(path: Path) -> dict[str, Any]:
+    """The content of a checkpoint of step two; UserError for any other file."""
+    content = load_checkpoint(path, remedy="remove it to go on from an earlier checkpoint")
+    require_keys(content, ("state_dict", "active_channels"), path, "step two")
+    return content
+
+
+def clusters_to_state(centroids: np.ndarray | None, thresholds: np.ndarray | None) -> dict[str, Any]:
+    """The checkpoint keys `centroid` (K, D) and `threshold` (K,); None before the first clustering."""
+    if centroids is None or thresholds is None:
+        return {"centroid": None, "threshold": None}
+    return {"centroid": torch.from_numpy(centroids), "threshold": torch.from_numpy(thresholds)}
+
+
+def clusters_from_state(content: dict[str, Any]) -> tuple[np.ndarray | None, np.ndarray | None]:
+    """What `clusters_to_state` wrote; published files have no thresholds."""
+    centroids, thresholds = content.get("centroid"), content.get("threshold")
+    return (
+        None if centroids is None else np.asarray(centroids, np.float32),
+        None if thresholds is None else np.asarray(thresholds, np.float32),
+    )
+
+
+def load_fan(content: Mapping[str, Any], source: Path | str, hyper: Hyperparameters, device: torch.device) -> FAN:
+    """The network of a checkpoint of either step; `hyper` takes its width and picture size over.
+
+    Raises UserError where the content is not that of a checkpoint, or the user insists on another size.
+    """
+    adopt_architecture(hyper, content, source)
+    network = build_fan(content["state_dict"]["l1.weight"].shape[0], hyper, device)
+    load_fan_weights(network, content["state_dict"], source)
+    return network
+
+
+def load_fan_weights(network: FAN, state_dict: Mapping[str, torch.Tensor], source: Path | str) -> None:
+    """Strict loading; UserError where the tensors are not those of the network."""
+    try:
+        network.load_state_dict(state_dict)
+    except (RuntimeError, TypeError, AttributeError) as error:
+        raise UserError(
+            f"{source} holds other tensors than this network ({_first_complaint(error)}); "
+            f"check --set width and number_of_clusters, or the file"
+        ) from error
+
+
+def _first_complaint(error: Exception) -> str:
+    lines = [line.strip() for line in str(error).splitlines()[1:] if line.strip()]
+    return (lines or [str(error)])[0][:160]
+
+
+def require_keys(content: Mapping[str, Any], keys: tuple[str, ...], source: Path | str, step: str) -> None:
+    """UserError where a checkpoint is not one of the step."""
+    missing = [key for key in keys if key not in content]
+    if missing:
+        raise UserError(f"{source} has no {missing[0]}: it is no checkpoint of {step}; give the file of {step}")
+
+
+def adopt_architecture(hyper: Hyperparameters, content: Mapping[str, Any], source: Path | str) -> None:
+    """Take width and picture size over from a checkpoint (its hyperparameters, else its tensors and the paper)."""
+    weights = content["state_dict"]
+    if not isinstance(weights, Mapping) or "l1.weight" not in weights:
+        raise UserError(f"{source}: state_dict holds no FAN; give a checkpoint of this method")
+    head = weights["l1.weight"]
+    if not isinstance(head, torch.Tensor) or head.ndim != 4 or head.shape[1] < 32 or head.shape[1] % 32:
+        raise UserError(f"{source}: l1.weight is not that of a FAN; give a checkpoint of this method")
+    values = {"width": head.shape[1], "image_size": PAPER_IMAGE_SIZE}
+    saved = content.get("hyperparameters") or {}
+    values.update({name: saved[name] for name in _ARCHITECTURE if name in saved})
+    hyper.adopt(values, source)
+
+
+def check_resumed(hyper: Hyperparameters, content: Mapping[str, Any], source: Path | str) -> None:
+    """UserError where a run to be resumed was begun with other hyperparameters."""
+    for name, before in (content.get("hyperparameters") or {}).items():
+        now = hyper.as_dict().get(name)
+        if name not in _FREE_ON_RESUME and plain(now) != plain(before):
+            raise UserError(
+                f"--resume: {source} was made with {name}={before}, this run has {now}; "
+                f"give --set {name}={before} or use another experiment"
+            )
+
+
+def newest_state(
+    checkpoints: list[tuple[int, Path]], state: Path, load: Callable[[Path], dict[str, Any]]
+) -> tuple[dict[str, Any], Path] | None:
+    """The last checkpoint or the state between two, whichever is newer, and its path; the same in all processes.
+
+    checkpoints: numbers and paths, ascending. None where there is neither.
+    """
+    newest = None
+    if distributed.is_main():
+        paths = [path for _, path in checkpoints[-1:]] + ([state] if state.exists() else [])
+        contents = [(load(path), path) for path in paths]
+        newest = max(contents, key=lambda pair: pair[0]["iteration"], default=None)
+    return distributed.from_main(newest)
+
+
+def load_optimizer(optimizer: torch.optim.Optimizer, state: Any, source: Path | str) -> None:
+    """UserError where the state is not one of this optimiser."""
+    try:
+        optimizer.load_state_dict(state)
+    except (ValueError, KeyError, TypeError, AttributeError, RuntimeError) as error:
+        raise UserError(f"{source}: its optimizer does not fit this network; remove the file") from error
+
+
+class StateKeeper:
+    """Saves the state of a training now and then, so that a killed run loses minutes at most."""
+
+    def __init__(self, path: Path, minutes: float, collect: Callable[[], dict[str, Any]]) -> None:
+        self.path, self.seconds, self.collect = path, 60 * minutes, collect
+        self.saved = time.monotonic()
+
+    def after_look(self) -> None:
+        """Save if the time has come; called when the losses were just seen to be finite."""
+        if distributed.is_main() and time.monotonic() - self.saved >= self.seconds:
+            self.save()
+
+    def save(self) -> None:
+        save_checkpoint(self.collect(), self.path)
+        self.saved = time.monotonic()
+
+    def remove(self) -> None:
+        """The state is superseded by a checkpoint."""
+        self.path.unlink(missing_ok=True)

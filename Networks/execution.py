@@ -1,0 +1,57 @@
+"""How networks run on a device: precision, memory format, and pictures in batches."""
+
+import contextlib
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import torch
+
+from Databases.database import Database, ImageSet
+from Databases.samples import crop_batches
+from Networks.fan import FAN
+from Utils.options import Hyperparameters, Options
+
+INFERENCE_BATCH = {"cpu": 16, "cuda": 128}  # pictures
+
+
+def autocast(device: torch.device, precision: str) -> contextlib.AbstractContextManager:
+    """Mixed precision: bfloat16 on a GPU, float32 on the CPU, or what --set precision says."""
+    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=uses_bfloat16(device, precision))
+
+
+def uses_bfloat16(device: torch.device, precision: str) -> bool:
+    return precision == "bfloat16" or (precision == "auto" and device.type == "cuda")
+
+
+def build_fan(descriptor_channels: int | None, hyper: Hyperparameters, device: torch.device) -> FAN:
+    """A FAN with weights drawn from the seed, on the device."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(hyper.seed)
+        network = FAN(descriptor_channels, hyper.width)
+    if hyper.compile:
+        network.forward_features = torch.compile(network.forward_features)  # nearly all of the arithmetic
+    return place(network, device, hyper.precision)
+
+
+def place(network: FAN, device: torch.device, precision: str) -> FAN:
+    """Move a network to the device, in the memory format in which it trains fastest there.
+
+    Channels last suits tensor cores, and the CPU in float32; in bfloat16 the CPU's backward pass takes half as
+    long again with it.
+    """
+    last = device.type == "cuda" or not uses_bfloat16(device, precision)
+    return network.to(device=device, memory_format=torch.channels_last if last else torch.contiguous_format)
+
+
+def workers_for(options: Options, items: int) -> int:
+    """Worker processes for `items` pictures: none where starting them would cost more than they save."""
+    return min(options.num_workers, items // 64)
+
+
+def inference_batches(
+    database: Database, images: ImageSet, options: Options, indices: Sequence[int]
+) -> Iterator[tuple[torch.Tensor, np.ndarray, np.ndarray]]:
+    """`crop_batches` of the pictures of `indices` at the network's size, in batches that suit the device."""
+    size, batch_size = options.hyper.image_size, INFERENCE_BATCH[options.device.type]
+    workers = workers_for(options, len(indices))
+    return crop_batches(database, images, size, batch_size, workers, options.device, indices)
