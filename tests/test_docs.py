@@ -148,26 +148,33 @@ def is_command(code: str) -> bool:
 
 
 @EVERY_PAGE
-def test_settings_flags_and_files_exist(path):
+def test_settings_exist(path):
     known = HYPERPARAMETERS | {name: value for d in DATABASES.values() for name, value in d.settings.items()}
-    sources = [file for pattern in ("*.py", "tools/**/*.py", "Utils/options.py") for file in ROOT.glob(pattern)]
-    flags = {flag for file in sources for flag in re.findall(r'"(--\w+)"', file.read_text())} | FOREIGN
-    flags |= {f"--no-{flag[2:]}" for flag in flags}
-    rooms = re.compile(
-        r"(Utils|Networks|Databases|tools|benchmarks|paths|images|docs|tests)/[\w/.]*\w|\w+\.py|req[\w-]+\.txt"
-    )
-    to_come = {"Databases/birds.py", "birds.py", "landmarks.py"}
     for number, code in read_page(path).inline:
-        where = f"{path.name}:{number}: {code}"
-        for setting in re.findall(r"--set ([\w]+=?[\w.,]*)", code):
-            name = setting.partition("=")[0]
-            assert name in known or name == "NAME", where
-            if "=" in setting and name != "NAME":
-                hyperparameters([setting], known)
+        for setting in re.findall(r"--set (\w+(?:=[\w.,]+)?)", code):
+            if not setting.startswith("NAME"):
+                name, equals, value = setting.partition("=")
+                assert name in known, f"{path.name}:{number}: {code}"
+                hyperparameters([setting] if equals else [], known)
+
+
+@EVERY_PAGE
+def test_flags_exist(path):
+    sources = [file for pattern in ("*.py", "tools/**/*.py", "Utils/options.py") for file in ROOT.glob(pattern)]
+    known = {flag for file in sources for flag in re.findall(r'"(--\w+)"', file.read_text())} | FOREIGN
+    for number, code in read_page(path).inline:
         for flag in re.findall(r"(?<!\S)--\w+", code):
-            assert flag in flags, where
-        if rooms.fullmatch(code):
-            assert (ROOT / code).exists() or code in to_come, where
+            assert flag in known, f"{path.name}:{number}: {code}"
+
+
+@EVERY_PAGE
+def test_files_of_the_project_exist(path):
+    rooms = "Utils|Networks|Databases|tools|benchmarks|paths|images|docs|tests"
+    ours = re.compile(rf"({rooms})/[\w/.]*\w|\w+\.py|requirements[\w-]*\.txt")
+    of_examples = {block.marker.text for p in PAGES for block in read_page(p).blocks if block.marker}
+    for number, code in read_page(path).inline:
+        if ours.fullmatch(code) and code not in of_examples:
+            assert (ROOT / code).exists(), f"{path.name}:{number}: {code}"
 
 
 # Links
@@ -266,9 +273,10 @@ def test_no_block_escapes(text, message, tmp_path):
 
 
 def test_markers_are_read(tmp_path):
-    text = "<!-- run: a=x y, b-c=2; makes: d e/* -->\n```bash\npython f.py <a> \\\n  --g <b-c>  # h\n```\n"
+    text = "<!-- run: a=x y, b-c=2; set: width=32; makes: d e/* -->\n```bash\npython f.py <a> \\\n  --g <b-c>  # h\n```\n"
     (block,) = page_of(text, tmp_path).blocks
-    assert block.marker == manual.Marker("run", values={"a": "x y", "b-c": "2"}, makes=("d", "e/*"))
+    values, settings = {"a": "x y", "b-c": "2"}, {"width": "32"}
+    assert block.marker == manual.Marker("run", values=values, makes=("d", "e/*"), settings=settings)
     assert commands(block.text, block.marker.values) == [["python", "f.py", "x y", "--g", "2"]]
     with pytest.raises(ManualError, match="no value for <a>"):
         commands(block.text, {})
