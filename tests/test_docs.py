@@ -273,7 +273,8 @@ def test_no_block_escapes(text, message, tmp_path):
 
 
 def test_markers_are_read(tmp_path):
-    text = "<!-- run: a=x y, b-c=2; set: width=32; makes: d e/* -->\n```bash\npython f.py <a> \\\n  --g <b-c>  # h\n```\n"
+    text = "<!-- run: a=x y, b-c=2; set: width=32; makes: d e/* -->\n"
+    text += "```bash\npython f.py <a> \\\n  --g <b-c>  # h\n```\n"
     (block,) = page_of(text, tmp_path).blocks
     values, settings = {"a": "x y", "b-c": "2"}, {"width": "32"}
     assert block.marker == manual.Marker("run", values=values, makes=("d", "e/*"), settings=settings)
