@@ -16,38 +16,21 @@ import Test
 import Train_Firststep
 import Train_Secondstep
 import Visualise
+from tests.tiny import DEMO_SETTINGS, SETTINGS
 from tools import compare_stages
 from Utils.experiment import Experiment
 from Utils.files import dump_pickle, load_checkpoint, load_pickle, save_checkpoint
 
 ROOT = Path(__file__).parents[1]
-SETTINGS = {
-    "demo_training": 40,
-    "demo_test": 12,
-    "image_size": 64,
-    "width": 32,
-    "number_of_clusters": 16,
-    "iterations_first": 6,
-    "clustering_rounds": 1,
-    "iterations_per_scheduler_step": 1,
-    "batch_size": 4,
-    "total_iterations": 6,
-    "iterations_before_merging": 2,
-    "learning_rate_steps": "4,5",
-    "min_cluster_points": 1,
-    "confidence_superpoint": 0.01,
-    "nms_superpoint": 4,
-    "confidence_fan": 0.02,
-}
 
 
 def arguments(folder: Path, *extra: str, **settings) -> list[str]:
     paths = folder / "paths.yaml"
     if not paths.exists():
-        paths.write_text(f"log_path: {folder}/logs\npath_to_superpoint_checkpoint: ''\n")
-    chosen = {**SETTINGS, **settings}
+        paths.write_text(f"log_path: {folder}/Logs\npath_to_superpoint_checkpoint: ''\n")
+    chosen = {**SETTINGS, **DEMO_SETTINGS, **settings}
     sets = [part for name, value in chosen.items() for part in ("--set", f"{name}={value}")]
-    common = ["--dataset_name", "Demo", "--experiment_name", "e", "--paths", str(paths), "--num_workers", "0"]
+    common = ["--dataset_name", "Demo", "--experiment_name", "demo", "--paths", str(paths), "--num_workers", "0"]
     return [*common, *sets, *extra]
 
 
@@ -69,39 +52,32 @@ def fail(main, argv, capsys) -> str:
 
 
 @pytest.fixture(scope="module")
-def trained(tmp_path_factory):
+def trained(make_demo):
     """A folder with an experiment that has been through all five stages."""
-    folder = tmp_path_factory.mktemp("trained")
-    succeed(Train_Firststep.main, arguments(folder))
-    succeed(Train_Secondstep.main, arguments(folder))
-    succeed(Test.main, arguments(folder))
-    for visualisation in ("Step1_Keypoints", "Step1_Clusters", "Step2"):
-        succeed(Visualise.main, arguments(folder, "--visualisation", visualisation))
-    succeed(compare_stages.main, arguments(folder))
-    return folder
+    return make_demo.folder
 
 
 @pytest.fixture
 def copy(trained, tmp_path):
     """A copy of the experiment, to be broken."""
-    shutil.copytree(trained / "logs", tmp_path / "logs")
+    shutil.copytree(trained / "Logs", tmp_path / "Logs")
     return tmp_path
 
 
 def test_files_have_the_published_names(trained):
-    names = {path.name for path in (trained / "logs/e/CheckPoints").iterdir()}
+    names = {path.name for path in (trained / "Logs/demo/CheckPoints").iterdir()}
     assert {
         "SuperPointKeypoints.pickle",
         "UpdatedKeypoints6.pickle",
         "UpdatedKeypoints11.pickle",
-        "eFirstStepIteration6.pth",
-        "eFirstStepIteration11.pth",
-        "EvaluateStep2Keypoints6.pickle",
+        "demoFirstStepIteration6.pth",
+        "demoFirstStepIteration11.pth",
+        "EvaluateStep2Keypoints12.pickle",
     } <= names
-    assert any(name.startswith("eSecondStepEpoch") for name in names)
-    logs = {path.name for path in (trained / "logs/e/Logs").iterdir()}
+    assert any(name.startswith("demoSecondStepEpoch") for name in names)
+    logs = {path.name for path in (trained / "Logs/demo/Logs").iterdir()}
     assert {
-        "e.txt",
+        "demo.txt",
         "run.yaml",
         "ForwardError.jpg",
         "ForwardError.csv",
@@ -114,11 +90,11 @@ def test_files_have_the_published_names(trained):
         "Landmarks.csv",
         "tensorboard",
     } <= logs
-    assert len(list((trained / "logs/e/Logs/Clusters").glob("Cluster*.jpg"))) > 5
+    assert len(list((trained / "Logs/demo/Logs/Clusters").glob("Cluster*.jpg"))) > 5
 
 
 def test_keypoints_file_has_every_training_picture(trained):
-    content = load_pickle(trained / "logs/e/CheckPoints/SuperPointKeypoints.pickle")
+    content = load_pickle(trained / "Logs/demo/CheckPoints/SuperPointKeypoints.pickle")
     assert len(content) == 40
     for points in content.values():
         assert points.shape[1] == 3
@@ -126,7 +102,7 @@ def test_keypoints_file_has_every_training_picture(trained):
 
 
 def test_predictions_file_has_the_published_layout(trained):
-    content = load_pickle(trained / "logs/e/CheckPoints/EvaluateStep2Keypoints6.pickle")
+    content = load_pickle(trained / "Logs/demo/CheckPoints/EvaluateStep2Keypoints12.pickle")
     assert len(content) == 52
     entry = next(iter(content.values()))
     assert set(entry) == {"prediction", "groundtruth", "is_it_test_sample"}
@@ -136,7 +112,7 @@ def test_predictions_file_has_the_published_layout(trained):
 
 
 def test_curves_are_cumulative_means(trained):
-    header, *rows = (trained / "logs/e/Logs/ForwardError.csv").read_text().splitlines()
+    header, *rows = (trained / "Logs/demo/Logs/ForwardError.csv").read_text().splitlines()
     assert header == "landmarks,nme_percent"
     counts, values = zip(*((int(a), float(b)) for a, b in (row.split(",") for row in rows)))
     assert counts == tuple(range(1, 26))
@@ -144,25 +120,25 @@ def test_curves_are_cumulative_means(trained):
 
 
 def test_runs_are_described(trained):
-    runs = yaml.safe_load((trained / "logs/e/Logs/run.yaml").read_text())
+    runs = yaml.safe_load((trained / "Logs/demo/Logs/run.yaml").read_text())
     assert len(runs) >= 3
     assert runs[0]["seed"] == 1993
     assert runs[0]["hyperparameters"]["image_size"] == 64
 
 
 def test_a_saved_predictions_file_gives_the_same_errors(trained, tmp_path, capsys):
-    file = trained / "logs/e/CheckPoints/EvaluateStep2Keypoints6.pickle"
+    file = trained / "Logs/demo/CheckPoints/EvaluateStep2Keypoints12.pickle"
     capsys.readouterr()
-    shutil.copytree(trained / "logs/DemoData", tmp_path / "logs/DemoData")
+    shutil.copytree(trained / "Logs/DemoData", tmp_path / "Logs/DemoData")
     succeed(Test.main, arguments(tmp_path, "--predictions", str(file)))
     lines = [line for line in capsys.readouterr().out.splitlines() if " error:" in line]
     assert len(lines) == 2
-    logged = (trained / "logs/e/Logs/e.txt").read_text()
+    logged = (trained / "Logs/demo/Logs/demo.txt").read_text()
     assert all(line in logged for line in lines)
 
 
 def test_stages_are_compared(trained):
-    with (trained / "logs/e/Logs/Stages.csv").open(newline="") as file:
+    with (trained / "Logs/demo/Logs/Stages.csv").open(newline="") as file:
         header, *rows = csv.reader(file)
     assert header == list(compare_stages.COLUMNS)
     assert [row[0] for row in rows] == [
@@ -178,7 +154,7 @@ def test_stages_are_compared(trained):
 
 
 def test_each_landmark_has_a_row(trained):
-    with (trained / "logs/e/Logs/Landmarks.csv").open(newline="") as file:
+    with (trained / "Logs/demo/Logs/Landmarks.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
     active = torch.load(newest_of_step_two(trained), weights_only=False)["active_channels"]
     assert [int(row["landmark"]) for row in rows] == sorted(active.tolist())
@@ -186,29 +162,29 @@ def test_each_landmark_has_a_row(trained):
     for row in rows:
         assert 0 <= float(row["found_percent"]) <= 100
     kept = [row for row in rows if row["backward_percent"]]
-    log = (trained / "logs/e/Logs/e.txt").read_text()
+    log = (trained / "Logs/demo/Logs/demo.txt").read_text()
     assert f"Landmarks evaluated: {len(kept)}" in log
 
 
 def newest_of_step_two(folder):
-    files = (folder / "logs/e/CheckPoints").glob("eSecondStepEpoch*.pth")
-    return max(files, key=lambda path: int(path.stem.removeprefix("eSecondStepEpoch")))
+    files = (folder / "Logs/demo/CheckPoints").glob("demoSecondStepEpoch*.pth")
+    return max(files, key=lambda path: int(path.stem.removeprefix("demoSecondStepEpoch")))
 
 
 def test_finished_runs_are_not_written_over(trained, capsys):
-    before = {p: p.stat().st_mtime_ns for p in (trained / "logs/e/CheckPoints").iterdir()}
+    before = {p: p.stat().st_mtime_ns for p in (trained / "Logs/demo/CheckPoints").iterdir()}
     assert "--resume" in fail(Train_Firststep.main, arguments(trained), capsys)
     assert "--resume" in fail(Train_Secondstep.main, arguments(trained), capsys)
     succeed(Train_Firststep.main, arguments(trained, "--resume"))
     succeed(Train_Secondstep.main, arguments(trained, "--resume"))
-    assert {p: p.stat().st_mtime_ns for p in (trained / "logs/e/CheckPoints").iterdir()} == before
+    assert {p: p.stat().st_mtime_ns for p in (trained / "Logs/demo/CheckPoints").iterdir()} == before
 
 
 def test_a_killed_process_resumes_to_the_same_weights(trained, tmp_path):
     """kill -9 in the middle of step one, then --resume; about 15 s."""
-    shutil.copytree(trained / "logs/DemoData", tmp_path / "logs/DemoData")
+    shutil.copytree(trained / "Logs/DemoData", tmp_path / "Logs/DemoData")
     command = [sys.executable, "Train_Firststep.py", *arguments(tmp_path, minutes_between_checkpoints=0)]
-    state = Experiment(tmp_path / "logs", "e").first_step_state()
+    state = Experiment(tmp_path / "Logs", "demo").first_step_state()
     process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     while process.poll() is None and not state.exists():
         pass
@@ -216,7 +192,7 @@ def test_a_killed_process_resumes_to_the_same_weights(trained, tmp_path):
     process.wait()
     subprocess.run([*command, "--resume"], cwd=ROOT, check=True, capture_output=True)
     whole, ours = (
-        load_checkpoint(Experiment(folder / "logs", "e").first_step_checkpoint(11))["state_dict"]
+        load_checkpoint(Experiment(folder / "Logs", "demo").first_step_checkpoint(11))["state_dict"]
         for folder in (trained, tmp_path)
     )
     # Threads may differ between this process and the other, so that the last bits may.
@@ -226,7 +202,7 @@ def test_a_killed_process_resumes_to_the_same_weights(trained, tmp_path):
 def test_a_folder_without_annotations(trained, tmp_path, capsys):
     """Custom on plain pictures: trained, and judged by what can be told without groundtruth; about 10 s."""
     pictures = tmp_path / "pictures"
-    shutil.copytree(next((trained / "logs/DemoData").glob("*/train")), pictures)
+    shutil.copytree(next((trained / "Logs/DemoData").glob("*/train")), pictures)
     argv = [a for a in arguments(tmp_path, "--images", str(pictures)) if not a.startswith("demo_")]
     argv[argv.index("Demo")] = "Custom"
     argv = [a for i, a in enumerate(argv) if not (a == "--set" and argv[i + 1] == "--set")]
@@ -236,25 +212,25 @@ def test_a_folder_without_annotations(trained, tmp_path, capsys):
     succeed(Test.main, argv)
     said = capsys.readouterr().out
     assert "No groundtruth landmarks" in said
-    header, *rows = (tmp_path / "logs/e/Logs/Steadiness.csv").read_text().splitlines()
+    header, *rows = (tmp_path / "Logs/demo/Logs/Steadiness.csv").read_text().splitlines()
     assert header == "landmark,found_percent,error_percent"
     assert len(rows) > 0
-    assert (tmp_path / "logs/e/Logs/Steadiness.jpg").stat().st_size > 5000
+    assert (tmp_path / "Logs/demo/Logs/Steadiness.jpg").stat().st_size > 5000
     succeed(Visualise.main, [*argv, "--visualisation", "Step2"])
 
 
 def test_order_of_the_steps_is_said(tmp_path, trained, capsys):
-    shutil.copytree(trained / "logs/DemoData", tmp_path / "logs/DemoData")
+    shutil.copytree(trained / "Logs/DemoData", tmp_path / "Logs/DemoData")
     assert "Train_Firststep.py" in fail(Train_Secondstep.main, arguments(tmp_path), capsys)
     assert "Train_Secondstep.py" in fail(Test.main, arguments(tmp_path), capsys)
     assert "Train_Firststep.py" in fail(
         Visualise.main, arguments(tmp_path, "--visualisation", "Step1_Clusters"), capsys
     )
-    assert not (tmp_path / "logs/e").exists()
+    assert not (tmp_path / "Logs/demo").exists()
 
 
 def test_damaged_checkpoints_are_named(copy, capsys):
-    experiment = Experiment(copy / "logs", "e")
+    experiment = Experiment(copy / "Logs", "demo")
     _, path = experiment.newest_second_step()
     content = path.read_bytes()
     path.write_bytes(content[: len(content) // 2])
@@ -274,8 +250,8 @@ class Code:
 
 
 def test_damaged_keypoints_are_named(copy, capsys):
-    path = Experiment(copy / "logs", "e").updated_keypoints(11)
-    for stale in (copy / "logs/e/CheckPoints").glob("eSecond*"):
+    path = Experiment(copy / "Logs", "demo").updated_keypoints(11)
+    for stale in (copy / "Logs/demo/CheckPoints").glob("demoSecond*"):
         stale.unlink()
     dump_pickle({"nobody.png": np.zeros((3, 3))}, path)
     assert "UpdatedKeypoints11.pickle" in fail(Train_Secondstep.main, arguments(copy), capsys)
@@ -284,26 +260,26 @@ def test_damaged_keypoints_are_named(copy, capsys):
 
 
 def test_wrong_superpoint_files_are_named(tmp_path, trained, capsys):
-    shutil.copytree(trained / "logs/DemoData", tmp_path / "logs/DemoData")
+    shutil.copytree(trained / "Logs/DemoData", tmp_path / "Logs/DemoData")
     weights = tmp_path / "weights.pth"
-    (tmp_path / "paths.yaml").write_text(f"log_path: {tmp_path}/logs\npath_to_superpoint_checkpoint: {weights}\n")
+    (tmp_path / "paths.yaml").write_text(f"log_path: {tmp_path}/Logs\npath_to_superpoint_checkpoint: {weights}\n")
     assert "weights.pth does not exist" in fail(Train_Firststep.main, arguments(tmp_path), capsys)
     torch.save({"conv1a.weight": torch.zeros(3)}, weights)
     assert "weights.pth holds no SuperPoint" in fail(Train_Firststep.main, arguments(tmp_path, "--resume"), capsys)
 
 
 def test_too_many_clusters_are_said(tmp_path, trained, capsys):
-    shutil.copytree(trained / "logs/DemoData", tmp_path / "logs/DemoData")
+    shutil.copytree(trained / "Logs/DemoData", tmp_path / "Logs/DemoData")
     message = fail(Train_Firststep.main, arguments(tmp_path, number_of_clusters=5000), capsys)
     assert "fewer than 5000 clusters" in message
-    assert not list((tmp_path / "logs/e/CheckPoints").iterdir())
+    assert not list((tmp_path / "Logs/demo/CheckPoints").iterdir())
 
 
 def test_pictures_without_keypoints_are_kept(tmp_path, trained, capsys):
     """With a threshold that leaves many pictures bare, each is still in the file, with an empty array."""
-    shutil.copytree(trained / "logs/DemoData", tmp_path / "logs/DemoData")
+    shutil.copytree(trained / "Logs/DemoData", tmp_path / "Logs/DemoData")
     fail(Train_Firststep.main, arguments(tmp_path, confidence_superpoint=0.97, number_of_clusters=2), capsys)
-    file = tmp_path / "logs/e/CheckPoints/SuperPointKeypoints.pickle"
+    file = tmp_path / "Logs/demo/CheckPoints/SuperPointKeypoints.pickle"
     content = load_pickle(file)
     assert len(content) == 40
     assert min(len(points) for points in content.values()) == 0
@@ -326,6 +302,6 @@ def test_unwritable_log_path_is_named(tmp_path, capsys):
 
 def test_unknown_data_sets_are_refused(tmp_path, capsys):
     with pytest.raises(SystemExit) as end:
-        Train_Firststep.main(["--dataset_name", "Cats", "--experiment_name", "e"])
+        Train_Firststep.main(["--dataset_name", "Cats", "--experiment_name", "demo"])
     assert end.value.code == 2
     assert "Demo" in capsys.readouterr().err

@@ -1,4 +1,7 @@
-"""A data set in memory for tests: gray-blue pictures with one bright corner-like mark per landmark."""
+"""Small things for tests: settings at which the scripts take seconds, and a data set in memory.
+
+Its pictures are gray-blue, with one bright corner-like mark per landmark.
+"""
 
 from pathlib import Path
 from types import SimpleNamespace
@@ -10,6 +13,26 @@ from Databases.database import Database, ImageSet, root_of_extent
 from Utils import crops
 from Utils.keypoints import KeypointTable
 from Utils.options import hyperparameters
+
+# Of the scripts; two epochs of step two with a merge between, on the pictures of Demo.
+SETTINGS = {
+    "image_size": 64,
+    "width": 32,
+    "number_of_clusters": 16,
+    "iterations_first": 6,
+    "clustering_rounds": 1,
+    "iterations_per_scheduler_step": 1,
+    "batch_size": 8,
+    "gradient_accumulation": 1,
+    "total_iterations": 12,
+    "iterations_before_merging": 2,
+    "learning_rate_steps": "8,10",
+    "min_cluster_points": 1,
+    "confidence_superpoint": 0.01,
+    "nms_superpoint": 4,
+    "confidence_fan": 0.02,
+}
+DEMO_SETTINGS = {"demo_training": 40, "demo_test": 12}
 
 SIZE = 64
 # Where the marks of every picture are, before its own shift: (12, 2) pixels.

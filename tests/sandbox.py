@@ -1,0 +1,131 @@
+"""A copy of the project in which documented commands run as they stand, at settings that take seconds."""
+
+import json
+import os
+import re
+import select
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import MappingProxyType
+
+from tests.manual import ROOT
+from tests.tiny import DEMO_SETTINGS, SETTINGS
+
+NONE: Mapping[str, str] = MappingProxyType({})
+SECONDS = 240  # after which a command has hung
+COPIED = ("*.py", "Makefile", "requirements*.txt", "LICENSE", "Utils", "Databases", "Networks", "tools", "benchmarks")
+COPIED += ("data", "paths", "docs", "images", "README.md")
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a command ended."""
+
+    words: list[str]
+    code: int
+    output: str
+
+    def __str__(self) -> str:
+        return f"{' '.join(self.words)}\nended with code {self.code}:\n{self.output[-3000:]}"
+
+
+class Launcher:
+    """The process of tests/launcher.py."""
+
+    def __init__(self) -> None:
+        command = [sys.executable, str(Path(__file__).with_name("launcher.py"))]
+        pipe = subprocess.PIPE
+        self.process = subprocess.Popen(command, stdin=pipe, stdout=pipe, start_new_session=True)
+
+    def run(self, folder: Path, words: Sequence[str], only_parse: bool = False) -> Outcome:
+        """`python WORDS` in the folder."""
+        output = folder / ".output"
+        job = {"folder": str(folder), "words": list(words), "output": str(output), "only_parse": only_parse}
+        self.process.stdin.write(json.dumps(job).encode() + b"\n")
+        self.process.stdin.flush()
+        ready, _, _ = select.select([self.process.stdout], [], [], SECONDS)
+        if not ready:
+            self.close()
+            raise TimeoutError(f"{' '.join(words)} did not end within {SECONDS} s")
+        code = int(self.process.stdout.readline())
+        return Outcome(["python", *words], code, output.read_text(errors="replace"))
+
+    def close(self) -> None:
+        """End it and whatever it runs."""
+        if self.process.poll() is None:
+            os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.wait()
+
+
+class Tree:
+    """A copy of the project's files in a folder of its own."""
+
+    def __init__(self, folder: Path, launcher: Launcher) -> None:
+        self.folder, self.launcher = folder, launcher
+
+    @classmethod
+    def of_project(cls, folder: Path, launcher: Launcher) -> "Tree":
+        """The project's files, without what was made with them."""
+        folder.mkdir(parents=True)
+        leave_out = shutil.ignore_patterns("__pycache__")
+        for source in sorted({path for pattern in COPIED for path in ROOT.glob(pattern)}):
+            if source.is_dir():
+                shutil.copytree(source, folder / source.name, ignore=leave_out)
+            else:
+                shutil.copy(source, folder)
+        environment = folder / ".venv"
+        environment.mkdir()
+        (environment / ".complete").touch()  # as after `make setup`
+        return cls(folder, launcher)
+
+    def copy(self, folder: Path) -> "Tree":
+        """A copy with all that is in the folder."""
+        shutil.copytree(self.folder, folder)
+        return Tree(folder, self.launcher)
+
+    def run(self, words: list[str], settings: Mapping[str, str] = NONE) -> list[Outcome]:
+        """Run a documented command, at tiny settings and these; several outcomes where make runs several."""
+        if words[0] == "make":
+            return [outcome for line in self.recipe(words) for outcome in self.run(line, settings)]
+        if words[0] == "torchrun":
+            words = ["python", "-m", "torch.distributed.run", "--standalone", *words[1:]]
+        if Path(words[0]).name != "python":
+            raise ValueError(f"no way to run {' '.join(words)}")
+        return [self.launcher.run(self.folder, [*words[1:], *self.tiny(words, settings)])]
+
+    def parse(self, words: list[str]) -> Outcome:
+        """Let the command's own parser read it, and stop there."""
+        if words[0] == "make":
+            self.recipe(words)
+            return Outcome(words, 0, "")
+        if words[0] == "torchrun":
+            from torch.distributed.run import parse_args
+
+            given = parse_args(words[1:])
+            words = ["python", given.training_script, *given.training_script_args]
+        if words[0] == "tensorboard":
+            words = ["python", "-m", "tensorboard.main", *words[1:]]
+        if words[0] != "python":
+            raise ValueError(f"no way to parse {' '.join(words)}")
+        return self.launcher.run(self.folder, words[1:], only_parse=True)
+
+    def recipe(self, words: list[str]) -> list[list[str]]:
+        """The commands that a make target stands for."""
+        done = subprocess.run(["make", "-n", *words[1:]], cwd=self.folder, capture_output=True, text=True, check=True)
+        return [line.split() for line in done.stdout.replace("\\\n", " ").splitlines()]
+
+    def tiny(self, words: list[str], more: Mapping[str, str]) -> list[str]:
+        """Arguments that make a command take seconds, where its script takes hyperparameters."""
+        script = words[2].replace(".", "/") + ".py" if words[1] == "-m" else words[1]
+        if words[1:3] == ["-m", "torch.distributed.run"]:
+            script = next(word for word in words if word.endswith(".py"))
+        if not re.search(r"from Utils\.options import .*\bparse\b", (self.folder / script).read_text()):
+            return []
+        settings = SETTINGS | (DEMO_SETTINGS if "Demo" in words else {}) | more
+        pairs = [part for name, value in settings.items() for part in ("--set", f"{name}={value}")]
+        return ["--num_workers", "0", *pairs]
