@@ -29,12 +29,17 @@ CONTRAST_CENTRE = 127
 NOISE_TABLE = 1 << 21  # numbers
 BLUR_SIDE = 5  # pixels of the kernel
 HUE_LEVELS = 180  # of OpenCV's 8-bit HSV
+BORDERS = {"black": cv2.BORDER_CONSTANT, "reflect": cv2.BORDER_REFLECT_101}
 LEVELS = np.arange(256, dtype=np.float32)
 
 
 @dataclass(frozen=True)
 class Strength:
-    """What differs between the two steps: probabilities and ranges."""
+    """What differs between the two steps and recipes: probabilities and ranges.
+
+    Black beyond the picture's border, and small shifts, tell a network where the crop was, so that it may learn
+    places in the crop instead of parts of the object.
+    """
 
     blur: float
     contrast: tuple[float, float]
@@ -42,6 +47,8 @@ class Strength:
     multiply: tuple[float, float]
     hue: float
     scale: tuple[float, float]
+    shift: float = SHIFT  # at most so much of the picture's size
+    border: str = "black"  # what lies outside the picture, a key of `BORDERS`
 
 
 FIRST_STEP = Strength(blur=0.3, contrast=(0.85, 1.3), noise=0.5, multiply=(0.9, 1.1), hue=0.3, scale=(0.8, 1.2))
@@ -54,21 +61,20 @@ def augment(
     """Augment a picture and crop it.
 
     picture: (H, W, 3) uint8; crop: (2, 3) point map picture -> crop; size: pixels of the crop's side.
-    Returns the crop (size, size, 3) uint8, black where the picture ends, and the (2, 3) point map from the
-    picture to it.
+    Returns the crop (size, size, 3) uint8 and the (2, 3) point map from the picture to it.
     """
     height, width = picture.shape[:2]
     to_crop = crops.compose(crop, draw_affine(width, height, strength, rng))
     left, top, right, bottom = _visible_region(to_crop, size, width, height)
     region = change_colours(picture[top:bottom, left:right], strength, rng)
     shift = np.array([[1.0, 0.0, left], [0.0, 1.0, top]])
-    return crops.warp(region, crops.compose(to_crop, shift), size), to_crop
+    return crops.warp(region, crops.compose(to_crop, shift), size, BORDERS[strength.border]), to_crop
 
 
 def draw_affine(width: int, height: int, strength: Strength, rng: np.random.Generator) -> np.ndarray:
     """A random (2, 3) point map of the picture onto itself: rotate, scale per axis, shift, about the centre."""
     scale_x, scale_y = rng.uniform(*strength.scale, size=2)
-    shift_x, shift_y = rng.uniform(-SHIFT, SHIFT, size=2) * (width, height)
+    shift_x, shift_y = rng.uniform(-strength.shift, strength.shift, size=2) * (width, height)
     angle = np.deg2rad(rng.uniform(-ROTATION, ROTATION))
     cos, sin = np.cos(angle), np.sin(angle)
     linear = np.array([[scale_x * cos, -scale_x * sin], [scale_y * sin, scale_y * cos]])
@@ -193,10 +199,10 @@ def imgaug_augmenter(strength: Strength, seed: int) -> Any:
             iaa.Sometimes(strength.hue, iaa.MultiplyHueAndSaturation(HUE_FACTOR)),
             iaa.Affine(
                 scale={"x": strength.scale, "y": strength.scale},
-                translate_percent={"x": (-SHIFT, SHIFT), "y": (-SHIFT, SHIFT)},
+                translate_percent=dict.fromkeys("xy", (-strength.shift, strength.shift)),
                 rotate=(-ROTATION, ROTATION),
                 order=1,
-                cval=0,
+                mode={"black": "constant"}.get(strength.border, strength.border),
             ),
         ],
         random_order=False,

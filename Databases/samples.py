@@ -6,7 +6,7 @@ the whole training. So a resumed run draws the same samples, whatever the number
 
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, cast
 
 import cv2
@@ -51,12 +51,14 @@ class _Samples(Dataset):
         augmentation: str,
         stage: str,
         origin: tuple[int, int] = (0, 0),
+        **changes: Any,
     ) -> None:
+        """changes: of the augmentation's `Strength`."""
         self.database, self.images = database, database.training
         self.table, self.eligible = table, eligible
         self.size, self.seed, self.stage = image_size, seed, _STAGES[stage]
         self.augment = AUGMENTATIONS[augmentation]
-        self.strength = FIRST_STEP if stage == "first" else SECOND_STEP
+        self.strength = replace(FIRST_STEP if stage == "first" else SECOND_STEP, **changes)
         self.first_epoch, self.first_position = origin
         self._epoch, self._order = -1, np.zeros(0, np.int64)
 
@@ -76,7 +78,7 @@ class _Samples(Dataset):
         return np.random.default_rng([self.seed, self.stage, position])
 
     def augmented(self, image: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-        """The augmented crop (S, S, 3) uint8 and the keypoints on it that lie on the grid (n, 3) x, y, cluster."""
+        """The augmented crop (S, S, 3) uint8 and the keypoints on it (n, 3) x, y, cluster, some off the grid."""
         picture = self.database.read(self.images, image)
         height, width = picture.shape[:2]
         crop = self.database.crop(self.images.boxes[image], width, height, self.size)
@@ -85,8 +87,11 @@ class _Samples(Dataset):
         # Keypoints are stored on the grid of the picture's plain crop.
         moved = crops.apply(crops.compose(to_crop, crops.invert(crop)), points[:, :2] * float(GRID))
         cells = np.rint(moved / GRID).astype(np.int64)
-        inside = ((cells >= 0) & (cells < self.size // GRID)).all(axis=1)
-        return pixels, np.column_stack([cells, points[:, 2].astype(np.int64)])[inside]
+        return pixels, np.column_stack([cells, points[:, 2].astype(np.int64)])
+
+    def on_grid(self, points: np.ndarray) -> np.ndarray:
+        """Those of the keypoints (n, 3) that lie on the grid."""
+        return points[((points[:, :2] >= 0) & (points[:, :2] < self.size // GRID)).all(axis=1)]
 
 
 @dataclass
@@ -162,7 +167,13 @@ class FirstStepSamples(_Samples):
     """Pairs of pictures with their keypoints and the pairs of points to pull together and push apart."""
 
     def __init__(
-        self, database: Database, table: KeypointTable, image_size: int, seed: int, augmentation: str
+        self,
+        database: Database,
+        table: KeypointTable,
+        image_size: int,
+        seed: int,
+        augmentation: str,
+        **changes: Any,
     ) -> None:
         table = table.keep(table.clusters() >= 0)
         eligible = np.flatnonzero(table.counts() >= MIN_KEYPOINTS)
@@ -171,7 +182,7 @@ class FirstStepSamples(_Samples):
                 f"none of the {len(table)} training pictures has {MIN_KEYPOINTS} keypoints in clusters; "
                 f"lower --set confidence_superpoint or number_of_clusters, or check the boxes"
             )
-        super().__init__(database, table, eligible, image_size, seed, augmentation, "first")
+        super().__init__(database, table, eligible, image_size, seed, augmentation, "first", **changes)
 
     def __getitem__(self, position: int) -> tuple[np.ndarray, ...]:
         """Both crops (S, S, 3), their points (n, 3) x, y, cluster, and their `correspondences`."""
@@ -181,6 +192,7 @@ class FirstStepSamples(_Samples):
             second = int(self.eligible[rng.integers(len(self.eligible))])
         pixels_1, points_1 = self.augmented(first, rng)
         pixels_2, points_2 = self.augmented(second, rng)
+        points_1, points_2 = self.on_grid(points_1), self.on_grid(points_2)
         return pixels_1, pixels_2, points_1, points_2, *correspondences(points_1, points_2, rng)
 
 
@@ -241,15 +253,19 @@ class SecondStepSamples(_Samples):
         seed: int,
         augmentation: str,
         origin: tuple[int, int] = (0, 0),
+        **changes: Any,
     ) -> None:
         table = table.keep(np.isin(table.clusters(), active))
         eligible = np.flatnonzero(table.counts() > 0)
         if len(eligible) == 0:
             raise UserError("no training picture has a keypoint of an active cluster; lower --set min_cluster_points")
-        super().__init__(database, table, eligible, image_size, seed, augmentation, "second", origin)
+        super().__init__(database, table, eligible, image_size, seed, augmentation, "second", origin, **changes)
 
     def __getitem__(self, position: int) -> tuple[np.ndarray, np.ndarray]:
-        """The crop (S, S, 3) and its points (n, 3) x, y, cluster."""
+        """The crop (S, S, 3) and its points (n, 3) x, y, cluster.
+
+        Points that were moved off the grid stay: their maps have to learn to be empty.
+        """
         return self.augmented(self.image_at(position), self.rng_at(position))
 
 

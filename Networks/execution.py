@@ -34,6 +34,13 @@ def build_fan(descriptor_channels: int | None, hyper: Hyperparameters, device: t
     return place(network, device, hyper.precision)
 
 
+def copy_network(network: FAN, hyper: Hyperparameters) -> FAN:
+    """Another network with the same weights, at the same place, not compiled."""
+    copy = FAN(network.l1.out_channels, network.width)
+    copy.load_state_dict(network.state_dict())
+    return place(copy, network.l1.weight.device, hyper.precision).requires_grad_(False)
+
+
 def place(network: FAN, device: torch.device, precision: str) -> FAN:
     """Move a network to the device, in the memory format in which it trains fastest there.
 

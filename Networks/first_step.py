@@ -6,6 +6,7 @@ network just trained, and so on in rounds.
 
 import math
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from Networks.checkpoints import clusters_from_state, clusters_to_state, load_fi
 from Networks.execution import autocast, build_fan
 from Networks.fan import FAN
 from Networks.relabelling import new_keypoints
-from Networks.training import Training
+from Networks.training import Training, augmentation_changes
 from Utils import distributed
 from Utils.experiment import Experiment
 from Utils.heatmaps import detector_targets
@@ -30,7 +31,8 @@ from Utils.options import Hyperparameters, Options
 
 BATCH_SIZE = 16  # pairs of pictures
 MARGIN = 0.8  # distance that descriptors of different clusters should keep
-DESCRIPTOR_WEIGHT = 10.0
+DESCRIPTOR_WEIGHT = {"margin": 10.0, "softmax": 1.0}
+TEMPERATURE = 0.1  # of the softmax over cosines
 COSINE_STEPS = 5  # scheduler steps of one cosine period, which is one clustering round
 LOWEST_LEARNING_RATE = 5e-6
 
@@ -69,19 +71,53 @@ def descriptor_loss(descriptors: Tensor, batch: FirstStepBatch, pairs: int | Non
     return distributed.mean(losses, pairs)
 
 
+def softmax_loss(descriptors: Tensor, batch: FirstStepBatch, positives: int | None = None) -> Tensor:
+    """Cross-entropy of finding a point's partner among all points of the other picture, averaged over both ways.
+
+    descriptors: (2B, D, G, G), raw, compared by their cosine over `TEMPERATURE`. All points compete with the partner,
+    where the margin of the contrastive loss is soon kept by most pairs. 0 where the batch has no pair. positives: how
+    many positive pairs the mean is of, where these are a part of them only.
+    """
+    picture, x, y = batch.ends.unbind(1)
+    _, dimension, height, width = descriptors.shape
+    rows = descriptors.permute(0, 2, 3, 1).reshape(-1, dimension)
+    ends = functional.normalize(functional.embedding((picture * height + y) * width + x, rows), dim=1)
+    similarity = ends @ ends.T / TEMPERATURE
+    facing = (picture // 2)[:, None] == (picture // 2)[None]
+    facing &= picture[:, None] != picture[None]
+    log_share = functional.log_softmax(similarity.masked_fill(~facing, -1e4), dim=1)
+    one, other = batch.pairs.unbind(1)
+    # Pairs that are not positive count nothing: to pick out the others would make the host wait for a GPU.
+    both_ways = -(log_share[one, other] + log_share[other, one]) / 2
+    return distributed.mean(both_ways * batch.positive, positives_of(batch) if positives is None else positives)
+
+
+def positives_of(batch: FirstStepBatch) -> int:
+    """How many positive pairs there are: each joins two of the points."""
+    return len(batch.ends) // 2
+
+
 def first_step_losses(
-    network: FAN, batch: FirstStepBatch, precision: str, whole: FirstStepBatch | None = None
+    network: FAN,
+    batch: FirstStepBatch,
+    precision: str,
+    whole: FirstStepBatch | None = None,
+    descriptors_by: str = "margin",
 ) -> dict[str, Tensor]:
     """Forward pass and losses of a batch on the network's device; `total` is what is minimised.
 
-    whole: the batch that this one is a piece of; the losses of its pieces add up to its own.
+    whole: the batch that this one is a piece of; the losses of its pieces add up to its own. descriptors_by: margin,
+    the paper's loss, or softmax.
     """
     whole = whole or batch
     with autocast(batch.pictures.device, precision):
         detector, descriptors = network(to_input(batch.pictures))
     of_detector = detector_loss(detector, batch.keypoints, len(whole.pictures))
-    of_descriptor = descriptor_loss(descriptors, batch, len(whole.pairs))
-    total = DESCRIPTOR_WEIGHT * of_descriptor + of_detector
+    if descriptors_by == "margin":
+        of_descriptor = descriptor_loss(descriptors, batch, len(whole.pairs))
+    else:
+        of_descriptor = softmax_loss(descriptors, batch, positives_of(whole))
+    total = DESCRIPTOR_WEIGHT[descriptors_by] * of_descriptor + of_detector
     return {"total": total, "detector": of_detector, "descriptor": of_descriptor}
 
 
@@ -145,21 +181,23 @@ class FirstStep(Training):
         if self.iteration >= end:
             return
         hyper = self.hyper
-        samples = FirstStepSamples(self.database, keypoints, hyper.image_size, hyper.seed, hyper.augmentation)
+        samples = FirstStepSamples(
+            self.database, keypoints, hyper.image_size, hyper.seed, hyper.augmentation, **augmentation_changes(hyper)
+        )
         self.relabelled = False
-        self.fit(self.title, samples, first_step_losses, end)
+        self.fit(self.title, samples, partial(first_step_losses, descriptors_by=hyper.descriptor_loss), end)
 
     def update_weights(self) -> float:
         rate = learning_rate_at(self.iteration, self.hyper)
         for group in self.optimizer.param_groups:
             group["lr"] = rate
-        self.optimizer.step()
+        self.step_weights()
         return rate
 
     def relabel(self, previous: KeypointTable) -> KeypointTable:
         """New pseudo-groundtruth from the network as it is; k-means starts from the last centroids."""
         keypoints, clusters = new_keypoints(
-            self.network, self.database, self.options, self.experiment, previous, self.centroids
+            self.learned, self.database, self.options, self.experiment, previous, self.centroids
         )
         self.centroids, self.thresholds = clusters.centroids, clusters.thresholds
         if distributed.is_main():

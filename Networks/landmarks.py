@@ -14,7 +14,7 @@ from Networks.fan import FAN
 from Networks.groundtruth import PREDICTION_SIZE, groundtruth_of
 from Networks.second_step import CONFIDENT, predict
 from Utils import crops
-from Utils.heatmaps import maxima
+from Utils.heatmaps import READOUTS
 from Utils.options import Options
 from Utils.predictions import Predictions
 from Utils.progress import Progress
@@ -103,5 +103,5 @@ def _detect(
     """Points (B, L, 2) in input pixels and whether they are detections (B, L)."""
     with autocast(options.device, options.hyper.precision):
         heatmaps = network.forward_heatmaps(to_input(pictures.to(options.device)))
-    cells, heights = maxima(heatmaps[:, active])
+    cells, heights = READOUTS[options.hyper.readout](heatmaps[:, active])
     return (GRID * cells).cpu().numpy().astype(np.float64), (heights >= CONFIDENT).cpu().numpy()

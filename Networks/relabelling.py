@@ -11,11 +11,12 @@ from torch import Tensor
 from torch.nn import functional
 
 from Databases.database import Database, ImageSet
-from Databases.samples import to_input
+from Databases.samples import GRID, to_input
 from Networks.execution import autocast, inference_batches
 from Networks.fan import FAN
 from Utils import distributed
-from Utils.assignment import Clusters, cluster, keypoint_table
+from Utils.assignment import Clusters, cluster, distance_thresholds, keypoint_table
+from Utils.consensus import agree
 from Utils.descriptors import DescriptorStore
 from Utils.experiment import Experiment
 from Utils.keypoints import KeypointTable, detect, suppress
@@ -23,6 +24,8 @@ from Utils.options import Options
 from Utils.progress import Progress
 
 NMS_FAN = 1  # half-side in grid cells
+CANDIDATES = 4  # places per cluster and picture that a match is chosen from
+ONE_PLACE = 0.07  # sides of the crop: clusters that are nearer, in x and in y, are in one place
 
 
 @torch.inference_mode()
@@ -51,6 +54,7 @@ def store_fan_keypoints(
             if previous is not None:
                 points, owners = _join_previous(previous, numbers, points, scores, owners)
             x, y = points.long().unbind(1)
+            descriptors = smoothed(descriptors, hyper.descriptor_window)
             vectors = functional.normalize(descriptors[owners, :, y, x], dim=1)
             store.append(vectors.cpu().numpy(), points.cpu().numpy(), numbers[owners.cpu().numpy()])
             progress.update(len(numbers), keypoints=len(points) / len(numbers))
@@ -80,7 +84,27 @@ def new_keypoints(
     previous: KeypointTable,
     centroids: np.ndarray | None,
 ) -> tuple[KeypointTable, Clusters]:
-    """New pseudo-groundtruth of the training pictures and its clusters."""
+    """New pseudo-groundtruth of the training pictures and its clusters; centroids: of the last ones, if any.
+
+    With --set relabelling=match, clusters are detected and made by k-means the first time only; from then on each
+    is matched in every picture.
+    """
+    if options.hyper.relabelling == "match":
+        if centroids is None:
+            previous, _ = detected_keypoints(network, database, options, experiment, previous, centroids)
+        return matched_keypoints(network, database, options, previous)
+    return detected_keypoints(network, database, options, experiment, previous, centroids)
+
+
+def detected_keypoints(
+    network: FAN,
+    database: Database,
+    options: Options,
+    experiment: Experiment,
+    previous: KeypointTable,
+    centroids: np.ndarray | None,
+) -> tuple[KeypointTable, Clusters]:
+    """The detector's keypoints joined with the previous ones, in clusters by k-means, as the paper has it."""
     with DescriptorStore(experiment.checkpoints, network.l1.out_channels) as store:
         store_fan_keypoints(network, database, database.training, options, store, previous)
         if not distributed.is_main():
@@ -91,3 +115,118 @@ def new_keypoints(
         )
         table = keypoint_table(store, clusters, names)
         return distributed.from_main((table, replace(clusters, labels=clusters.labels[:0])))
+
+
+# Clusters matched in every picture
+
+
+@torch.inference_mode()
+def matched_keypoints(
+    network: FAN, database: Database, options: Options, previous: KeypointTable
+) -> tuple[KeypointTable, Clusters]:
+    """The place of each previous cluster in every training picture, where it is sure.
+
+    A cluster's descriptor is the mean of its keypoints'. The places most similar to it are candidates, among which
+    the picture's clusters agree (`Utils.consensus`). Of each cluster the `match_fraction` surest stay, and of two
+    in one place the surer.
+    """
+    hyper, count = options.hyper, len(previous.cluster_counts())
+    if not distributed.is_main():
+        count = 0
+    count = int(distributed.from_main(count))
+    centroids = _mean_descriptors(network, database, options, previous, count)
+    places, similarity = _candidates(network, database, options, centroids)
+    result = None
+    if distributed.is_main():
+        side = hyper.image_size // GRID
+        found = agree(places / side, similarity)
+        chosen = found.chosen[:, :, None]
+        cells = np.take_along_axis(places, chosen[..., None], 2)[:, :, 0]
+        kept = found.cost <= np.quantile(found.cost, hyper.match_fraction, axis=0)
+        table = _without_doubles(database.training.names, cells, found.cost, kept, side)
+        distances = 2 - 2 * np.take_along_axis(similarity, chosen, 2)[:, :, 0]
+        images, clusters = table.images(), table.clusters()
+        thresholds = distance_thresholds(clusters, distances[images, clusters], count)
+        result = table, Clusters(centroids, thresholds, np.zeros(0, np.int32))
+    return distributed.from_main(result)
+
+
+def _descriptor_maps(network: FAN, pictures: Tensor, options: Options) -> Tensor:
+    """(B, 3, S, S) uint8 -> (B, D, G, G), L2-normalised, each a mean over `descriptor_window` cells either way."""
+    with autocast(options.device, options.hyper.precision):
+        _, descriptors = network(to_input(pictures.to(options.device, non_blocking=True)))
+    return functional.normalize(smoothed(descriptors, options.hyper.descriptor_window), dim=1)
+
+
+def smoothed(descriptors: Tensor, window: int) -> Tensor:
+    """Descriptors (B, D, G, G), each the mean of the window x window cells around it that are on the grid."""
+    if window == 1:
+        return descriptors
+    return functional.avg_pool2d(descriptors, window, 1, window // 2, count_include_pad=False)
+
+
+def _mean_descriptors(
+    network: FAN, database: Database, options: Options, labels: KeypointTable, count: int
+) -> np.ndarray:
+    """Centroids (count, D) float32: the normalised means of the descriptors of each cluster's keypoints."""
+    indices = distributed.shard(len(database.training))
+    sums = torch.zeros(count, network.l1.out_channels, device=options.device)
+    network.eval()
+    with Progress("Clusters: descriptors", len(indices)) as progress:
+        for pictures, _, numbers in inference_batches(database, database.training, options, indices):
+            maps = _descriptor_maps(network, pictures, options)
+            points = np.concatenate([labels.of(number) for number in numbers])
+            owners = np.repeat(np.arange(len(numbers)), [len(labels.of(number)) for number in numbers])
+            x, y, clusters = torch.from_numpy(np.rint(points).astype(np.int64)).to(options.device).unbind(1)
+            vectors = maps[torch.from_numpy(owners).to(options.device), :, y, x]
+            members = functional.one_hot(clusters, count).to(vectors.dtype)
+            sums += members.T @ vectors  # as a product the order of the additions is fixed
+            progress.update(len(numbers))
+    network.train()
+    total = torch.from_numpy(distributed.gather(sums.cpu().numpy()[None]).sum(axis=0))
+    return functional.normalize(total, dim=1).numpy()
+
+
+def _candidates(
+    network: FAN, database: Database, options: Options, centroids: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """The places most similar to each centroid (K, D): cells (n, K, T, 2) x, y and similarities (n, K, T)."""
+    indices = distributed.shard(len(database.training))
+    there = torch.from_numpy(centroids).to(options.device)
+    side = options.hyper.image_size // GRID
+    places = [np.zeros((0, len(centroids), CANDIDATES, 2))]
+    similarity = [np.zeros((0, len(centroids), CANDIDATES))]
+    network.eval()
+    with Progress("Clusters: matching", len(indices)) as progress:
+        for pictures, _, numbers in inference_batches(database, database.training, options, indices):
+            maps = _descriptor_maps(network, pictures, options)
+            scores, cells = peaks(torch.einsum("bdyx,kd->bkyx", maps, there), CANDIDATES)
+            places.append(torch.stack([cells % side, cells // side], dim=3).cpu().numpy().astype(np.float64))
+            similarity.append(scores.cpu().numpy().astype(np.float64))
+            progress.update(len(numbers))
+    network.train()
+    return distributed.gather(np.concatenate(places)), distributed.gather(np.concatenate(similarity))
+
+
+def peaks(maps: Tensor, count: int) -> tuple[Tensor, Tensor]:
+    """The highest local maxima (of 5x5 cells) of maps (B, K, H, W): values and cells (y W + x), both (B, K, count).
+
+    Where a map has fewer, the rest have the value -1, below any similarity.
+    """
+    highest = functional.max_pool2d(maps, 5, 1, 2)
+    return torch.where(maps == highest, maps, -1.0).flatten(2).topk(count, dim=2)
+
+
+def _without_doubles(
+    names: np.ndarray, cells: np.ndarray, cost: np.ndarray, kept: np.ndarray, side: int
+) -> KeypointTable:
+    """The kept ones of cells (n, K, 2), with the surer one where two clusters of a picture lie in one place.
+
+    Sure is a place in comparison with the same cluster's in other pictures, cost (n, K).
+    """
+    order = cost.argsort(axis=0, kind="stable").argsort(axis=0, kind="stable")
+    images, clusters = np.nonzero(kept)
+    points = cells[images, clusters]
+    chosen = suppress(points, -order[images, clusters].astype(np.float64), images, ONE_PLACE * side / 2)
+    rows = np.column_stack([points, clusters])[chosen]
+    return KeypointTable.from_flat(names, images[chosen], rows)

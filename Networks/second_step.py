@@ -13,11 +13,11 @@ from Databases.samples import GRID, SecondStepBatch, SecondStepSamples, to_input
 from Networks.checkpoints import load_fan, load_first_step, load_second_step, newest_state, require_keys
 from Networks.execution import autocast, inference_batches, place
 from Networks.fan import FAN
-from Networks.training import Training
+from Networks.training import Training, augmentation_changes
 from Utils import distributed
 from Utils.errors import UserError
 from Utils.experiment import Experiment
-from Utils.heatmaps import gaussian_targets, maxima
+from Utils.heatmaps import READOUTS, gaussian_targets
 from Utils.keypoints import KeypointTable
 from Utils.merging import merge_clusters, merge_labels
 from Utils.options import Options
@@ -80,7 +80,7 @@ def predict(
         for pictures, maps, numbers in batches:
             with autocast(device, options.hyper.precision):
                 heatmaps = network.forward_heatmaps(to_input(pictures.to(device, non_blocking=True)))
-            cells, heights = maxima(heatmaps)
+            cells, heights = READOUTS[options.hyper.readout](heatmaps)
             points.append((GRID * cells).cpu().numpy())
             confidences.append(heights.cpu().numpy())
             crops.append(maps)
@@ -138,7 +138,14 @@ class SecondStep(Training):
         per_iteration = self.batch_size * hyper.gradient_accumulation
         origin = (self.epoch, self.epoch_start * per_iteration)
         samples = SecondStepSamples(
-            self.database, self.keypoints, self.active, hyper.image_size, hyper.seed, hyper.augmentation, origin
+            self.database,
+            self.keypoints,
+            self.active,
+            hyper.image_size,
+            hyper.seed,
+            hyper.augmentation,
+            origin,
+            **augmentation_changes(hyper),
         )
         length = -(-len(samples) // per_iteration)
         end = min(self.epoch_start + length, hyper.total_iterations)
@@ -146,7 +153,7 @@ class SecondStep(Training):
         self.fit(description, samples, second_step_losses, end, hyper.gradient_accumulation)
 
     def update_weights(self) -> float:
-        self.optimizer.step()
+        self.step_weights()
         self.scheduler.step()
         return float(self.scheduler.get_last_lr()[0])
 
@@ -164,7 +171,7 @@ class SecondStep(Training):
     def merge(self) -> None:
         """Join the clusters that coincide, in the labels and among the active ones."""
         points, confidences, _ = predict(
-            self.network, self.database, self.database.training, self.options, "Merging: predictions"
+            self.learned, self.database, self.database.training, self.options, "Merging: predictions"
         )
         counts = self.keypoints.cluster_counts(self.number_of_clusters)
         joins = merge_clusters(

@@ -17,6 +17,7 @@ from Databases.samples import (
     training_batches,
 )
 from Networks.checkpoints import StateKeeper, check_resumed, load_fan_weights, load_optimizer
+from Networks.execution import copy_network
 from Networks.fan import FAN
 from Networks.groundtruth import LabelQuality, movement_figures
 from Utils import distributed
@@ -38,6 +39,11 @@ def build_optimizer(network: nn.Module, hyper: Hyperparameters) -> torch.optim.R
     return torch.optim.RMSprop(
         network.parameters(), lr=hyper.learning_rate, weight_decay=hyper.weight_decay, foreach=True
     )
+
+
+def augmentation_changes(hyper: Hyperparameters) -> dict[str, Any]:
+    """What the recipe changes of the augmentation's `Strength`."""
+    return {"shift": hyper.augmentation_shift, "border": hyper.augmentation_border}
 
 
 def global_batch_size(hyper: Hyperparameters, of_paper: int) -> int:
@@ -120,6 +126,7 @@ class Training(ABC):
         self.batch_size = global_batch_size(self.hyper, batch_size)
         self.network = network
         self.optimizer = build_optimizer(network, self.hyper)
+        self.average = copy_network(network, self.hyper) if self.hyper.weight_average else None
         self.iteration = 0
         self.scalars = experiment.scalars(scalars)
         self.quality = LabelQuality(database, options)
@@ -164,6 +171,19 @@ class Training(ABC):
                     self.scalars.add(self.iteration, tagged | {"lr": rate})
                     self.keeper.after_look()
 
+    @property
+    def learned(self) -> FAN:
+        """The network that labels and predicts: the weights' average where --set weight_average says so."""
+        return self.network if self.average is None else self.average
+
+    def step_weights(self) -> None:
+        """One step of the optimiser; the average follows, at first faster than by its own rate."""
+        self.optimizer.step()
+        if self.average is not None:
+            keep = min(self.hyper.weight_average, (1 + self.iteration) / (10 + self.iteration))
+            with torch.no_grad():
+                torch._foreach_lerp_(list(self.average.parameters()), list(self.network.parameters()), 1 - keep)
+
     @abstractmethod
     def update_weights(self) -> float:
         """One step of the optimiser, at the learning rate that is due; returns the rate to be shown."""
@@ -178,9 +198,15 @@ class Training(ABC):
     # State
 
     def state(self) -> dict[str, Any]:
-        """What a checkpoint holds: the published keys (odd spelling included), and what exact resuming needs."""
+        """What a checkpoint holds: the published keys (odd spelling included), and what exact resuming needs.
+
+        state_dict is what was learned, for all who load it; where that is an average, training goes on from
+        training_state_dict.
+        """
+        raw = {} if self.average is None else {"training_state_dict": self.network.state_dict()}
         return {
-            "state_dict": self.network.state_dict(),
+            "state_dict": self.learned.state_dict(),
+            **raw,
             "optimizer": self.optimizer.state_dict(),
             "iteration": self.iteration,
             **self.own_state(),
@@ -201,7 +227,9 @@ class Training(ABC):
             return
         content, path = newest
         check_resumed(self.hyper, content, path)
-        load_fan_weights(self.network, content["state_dict"], path)
+        load_fan_weights(self.network, content.get("training_state_dict", content["state_dict"]), path)
+        if self.average is not None:
+            load_fan_weights(self.average, content["state_dict"], path)
         load_optimizer(self.optimizer, content["optimizer"], path)
         self.iteration = int(content["iteration"])
         self.load_own_state(content)

@@ -12,7 +12,7 @@ import numpy as np
 SIMILARITY_SCALE = 0.15  # difference of cosine similarities that counts as much as one nat of distance
 DOUBT = 2.0  # cost in nats at which a place has half the weight of a sure one
 FARTHEST = 6.0  # nats that distance from the expected place costs at most
-LEAST_SPREAD = 4 / 256  # standard deviation of a cluster about its expected place, per axis, in sides of the crop
+LEAST_SPREAD = 12 / 256  # standard deviation of a cluster about its expected place, per axis, in sides of the crop
 USUAL_SPREAD = 20 / 256  # of a cluster whose place counts once when a picture's map is fitted
 STIFFNESS = 1.0  # weight of "no map": of so many clusters that stay where the mean shape has them
 
@@ -44,12 +44,12 @@ def agree(candidates: np.ndarray, similarity: np.ndarray, iterations: int = 12) 
         expected = _expected(places, shape, weights, spread)
         off = places - expected
         squared = (off**2).sum(axis=2)
-        trust = weights / (1 + squared / (2 * spread**2))
-        total = trust.sum(axis=0)
-        known = total > 5
-        shift = (trust[:, :, None] * off).sum(axis=0) / np.maximum(total, 1e-9)[:, None]
+        # Places are spread about the expected ones as Student's t with two degrees of freedom.
+        trust = weights * 4 / (2 + squared / spread**2)
+        known = trust.sum(axis=0) > 5
+        shift = (trust[:, :, None] * off).sum(axis=0) / np.maximum(trust.sum(axis=0), 1e-9)[:, None]
         shape = np.where(known[:, None], shape + shift, shape)
-        variance = (trust * squared).sum(axis=0) / np.maximum(total, 1e-9) / 2
+        variance = (trust * squared).sum(axis=0) / np.maximum(weights.sum(axis=0), 1e-9) / 2
         spread = np.where(known, np.maximum(LEAST_SPREAD, np.sqrt(variance)), spread)
         distance = ((candidates - expected[:, :, None]) ** 2).sum(axis=3) / (2 * spread[None, :, None] ** 2)
         costs = looks + np.minimum(distance, FARTHEST)

@@ -106,11 +106,14 @@ def pixel_map(m: np.ndarray) -> np.ndarray:
     return shifted
 
 
-def warp(picture: np.ndarray, m: np.ndarray, size: int | tuple[int, int]) -> np.ndarray:
+def warp(
+    picture: np.ndarray, m: np.ndarray, size: int | tuple[int, int], border: int = cv2.BORDER_CONSTANT
+) -> np.ndarray:
     """Pixels of a crop: picture (H, W[, C]), map of points (2, 3) -> (size, size[, C]), bilinear.
 
     `size` may be (width, height). A window of whole pixels inside the picture is cut out and resized with
-    cv2.resize, any other map warped with cv2.warpAffine, black outside; both have half-pixel centres.
+    cv2.resize, any other map warped with cv2.warpAffine; both have half-pixel centres. border: OpenCV's name of what
+    lies outside the picture, black by default.
     """
     width, height = size if isinstance(size, tuple) else (size, size)
     window = _whole_pixels(m, (width, height), picture.shape[1], picture.shape[0])

@@ -35,6 +35,15 @@ HYPERPARAMETERS: dict[str, Any] = {
     "iterations_before_merging": 25_000,
     "cluster_overlap": 0.7,
     "min_cluster_points": 500,
+    "recipe": "paper",
+    "descriptor_loss": "margin",
+    "descriptor_window": 1,
+    "relabelling": "detect",
+    "match_fraction": 0.6,
+    "weight_average": 0.0,
+    "augmentation_shift": 0.05,
+    "augmentation_border": "black",
+    "readout": "cell",
     "augmentation": "fast",
     "precision": "auto",
     "compile": False,
@@ -42,7 +51,29 @@ HYPERPARAMETERS: dict[str, Any] = {
     "checkpoints_kept": 5,
     "seed": 1993,
 }
-_CHOICES = {"augmentation": ("fast", "imgaug"), "precision": ("auto", "float32", "bfloat16")}
+# What a recipe sets, unless the data set or the user says otherwise. `paper` is the method to the letter; what
+# `consensus` does beyond it is told in docs/training.md.
+RECIPES: dict[str, dict[str, Any]] = {
+    "paper": {},
+    "consensus": {
+        "descriptor_loss": "softmax",
+        "descriptor_window": 3,
+        "relabelling": "match",
+        "weight_average": 0.98,
+        "augmentation_shift": 0.2,
+        "augmentation_border": "reflect",
+        "readout": "centroid",
+    },
+}
+_CHOICES = {
+    "recipe": tuple(RECIPES),
+    "descriptor_loss": ("margin", "softmax"),
+    "relabelling": ("detect", "match"),
+    "augmentation": ("fast", "imgaug"),
+    "augmentation_border": ("black", "reflect"),
+    "readout": ("cell", "centroid"),
+    "precision": ("auto", "float32", "bfloat16"),
+}
 # Smallest value that makes sense, for the numbers that have one.
 _AT_LEAST = {
     "number_of_clusters": 2,
@@ -63,12 +94,22 @@ _AT_LEAST = {
     "iterations_before_merging": 0,
     "cluster_overlap": 0.0,
     "min_cluster_points": 0,
+    "descriptor_window": 1,
+    "match_fraction": 0.0,
+    "weight_average": 0.0,
+    "augmentation_shift": 0.0,
     "minutes_between_checkpoints": 0.0,
     "checkpoints_kept": 0,
     "seed": 0,
 }
 _MULTIPLE_OF = {"image_size": 64, "width": 32}
-_BELOW = {"outlier_fraction": 1.0, "seed": 2**63}
+_BELOW = {
+    "outlier_fraction": 1.0,
+    "match_fraction": 1.0,
+    "weight_average": 1.0,
+    "augmentation_shift": 0.5,
+    "seed": 2**63,
+}
 
 
 class Hyperparameters:
@@ -224,25 +265,33 @@ def parse(
 
 
 def hyperparameters(settings: Sequence[str], of_database: Mapping[str, Any]) -> Hyperparameters:
-    """The paper's values, then the data set's, then the user's NAME=VALUE settings.
+    """The paper's values, then the recipe's, the data set's, and the user's NAME=VALUE settings.
 
     Raises UserError on an unknown name (naming the nearest known one), a value of the wrong type or range.
     """
     values = {**HYPERPARAMETERS, **of_database}
-    given = set()
+    of_user = _read_settings(settings, values)
+    recipe = of_user.get("recipe", values["recipe"])
+    _check_range("recipe", recipe)
+    values = {**HYPERPARAMETERS, **RECIPES[recipe], **of_database, **of_user}
+    for name, value in values.items():
+        _check_range(name, value)
+    return Hyperparameters(values, of_user)
+
+
+def _read_settings(settings: Sequence[str], known: Mapping[str, Any]) -> dict[str, Any]:
+    """NAME=VALUE as values of the types of the known ones."""
+    values: dict[str, Any] = {}
     for setting in settings:
         name, equals, text = setting.partition("=")
         name = name.strip()
         if not equals:
             raise UserError(f"--set {setting}: write it as NAME=VALUE")
-        if name not in values:
-            near = difflib.get_close_matches(name, values, n=1, cutoff=0.0)
+        if name not in known:
+            near = difflib.get_close_matches(name, known, n=1, cutoff=0.0)
             raise UserError(f"--set {name}: no such hyperparameter; the nearest known one is {near[0]}")
-        values[name] = _convert(name, text.strip(), values[name])
-        given.add(name)
-    for name, value in values.items():
-        _check_range(name, value)
-    return Hyperparameters(values, given)
+        values[name] = _convert(name, text.strip(), known[name])
+    return values
 
 
 def _convert(name: str, text: str, default: Any) -> Any:
