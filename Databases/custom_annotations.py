@@ -24,9 +24,6 @@ class Annotations:
     landmarks: np.ndarray | None  # (n, G, 2) float64, NaN: unknown
     splits: np.ndarray | None  # (n,) str of SPLITS, "" for pictures that are left out
 
-    def __len__(self) -> int:
-        return len(self.names)
-
 
 def read_annotations(folder: Path, files: list[str]) -> Annotations:
     """The annotations of the pictures `files` of a folder, as far as there are any.

@@ -362,9 +362,6 @@ class Crops(Dataset):
     def __init__(self, database: Database, images: ImageSet, image_size: int) -> None:
         self.database, self.images, self.size = database, images, image_size
 
-    def __len__(self) -> int:
-        return len(self.images)
-
     def __getitem__(self, image: int) -> tuple[np.ndarray, np.ndarray]:
         """The crop and the (2, 3) point map from the picture to it."""
         picture = self.database.read(self.images, image)
@@ -381,9 +378,6 @@ class GrayPictures(Dataset):
 
     def __init__(self, database: Database, images: ImageSet, image_size: int, zooms: Sequence[float]) -> None:
         self.database, self.images, self.size, self.zooms = database, images, image_size, zooms
-
-    def __len__(self) -> int:
-        return len(self.images)
 
     def __getitem__(self, image: int) -> tuple[np.ndarray, np.ndarray]:
         picture = self.database.read(self.images, image)

@@ -38,7 +38,7 @@ def agree(candidates: np.ndarray, similarity: np.ndarray, iterations: int = 12) 
     weights = (similarity[:, :, 0] >= usual).astype(float)
     places = candidates[:, :, 0]
     shape = np.stack([_weighted_median(places[:, k], weights[:, k]) for k in range(places.shape[1])])
-    spread = np.full(len(shape), 30 / 256)
+    spread: np.ndarray = np.full(len(shape), 30 / 256)
     cost = looks[:, :, 0]
     for _ in range(iterations):
         expected = _expected(places, shape, weights, spread)

@@ -1,6 +1,7 @@
 """A cluttered place behind the animal, and the animal's shadow on it."""
 
 import colorsys
+from collections.abc import Callable
 
 import cv2
 import numpy as np
@@ -8,6 +9,8 @@ import numpy as np
 from Databases.demo.paint import ellipse
 from Databases.demo.scene import Scene
 from Utils.drawing import fill, stroke
+
+Colours = Callable[..., np.ndarray]  # spread of the hue, saturation, value -> a drawn RGB (3,), 0 to 255
 
 
 def draw_background(scene: Scene, size: int) -> np.ndarray:
@@ -33,13 +36,13 @@ def draw_background(scene: Scene, size: int) -> np.ndarray:
 def cast_on_background(scene: Scene, background: np.ndarray, opacity: np.ndarray) -> np.ndarray:
     """Darken the background where the animal stands in its light."""
     size = len(background)
-    shift = np.float32([[1, 0, -0.16 * size * scene.light[0]], [0, 1, 0.12 * size * scene.light[1]]])
+    shift = np.array([[1, 0, -0.16 * size * scene.light[0]], [0, 1, 0.12 * size * scene.light[1]]], np.float32)
     shadow = cv2.warpAffine(opacity, shift, (size, size), borderMode=cv2.BORDER_REPLICATE)
     shadow = cv2.GaussianBlur(shadow, (0, 0), 0.035 * size)
     return background * (1 - 0.5 * shadow[..., None])
 
 
-def _bokeh(picture, rng, colour) -> float:
+def _bokeh(picture: np.ndarray, rng: np.random.Generator, colour: Colours) -> float:
     n = len(picture)
     for _ in range(10):
         _blend_disc(picture, rng.uniform(0, n, 2), rng.uniform(0.15, 0.4) * n, colour(0.1), 0.5)
@@ -50,7 +53,7 @@ def _bokeh(picture, rng, colour) -> float:
     return rng.uniform(1.5, 2.2)
 
 
-def _blend_disc(picture, centre, radius: float, rgb, opacity: float) -> None:
+def _blend_disc(picture: np.ndarray, centre: np.ndarray, radius: float, rgb: np.ndarray, opacity: float) -> None:
     low = np.floor(centre - radius - 1).clip(0).astype(int)
     high = np.ceil(centre + radius + 2).clip(0, len(picture)).astype(int)
     patch = picture[low[1] : high[1], low[0] : high[0]]
@@ -68,7 +71,7 @@ def _blend_disc(picture, centre, radius: float, rgb, opacity: float) -> None:
         patch[:] = cv2.addWeighted(over, opacity, patch, 1 - opacity, 0)
 
 
-def _foliage(picture, rng, colour) -> float:
+def _foliage(picture: np.ndarray, rng: np.random.Generator, colour: Colours) -> float:
     n = len(picture)
     for depth in np.linspace(0, 1, 260):
         x, y = rng.uniform(0, n, 2)
@@ -81,20 +84,20 @@ def _foliage(picture, rng, colour) -> float:
     return rng.uniform(1.3, 2.4)
 
 
-def _room(picture, rng, colour) -> float:
+def _room(picture: np.ndarray, rng: np.random.Generator, colour: Colours) -> float:
     n = len(picture)
     for _ in range(rng.integers(12, 26)):
         corner, extent = rng.uniform(-0.1, 1, 2) * n, rng.uniform(0.06, 0.35, 2) * n
         low, high = corner.astype(int).tolist(), (corner + extent).astype(int).tolist()
         cv2.rectangle(picture, low, high, colour(0.15).tolist(), -1)
         if rng.random() < 0.5:
-            cv2.rectangle(picture, low, high, colour(0.15, value=(0.05, 0.5)).tolist(), rng.integers(2, 6))
+            cv2.rectangle(picture, low, high, colour(0.15, value=(0.05, 0.5)).tolist(), int(rng.integers(2, 6)))
     for _ in range(rng.integers(3, 9)):
         _blend_disc(picture, rng.uniform(0, n, 2), rng.uniform(0.03, 0.1) * n, colour(0.3), 0.95)
     return rng.uniform(1.3, 2.2)
 
 
-def _hills(picture, rng, colour) -> float:
+def _hills(picture: np.ndarray, rng: np.random.Generator, colour: Colours) -> float:
     n = len(picture)
     x = np.arange(0, n + 8, 8)
     for level in np.linspace(0.3, 0.95, 5):
@@ -111,7 +114,7 @@ def _hills(picture, rng, colour) -> float:
     return rng.uniform(1.3, 2.0)
 
 
-def _wall(picture, rng, colour) -> float:
+def _wall(picture: np.ndarray, rng: np.random.Generator, colour: Colours) -> float:
     n = len(picture)
     rows = int(rng.integers(5, 10))
     height = n / rows

@@ -89,7 +89,7 @@ def _one_thread(_: int) -> None:
 
 def _read_list(file: Path) -> dict[str, np.ndarray]:
     """Landmarks, boxes and file lengths of the pictures that are done; empty where there is no sound list."""
-    empty = {
+    empty: dict[str, np.ndarray] = {
         "landmarks": np.zeros((0, len(LANDMARKS), 2), np.float32),
         "boxes": np.zeros((0, 4), np.float32),
         "bytes": np.zeros(0, np.int64),

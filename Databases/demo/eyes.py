@@ -12,7 +12,7 @@ from Databases.demo.visible import Samples
 def paint_eye(scene: Scene, side: int, samples: Samples) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """The samples (m,) between the lids of an eye, and their colours (m, 3), normals (m, 3), catch light (m,)."""
     shape = scene.shape
-    offset = samples.skin[:, :2] - np.float32([side * shape["eye_x"], shape["eye_y"]])
+    offset = samples.skin[:, :2] - np.array([side * shape["eye_x"], shape["eye_y"]], np.float32)
     inside = np.flatnonzero((samples.part == HEAD) & (np.abs(offset).max(1) < 1.1 * shape["eye_size"]))
     a, b = (offset[inside] @ eye_axes(side, shape).T.astype(np.float32) / shape["eye_size"]).T
     lid = shape["eye_open"] * (1 - a**2)

@@ -51,5 +51,5 @@ def draw_whiskers(scene: Scene, layer: np.ndarray, depth: np.ndarray) -> None:
     tone = 235.0 if scene.palette[1].mean() > 120 else 190.0
     colour = (*(tone * (0.45 + 0.36 * scene.key_colour)).clip(0, 255).tolist(), 255)
     for k, whisker in np.argwhere(seen[:-1] & seen[1:]).tolist():
-        ends = xy[k : k + 2, whisker].tolist()
-        cv2.line(layer, *ends, colour, 1, cv2.LINE_AA, 4)
+        start, end = xy[k : k + 2, whisker].tolist()
+        cv2.line(layer, start, end, colour, 1, cv2.LINE_AA, 4)

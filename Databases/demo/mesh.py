@@ -73,7 +73,8 @@ def build_vertices(shape: dict[str, float]) -> tuple[np.ndarray, int]:
     """Vertices (n, 3) of the whole mesh before the pose, and the number of those that are head or ears."""
     common = template()
     parts = [head_surface(common.chart, shape)]
-    parts += [ear_surface(*common.ear, side, shape) for side in (-1, 1)]
+    along, around = common.ear
+    parts += [ear_surface(along, around, side, shape) for side in (-1, 1)]
     count = sum(map(len, parts))
     return np.concatenate([*parts, neck_surface(*common.neck)]), count
 

@@ -47,7 +47,7 @@ class Chart:
         # Wide blurs on a coarse mask: same look, less arithmetic.
         coarse = max(1.0, sigma / 1.5)
         width, height = (int(np.ceil(n / coarse)) for n in high - low)
-        mask = np.zeros((height, width), np.uint8)
+        mask: np.ndarray = np.zeros((height, width), np.uint8)
         for outline in (outlines - low + 0.5) / coarse - 0.5:
             fill(mask, outline, 255)
         if sigma > 0.3:

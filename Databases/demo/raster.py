@@ -31,7 +31,7 @@ def rasterise(
 
     # All pixels of all bounding boxes at once, box after box.
     counts = extent[:, 0] * extent[:, 1]
-    owner = np.repeat(np.arange(len(kept), dtype=np.int32), counts)
+    owner: np.ndarray = np.repeat(np.arange(len(kept), dtype=np.int32), counts)
     position = np.arange(len(owner), dtype=np.int32) - np.repeat(
         (np.cumsum(counts) - counts).astype(np.int32), counts
     )
@@ -68,5 +68,5 @@ def sample(picture: np.ndarray, xy: np.ndarray) -> np.ndarray:
     padded = np.zeros((-(-n // columns) * columns, 2), np.float32)
     padded[:n] = xy
     maps = padded.reshape(-1, columns, 2)
-    sampled = cv2.remap(picture, maps, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+    sampled = cv2.remap(picture, maps, np.zeros(0), cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
     return sampled.reshape(-1, *picture.shape[2:])[:n]

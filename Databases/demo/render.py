@@ -23,7 +23,7 @@ def render_scene(scene: Scene, size: int) -> np.ndarray:
     canvas = SUPERSAMPLING * size
     samples = visible_samples(scene, canvas)
     colour, fur = shade(scene, size, samples)
-    layer = np.zeros((canvas * canvas, 4), np.uint8)
+    layer: np.ndarray = np.zeros((canvas * canvas, 4), np.uint8)
     layer[samples.pixel, :3] = colour * 255 + 0.5
     layer[samples.pixel, 3] = 255
     depth = np.full(canvas * canvas, -10.0, np.float32)

@@ -24,7 +24,7 @@ def shade(scene: Scene, size: int, samples: Samples) -> tuple[np.ndarray, np.nda
     key, sky, ground, light = (
         a.astype(np.float32) for a in (scene.key_colour, scene.sky_colour, scene.ground_colour, scene.light)
     )
-    view = unit(np.float32([0, 0, CAMERA_DISTANCE]) - samples.position)
+    view = unit(np.array([0, 0, CAMERA_DISTANCE], np.float32) - samples.position)
     diffuse = ((normal @ light + 0.25) / 1.25).clip(0) * lit  # light wraps around fur
     up = 0.5 + 0.5 * normal[:, 1:2]
     ambient = (up * sky + (1 - up) * ground) * _occlusion(samples)[:, None]

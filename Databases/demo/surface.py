@@ -48,10 +48,14 @@ def head_surface(chart: np.ndarray, shape: dict[str, float]) -> np.ndarray:
     d = chart_directions(chart)
     points = d * [shape["width"], shape["height"], 0.88]
 
-    def pull(centre: tuple[float, float], width: float, offset: tuple[float, float, float], power: float = 2.0):
+    def pull(
+        centre: tuple[float, float], width: float, offset: tuple[float, float, float], power: float = 2.0
+    ) -> None:
         points[:] += _bump(d, centre, width, power)[:, None] * np.array(offset)
 
-    def pull_pair(centre: tuple[float, float], width: float, offset: tuple[float, float, float], power: float = 2.0):
+    def pull_pair(
+        centre: tuple[float, float], width: float, offset: tuple[float, float, float], power: float = 2.0
+    ) -> None:
         for side in (-1, 1):
             pull((side * centre[0], centre[1]), width, (side * offset[0], offset[1], offset[2]), power)
 

@@ -40,7 +40,7 @@ def visible_samples(scene: Scene, canvas: int) -> Samples:
     at = sum(attributes[corners[:, k]] * weights[:, k : k + 1] for k in range(3))
     position = at[:, :3]
     lit = cast_shadows(vertices, triangles, scene.light, position)
-    soft = np.zeros((2, canvas * canvas), np.float32)
+    soft: np.ndarray = np.zeros((2, canvas * canvas), np.float32)
     soft[0, pixel], soft[1, pixel] = lit, 1
     soft = cv2.GaussianBlur(soft.reshape(2, canvas, canvas).transpose(1, 2, 0), (0, 0), canvas / 170).reshape(-1, 2)
     lit = soft[pixel, 0] / soft[pixel, 1]

@@ -10,6 +10,7 @@ from Databases.database import (
     bad_boxes,
     distance,
     missing_pictures,
+    require_dictionary,
     root_of_extent,
     rows_of,
 )
@@ -118,3 +119,17 @@ def test_normalisers_by_hand():
     assert distance(points, 0, 1).tolist() == [5, 0]
     assert np.allclose(root_of_extent(points), [np.sqrt(12), 6])
     assert np.isnan(root_of_extent(np.full((1, 3, 2), np.nan))).all()
+
+
+@pytest.mark.parametrize("table", [[1, 2], None, {1: "a"}, {"a": 1, 2: "b"}])
+def test_what_is_no_dictionary_of_pictures_is_named(table):
+    with pytest.raises(UserError, match="boxes.pickle is no dictionary of picture names"):
+        require_dictionary(table, "boxes.pickle")
+
+
+def test_distance_of_points_that_are_not_there():
+    points = np.array([[[0.0, 0], [3, 4], [np.nan, 1]]])
+    assert distance(points, 0, 1).tolist() == [5]
+    assert np.isnan(distance(points, 0, 2)).all()
+    with pytest.raises(UserError, match="has 3 points, but errors are divided by the distance of points 1 and 3"):
+        distance(points, 1, 3)

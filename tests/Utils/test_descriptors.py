@@ -10,6 +10,7 @@ import pytest
 
 from Utils import descriptors
 from Utils.descriptors import DescriptorStore, sweep
+from Utils.errors import UserError
 
 ROOT = Path(__file__).parents[2]
 
@@ -154,3 +155,17 @@ def test_no_room_is_one_line(tmp_path):
     assert "cannot write descriptors" in ended.stderr
     assert len(ended.stderr.strip().splitlines()) == 1
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_full_disk_is_said(tmp_path, rows, monkeypatch):
+    class FullDisk:
+        def append(self, values):
+            raise OSError("No space left on device")
+
+    with DescriptorStore(tmp_path, 8) as store:
+        fill(store, rows[:40])
+        monkeypatch.setitem(store._arrays, "descriptor", FullDisk())
+        with pytest.raises(
+            UserError, match=rf"{tmp_path}: cannot write descriptors \(\d+ MiB free\); free some space"
+        ):
+            store.flush()

@@ -3,6 +3,9 @@ import pytest
 
 from Utils import face_boxes
 from Utils.errors import UserError
+from Utils.pictures import write_jpeg
+
+ASTRONAUT = np.array([177.0, 58, 270, 178])  # by hand: brows to chin, a third more for the forehead
 
 
 def test_intersection_over_union_by_hand():
@@ -42,9 +45,21 @@ def test_no_face_in_noise():
 def test_a_face_is_found_where_it_is():
     skimage_data = pytest.importorskip("skimage.data")
     picture = skimage_data.astronaut()  # a portrait that scikit-image ships
-    by_hand = np.array([177.0, 58, 270, 178])  # brows to chin, a third more for the forehead
-    assert face_boxes.intersection_over_union(face_boxes.find_face(picture), by_hand) > 0.8
+    assert face_boxes.intersection_over_union(face_boxes.find_face(picture), ASTRONAUT) > 0.8
     mirrored = face_boxes.find_face(np.ascontiguousarray(picture[:, ::-1]))
     expected = np.array([512 - 270.0, 58, 512 - 177, 178])
     assert face_boxes.intersection_over_union(mirrored, expected) > 0.75
     assert face_boxes.find_face(picture[:, :100]) is None
+
+
+def test_a_face_in_a_file_with_the_picture_s_size(tmp_path):
+    skimage_data = pytest.importorskip("skimage.data")
+    (tmp_path / "sub").mkdir()
+    write_jpeg(skimage_data.astronaut()[:, :400], tmp_path / "sub" / "a.jpg")
+    size, box = face_boxes.find_face_in_file(tmp_path, "sub/a.jpg")
+    assert size == (400, 512)  # width, height
+    assert face_boxes.intersection_over_union(box, ASTRONAUT) > 0.8
+    write_jpeg(np.full((90, 70, 3), 99, np.uint8), tmp_path / "plain.jpg")
+    assert face_boxes.find_face_in_file(tmp_path, "plain.jpg") == ((70, 90), None)
+    with pytest.raises(UserError, match="none.jpg"):
+        face_boxes.find_face_in_file(tmp_path, "none.jpg")

@@ -52,6 +52,9 @@ class Scores:
     homography: float
 
 
+Results = dict[tuple[str, str], list[Scores]]  # (kind of views, method) -> one per picture
+
+
 def frame(path: Path) -> np.ndarray:
     """The middle of a picture, gray uint8 240x320."""
     gray = to_gray(read_picture(path))
@@ -62,7 +65,7 @@ def frame(path: Path) -> np.ndarray:
     return gray[y : y + HEIGHT, x : x + WIDTH]
 
 
-def views(gray: np.ndarray, kind: str, rng: np.random.Generator):
+def views(gray: np.ndarray, kind: str, rng: np.random.Generator) -> tuple[np.ndarray, ...]:
     """Two views and the homography between them, with the parts (bool) that show the picture."""
     everything = np.ones((HEIGHT, WIDTH), bool)
     if kind == "light":
@@ -76,20 +79,18 @@ def views(gray: np.ndarray, kind: str, rng: np.random.Generator):
     return add_noise(gray, rng, NOISE), add_noise(second, rng, NOISE), homography, everything, valid
 
 
-def evaluate(paths: list[Path], methods: dict[str, Method], seed: int, half_side: int, most: int):
+def evaluate(paths: list[Path], methods: dict[str, Method], seed: int, half_side: int, most: int) -> Results:
     """{(kind, method): list of Scores}, kinds `viewpoint` and `light`."""
-    results = {(kind, name): [] for kind in ("viewpoint", "light") for name in methods}
+    results: Results = {(kind, name): [] for kind in ("viewpoint", "light") for name in methods}
     for number, path in enumerate(tqdm(paths, unit=" pictures", disable=None)):
         gray = frame(path)
         for k, kind in enumerate(("viewpoint", "light")):
             rng = np.random.default_rng([seed, number, k])
             first, second, homography, everything, valid = views(gray, kind, rng)
             for name, method in methods.items():
-                pair = [
-                    features(method, view, shown, half_side, most)
-                    for view, shown in ((first, everything), (second, valid))
-                ]
-                results[kind, name].append(compare(*pair, homography))
+                one = features(method, first, everything, half_side, most)
+                other = features(method, second, valid, half_side, most)
+                results[kind, name].append(compare(one, other, homography))
     return results
 
 
@@ -150,7 +151,7 @@ def corner_error(estimate: np.ndarray | None, homography: np.ndarray) -> float:
     return float(gap) if np.isfinite(gap) else float("inf")
 
 
-def table(results) -> str:
+def table(results: Results) -> str:
     """The means over all pictures, one line per method."""
     header = f"{'':12s}" + "".join(f"{kind:^44s}" for kind in ("viewpoint", "light"))
     columns = "".join(f"{name:>11s}" for name in ("points", "repeat.", "matching", "homogr."))
@@ -191,7 +192,7 @@ def main() -> None:
     options = parser.parse_args()
     paths = find_pictures(options.folders, options.count)
     network = load_superpoint(options.weights)
-    methods = {"FAST": fast, "Harris": harris, "ORB": orb, "SIFT": sift}
+    methods: dict[str, Method] = {"FAST": fast, "Harris": harris, "ORB": orb, "SIFT": sift}
     methods |= {"SuperPoint": superpoint(network), "  refined": superpoint(network, refined=True)}
     results = evaluate(paths, methods, options.seed, options.suppression, options.points)
     print(f"{len(paths)} pictures, {WIDTH}x{HEIGHT}, at most {options.points} points, seed {options.seed}")

@@ -15,6 +15,7 @@ face themselves (the best that any descriptor could do with so many clusters).
 
 import argparse
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -53,7 +54,9 @@ class FacePoints:
         return FacePoints(self.points[mask], self.descriptors[mask], self.faces[mask])
 
 
-def find_keypoints(network: SuperPoint, pictures, boxes, threshold: float, half_side: int) -> FacePoints:
+def find_keypoints(
+    network: SuperPoint, pictures: Sequence[np.ndarray], boxes: np.ndarray, threshold: float, half_side: int
+) -> FacePoints:
     """The generic keypoints of every face that lie inside its box."""
     points, descriptors, faces = [], [], []
     for face, (picture, box) in enumerate(zip(pictures, boxes)):

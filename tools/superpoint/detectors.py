@@ -1,6 +1,6 @@
 """SuperPoint and OpenCV's detectors behind one interface: points, scores, and descriptors of a choice of them."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import cv2
@@ -10,7 +10,8 @@ import torch
 from Networks.superpoint import SuperPoint, sample_descriptors, score_map
 
 # gray uint8 (H, W) -> points (n, 2), scores (n,), and a function that describes a choice of the points
-Method = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray, Callable | None]]
+Found = tuple[np.ndarray, np.ndarray, Callable | None]
+Method = Callable[[np.ndarray], Found]
 
 
 @dataclass(frozen=True)
@@ -49,25 +50,25 @@ def suppress_square(points: np.ndarray, scores: np.ndarray, half_side: int, most
     return np.array(kept, int)
 
 
-def opencv_keypoints(found: list) -> tuple[np.ndarray, np.ndarray]:
+def opencv_keypoints(found: Sequence[cv2.KeyPoint]) -> tuple[np.ndarray, np.ndarray]:
     """OpenCV's keypoints -> points (n, 2), scores (n,)."""
     points = np.array([keypoint.pt for keypoint in found], float).reshape(-1, 2)
     return points, np.array([keypoint.response for keypoint in found], float)
 
 
-def fast(gray: np.ndarray):
+def fast(gray: np.ndarray) -> Found:
     """FAST corners; no descriptor."""
-    return *opencv_keypoints(cv2.FastFeatureDetector_create(threshold=3).detect(gray)), None
+    return *opencv_keypoints(cv2.FastFeatureDetector.create(threshold=3).detect(gray)), None
 
 
-def harris(gray: np.ndarray):
+def harris(gray: np.ndarray) -> Found:
     """goodFeaturesToTrack with Harris' measure, best first; no descriptor."""
     found = cv2.goodFeaturesToTrack(gray, 5000, 1e-6, 1, useHarrisDetector=True)
     points = np.zeros((0, 2)) if found is None else found.reshape(-1, 2).astype(float)
     return points, -np.arange(len(points), dtype=float), None
 
 
-def described_by(extractor, gray: np.ndarray):
+def described_by(extractor: cv2.Feature2D, gray: np.ndarray) -> Found:
     """Points of an OpenCV feature extractor; description waits until some are chosen."""
     found = extractor.detect(gray)
 
@@ -78,21 +79,21 @@ def described_by(extractor, gray: np.ndarray):
     return *opencv_keypoints(found), describe
 
 
-def orb(gray: np.ndarray):
+def orb(gray: np.ndarray) -> Found:
     """ORB."""
-    return described_by(cv2.ORB_create(nfeatures=5000, fastThreshold=3), gray)
+    return described_by(cv2.ORB.create(nfeatures=5000, fastThreshold=3), gray)
 
 
-def sift(gray: np.ndarray):
+def sift(gray: np.ndarray) -> Found:
     """SIFT."""
-    return described_by(cv2.SIFT_create(contrastThreshold=0.005), gray)
+    return described_by(cv2.SIFT.create(contrastThreshold=0.005), gray)
 
 
 def superpoint(network: SuperPoint, refined: bool = False) -> Method:
     """SuperPoint with these weights; every pixel is a candidate. Refined: places between pixels, as SIFT's are."""
 
     @torch.inference_mode()
-    def method(gray: np.ndarray):
+    def method(gray: np.ndarray) -> Found:
         semi, desc = network(torch.from_numpy(gray)[None, None].float() / 255)
         heat = score_map(semi)[0].numpy()
         rows, columns = np.nonzero(heat > 1e-4)

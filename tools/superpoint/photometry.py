@@ -40,7 +40,9 @@ def add_noise(gray: np.ndarray, rng: np.random.Generator, deviation: float) -> n
 def compress(gray: np.ndarray, quality: int) -> np.ndarray:
     """The picture after JPEG at this quality."""
     _, code = cv2.imencode(".jpg", gray, [cv2.IMWRITE_JPEG_QUALITY, quality])
-    return cv2.imdecode(code, cv2.IMREAD_GRAYSCALE)
+    decoded = cv2.imdecode(code, cv2.IMREAD_GRAYSCALE)
+    assert decoded is not None  # it was encoded just now
+    return decoded
 
 
 def degrade(gray: np.ndarray, rng: np.random.Generator) -> np.ndarray:

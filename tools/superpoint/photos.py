@@ -64,10 +64,13 @@ def all_pictures(seed: int) -> list[tuple[np.ndarray, float]]:
 
 @functools.cache
 def free_photos() -> dict[str, np.ndarray]:
-    """Name -> RGB uint8 (H, W, 3), in a fixed order. Raises UserError where a package lacks its pictures."""
-    import matplotlib
-    import skimage
-    import sklearn
+    """Name -> RGB uint8 (H, W, 3), in a fixed order. Raises UserError where a package or its pictures are missing."""
+    try:
+        import matplotlib
+        import skimage
+        import sklearn
+    except ImportError as error:
+        raise UserError(f"{error.name} is not installed; install the packages of requirements-dev.txt") from error
 
     folders = (
         (Path(skimage.__file__).parent / "data", _SCIKIT_IMAGE),
@@ -78,7 +81,7 @@ def free_photos() -> dict[str, np.ndarray]:
     for folder, names in folders:
         for name in names:
             if not (folder / name).is_file():
-                raise UserError(f"{folder / name} is missing; install the packages of requirements.txt again")
+                raise UserError(f"{folder / name} is missing; install the packages of requirements-dev.txt again")
             photos[Path(name).stem] = read_picture(folder / name)
     return photos
 

@@ -9,6 +9,8 @@ import numpy as np
 
 from Utils.drawing import fill, stroke
 
+# A picture and its keypoints (n, 2), as every shape gives them.
+Shape = tuple[np.ndarray, np.ndarray]
 _SUBPIXELS = 4  # cv2 draws at 1/16 pixel
 
 
@@ -64,7 +66,7 @@ def crossings(starts: np.ndarray, ends: np.ndarray) -> np.ndarray:
     return starts[i][hit] + t[hit, None] * r[hit]
 
 
-def polygon(rng, picture):
+def polygon(rng: np.random.Generator, picture: np.ndarray) -> Shape:
     """A filled polygon of 3 to 7 corners (triangles and quads among them)."""
     size = len(picture)
     corners = ring(rng, size, int(rng.integers(3, 8)), rng.uniform(0.2, 0.5) * size)
@@ -72,21 +74,21 @@ def polygon(rng, picture):
     return picture, corners
 
 
-def polygons(rng, picture):
+def polygons(rng: np.random.Generator, picture: np.ndarray) -> Shape:
     """Several small polygons in their own places; later ones hide earlier ones."""
     size = len(picture)
     kept = np.zeros((0, 2))
     for _ in range(int(rng.integers(2, 6))):
         corners = ring(rng, size, int(rng.integers(3, 6)), rng.uniform(0.12, 0.3) * size)
         corners += rng.uniform(-0.25, 0.25, 2) * size
-        hull = np.float32(corners)
+        hull = corners.astype(np.float32)
         hidden = [cv2.pointPolygonTest(hull, (float(x), float(y)), True) > -3 for x, y in kept]
         kept = np.concatenate([kept[~np.array(hidden, bool)], corners])
         fill(picture, corners, other_gray(rng, float(picture.mean())))
     return picture, kept
 
 
-def lines(rng, picture):
+def lines(rng: np.random.Generator, picture: np.ndarray) -> Shape:
     """Straight lines: their ends and crossings."""
     size, count = len(picture), int(rng.integers(2, 7))
     starts, ends = rng.uniform(0.05, 0.95, (2, count, 2)) * size
@@ -98,7 +100,7 @@ def lines(rng, picture):
     return picture, np.concatenate([starts, ends, crossings(starts, ends)])
 
 
-def star(rng, picture):
+def star(rng: np.random.Generator, picture: np.ndarray) -> Shape:
     """Lines that meet in one point."""
     size = len(picture)
     tips = ring(rng, size, int(rng.integers(3, 8)), rng.uniform(0.25, 0.5) * size)
@@ -109,13 +111,13 @@ def star(rng, picture):
     return picture, np.concatenate([centre[None], tips])
 
 
-def checkerboard(rng, picture):
+def checkerboard(rng: np.random.Generator, picture: np.ndarray) -> Shape:
     """A checkerboard seen at an angle, every field with its own gray; inner and outer corners."""
     size = len(picture)
     rows, columns = (int(n) for n in rng.integers(2, 7, 2))
     spread = ring(rng, size, 4, rng.uniform(0.5, 0.8) * size)
-    grid = np.float32([[0, 0], [columns, 0], [columns, rows], [0, rows]])
-    matrix = cv2.getPerspectiveTransform(grid, np.float32(spread))
+    grid = np.array([[0, 0], [columns, 0], [columns, rows], [0, rows]], np.float32)
+    matrix = cv2.getPerspectiveTransform(grid, spread.astype(np.float32))
     nodes = np.stack(np.meshgrid(np.arange(columns + 1.0), np.arange(rows + 1.0)), -1).reshape(-1, 1, 2)
     nodes = cv2.perspectiveTransform(nodes, matrix).reshape(rows + 1, columns + 1, 2)
     dark = other_gray(rng, float(picture.mean()), 30)
@@ -127,7 +129,7 @@ def checkerboard(rng, picture):
     return picture, nodes.reshape(-1, 2)
 
 
-def stripes(rng, picture):
+def stripes(rng: np.random.Generator, picture: np.ndarray) -> Shape:
     """Bands across a quad: the ends of every border between two bands."""
     size = len(picture)
     count = int(rng.integers(3, 8))
@@ -142,7 +144,7 @@ def stripes(rng, picture):
     return picture, np.concatenate([upper, lower])
 
 
-def cube(rng, picture):
+def cube(rng: np.random.Generator, picture: np.ndarray) -> Shape:
     """Three visible faces of a box; their seven corners."""
     size = len(picture)
     turn, tilt = rng.uniform(0.3, 1.2), rng.uniform(0.3, 1.0)
@@ -166,7 +168,7 @@ def cube(rng, picture):
     return picture, np.stack(points)
 
 
-def ellipses(rng, picture):
+def ellipses(rng: np.random.Generator, picture: np.ndarray) -> Shape:
     """A filled ellipse, perhaps with a smaller one inside; no outlines cross, so no keypoint."""
     size = len(picture)
     centre = tuple(int(n) for n in rng.uniform(0.1, 0.9, 2) * size * (1 << _SUBPIXELS))
@@ -179,7 +181,7 @@ def ellipses(rng, picture):
     return picture, np.zeros((0, 2))
 
 
-def noise(rng, picture):
+def noise(rng: np.random.Generator, picture: np.ndarray) -> Shape:
     """Nothing but noise; no keypoint."""
     rough = rng.standard_normal(picture.shape, dtype=np.float32) * np.float32(rng.uniform(5, 40))
     return np.clip(picture + rough, 0, 255).astype(np.uint8), np.zeros((0, 2))

@@ -74,7 +74,7 @@ class Trainer:
 
     def train(self, path: Path, every: int = 250, description: str = "SuperPoint") -> None:
         """Go on to the last iteration; a checkpoint at `path` every `every` iterations and at the end."""
-        recent = np.zeros((0, 2))
+        recent: np.ndarray = np.zeros((0, 2))
         progress = Progress(description, self.options.iterations, "iteration", initial=self.iteration)
         with progress:
             while self.iteration < self.options.iterations:
@@ -82,7 +82,8 @@ class Trainer:
                 detector, descriptor = recent[-50:].mean(0)
                 progress.update(1, detector=f"{detector:.3f}", descriptor=f"{descriptor:.3f}")
                 if self.iteration % every == 0 or self.iteration == self.options.iterations:
-                    self.curve.append((self.iteration, *(float(mean) for mean in recent.mean(0))))
+                    means = recent.mean(0)
+                    self.curve.append((self.iteration, float(means[0]), float(means[1])))
                     recent = recent[:0]
                     self.save(path)
 

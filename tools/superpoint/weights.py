@@ -21,11 +21,11 @@ def fresh_superpoint(seed: int, pictures: Tensor | None = None) -> SuperPoint:
         if isinstance(layer, nn.Conv2d):
             fan_in = layer.weight[0].numel()
             layer.weight.data = torch.randn(layer.weight.shape, generator=generator) * (2 / fan_in) ** 0.5
-            nn.init.zeros_(layer.bias)
+            nn.init.zeros_(bias_of(layer))
     if pictures is not None:
         standardise(network, pictures)
     network.convPb.weight.data *= 0.1
-    network.convPb.bias.data[-1] = 5.0
+    bias_of(network.convPb).data[-1] = 5.0
     return network
 
 
@@ -33,10 +33,12 @@ def fresh_superpoint(seed: int, pictures: Tensor | None = None) -> SuperPoint:
 def standardise(network: SuperPoint, pictures: Tensor) -> None:
     """Scale and shift the 3x3 convolutions so that their outputs over `pictures` have mean 0 and deviation 1."""
 
-    def adjust(layer: nn.Conv2d, _inputs, output: Tensor) -> Tensor:
+    def adjust(layer: nn.Module, _: tuple[Tensor, ...], output: Tensor) -> Tensor:
+        assert isinstance(layer, nn.Conv2d)
+        bias = bias_of(layer)
         mean, deviation = output.mean((0, 2, 3)), output.std((0, 2, 3)).clamp(min=1e-6)
         layer.weight.data /= deviation[:, None, None, None]
-        layer.bias.data = (layer.bias.data - mean) / deviation
+        bias.data = (bias.data - mean) / deviation
         return (output - mean[:, None, None]) / deviation[:, None, None]
 
     layers = [layer for layer in network.modules() if isinstance(layer, nn.Conv2d) and layer.kernel_size == (3, 3)]
@@ -55,7 +57,7 @@ def unit_length(network: SuperPoint, pictures: Tensor) -> SuperPoint:
     layer = network.convDb
     length = raw_descriptors(network, pictures).norm(dim=1).mean()
     layer.weight /= length
-    layer.bias /= length
+    bias_of(layer).div_(length)
     return network
 
 
@@ -67,12 +69,12 @@ def calibrated(network: SuperPoint, place: float = 1.0, odds: float = 1.0, bias:
     (logit - m) / odds + bias: `place` sharpens where in its cell a point lies, `odds` softens whether there is
     one, `bias` lowers or raises all scores. The order of the pixels within a cell stays.
     """
-    layer = network.convPb
-    for tensor in (layer.weight, layer.bias):
+    weight, offsets = network.convPb.weight, bias_of(network.convPb)
+    for tensor in (weight, offsets):
         tensor -= tensor[:-1].mean(0, keepdim=True)
         tensor[:-1] /= place
         tensor[-1] /= odds
-    layer.bias[-1] += bias
+    offsets[-1] += bias
     return network
 
 
@@ -92,9 +94,16 @@ def whitened(network: SuperPoint, batch: PairBatch, strength: float = 1.0, shrin
     scales = (variances + shrinkage * variances.mean()) ** (-strength / 2)
     turn = directions * scales @ directions.T
     layer = network.convDb
-    layer.bias.copy_(turn @ (layer.bias.double() - mean))
+    shift = bias_of(layer)
+    shift.copy_(turn @ (shift.double() - mean))
     layer.weight.copy_((turn @ layer.weight[:, :, 0, 0].double())[:, :, None, None])
     return network
+
+
+def bias_of(layer: nn.Conv2d) -> Tensor:
+    """All convolutions of SuperPoint have one."""
+    assert layer.bias is not None
+    return layer.bias
 
 
 def raw_descriptors(network: SuperPoint, pictures: Tensor) -> Tensor:

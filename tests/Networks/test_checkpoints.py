@@ -1,0 +1,118 @@
+"""Checkpoints by hand: which is the newest, what a resumed run may change, and whose tensors fit."""
+
+import pytest
+import torch
+
+from Networks.checkpoints import (
+    adopt_architecture,
+    check_resumed,
+    clusters_from_state,
+    clusters_to_state,
+    load_first_step,
+    load_optimizer,
+    load_second_step,
+    newest_state,
+)
+from Utils.errors import UserError
+from Utils.files import load_checkpoint, save_checkpoint
+from Utils.options import hyperparameters
+
+
+def files(folder, checkpoints: dict[int, int], state: int | None):
+    """Checkpoints number -> iteration, and the state between two at an iteration; as `newest_state` takes them."""
+    paths = []
+    for number, iteration in checkpoints.items():
+        paths.append((number, folder / f"{number}.pth"))
+        save_checkpoint({"iteration": iteration}, paths[-1][1])
+    if state is not None:
+        save_checkpoint({"iteration": state}, folder / "state.pth")
+    return paths, folder / "state.pth"
+
+
+@pytest.mark.parametrize(
+    ("checkpoints", "state", "newest"),
+    [
+        ({1: 10, 2: 20}, 25, "state.pth"),
+        ({1: 10, 2: 20}, 15, "2.pth"),  # of a run that was killed just after the checkpoint
+        ({1: 10, 2: 20}, None, "2.pth"),
+        ({}, 5, "state.pth"),
+    ],
+)
+def test_newest_state_is_that_of_the_most_iterations(tmp_path, checkpoints, state, newest):
+    content, path = newest_state(*files(tmp_path, checkpoints, state), load_checkpoint)
+    assert path.name == newest
+    assert content["iteration"] == max([*checkpoints.values(), state or 0])
+
+
+def test_without_files_there_is_no_newest_state(tmp_path):
+    assert newest_state(*files(tmp_path, {}, None), load_checkpoint) is None
+
+
+def test_only_the_last_checkpoint_is_read(tmp_path):
+    """Those before it may be damaged."""
+    paths, state = files(tmp_path, {1: 10, 2: 20}, None)
+    paths[0][1].write_bytes(b"damaged")
+    assert newest_state(paths, state, load_checkpoint)[0]["iteration"] == 20
+
+
+def test_what_may_change_on_resume():
+    before = hyperparameters(["clustering_rounds=3", "learning_rate_steps=4,5"], {}).as_dict()
+    check_resumed(
+        hyperparameters(["clustering_rounds=9", "learning_rate_steps=4,5"], {}), {"hyperparameters": before}, "f"
+    )
+    check_resumed(hyperparameters(["width=32"], {}), {}, "f")  # a published checkpoint does not say
+    with pytest.raises(UserError, match=r"f was made with learning_rate_steps=\(4, 5\), this run has \(4, 6\)"):
+        check_resumed(hyperparameters(["learning_rate_steps=4,6"], {}), {"hyperparameters": before}, "f")
+
+
+def test_architecture_of_a_checkpoint():
+    weights = {"l1.weight": torch.zeros(7, 64, 1, 1)}
+    hyper = hyperparameters([], {})
+    adopt_architecture(hyper, {"state_dict": weights}, "f")
+    assert (hyper.width, hyper.image_size) == (64, 256)  # published ones are of the paper's pictures
+    adopt_architecture(hyper, {"state_dict": weights, "hyperparameters": {"image_size": 128, "seed": 5}}, "f")
+    assert (hyper.width, hyper.image_size, hyper.seed) == (64, 128, 1993)
+    with pytest.raises(UserError, match="--set width=32: f was made with width=64"):
+        adopt_architecture(hyperparameters(["width=32"], {}), {"state_dict": weights}, "f")
+
+
+@pytest.mark.parametrize(
+    ("weights", "complaint"),
+    [
+        ([], "state_dict holds no FAN"),
+        ({"conv1.weight": torch.zeros(1)}, "state_dict holds no FAN"),
+        ({"l1.weight": torch.zeros(7, 64)}, "l1.weight is not that of a FAN"),
+        ({"l1.weight": torch.zeros(7, 48, 1, 1)}, "l1.weight is not that of a FAN"),
+        ({"l1.weight": "text"}, "l1.weight is not that of a FAN"),
+    ],
+)
+def test_state_dict_of_another_network(weights, complaint):
+    with pytest.raises(UserError, match=f"f: {complaint}"):
+        adopt_architecture(hyperparameters([], {}), {"state_dict": weights}, "f")
+
+
+def test_clusters_come_back_as_they_were():
+    centroids, thresholds = torch.rand(3, 4).numpy(), torch.rand(3).numpy()
+    back = clusters_from_state(clusters_to_state(centroids, thresholds))
+    assert [part.tolist() for part in back] == [centroids.tolist(), thresholds.tolist()]
+    assert clusters_from_state(clusters_to_state(None, None)) == (None, None)
+    published = clusters_from_state({"centroid": torch.ones(2, 2, dtype=torch.float64)})
+    assert published[0].dtype == "float32"
+    assert published[1] is None
+
+
+def test_checkpoints_of_the_other_step_are_refused(tmp_path):
+    save_checkpoint({"state_dict": {}, "active_channels": [0]}, tmp_path / "second.pth")
+    save_checkpoint({"state_dict": {}, "optimizer": {}, "iteration": 1, "centroid": None}, tmp_path / "first.pth")
+    assert load_first_step(tmp_path / "first.pth")["iteration"] == 1
+    with pytest.raises(UserError, match="second.pth has no optimizer: it is no checkpoint of step one"):
+        load_first_step(tmp_path / "second.pth")
+    with pytest.raises(UserError, match="first.pth has no active_channels: it is no checkpoint of step two"):
+        load_second_step(tmp_path / "first.pth")
+
+
+@pytest.mark.parametrize("state", [None, {}, {"state": {}, "param_groups": []}])
+def test_state_of_another_optimizer(state):
+    optimizer = torch.optim.RMSprop([torch.zeros(1, requires_grad=True)])
+    with pytest.raises(UserError, match="f: its optimizer does not fit this network"):
+        load_optimizer(optimizer, state, "f")
