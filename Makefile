@@ -1,5 +1,5 @@
-# `make demo`: discover landmarks on the embedded data set, end to end. `make test`: lint and tests.
-# Both set up .venv first. `make clean` removes what they made.
+# `make demo`: discover landmarks on the embedded data set, end to end. `make test`: linter, types and tests.
+# Both set up .venv first: the demo with what a user needs, the tests with more. `make clean` removes what they made.
 
 PYTHON ?= python3
 VENV := .venv
@@ -8,13 +8,19 @@ RUN := $(VENV)/bin/python
 export GOMP_SPINCOUNT ?= 20000
 DEMO := --dataset_name Demo --experiment_name demo --paths paths/demo.yaml
 
-.PHONY: demo test setup clean
+.PHONY: demo test setup setup-dev clean
 
 setup: $(VENV)/.complete
+
+setup-dev: $(VENV)/.complete-dev
 
 $(VENV)/.complete: requirements.txt
 	$(PYTHON) -m venv $(VENV)
 	$(RUN) -m pip install --quiet --disable-pip-version-check -r requirements.txt
+	touch $@
+
+$(VENV)/.complete-dev: requirements-dev.txt $(VENV)/.complete
+	$(RUN) -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt
 	touch $@
 
 demo: setup
@@ -26,10 +32,11 @@ demo: setup
 	$(RUN) Visualise.py --visualisation Step2 $(DEMO)
 	$(RUN) tools/compare_stages.py $(DEMO)
 
-test: setup
+test: setup-dev
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/mypy
 	$(RUN) -m pytest
 
 clean:
-	rm -rf Logs/demo Logs/DemoData .pytest_cache .ruff_cache
+	rm -rf Logs/demo Logs/DemoData .pytest_cache .mypy_cache .ruff_cache

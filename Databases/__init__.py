@@ -8,13 +8,13 @@ _REGISTERED = (
     "celeba.CelebA",
     "ls3d.LS3D",
     "human36.Human36",
-    "demo.Demo",
+    "demo.database.Demo",
     "custom.Custom",
 )
 
 
 def _load(entry: str) -> type[Database]:
-    module, name = entry.split(".")
+    module, _, name = entry.rpartition(".")
     return getattr(import_module(f"{__name__}.{module}"), name)
 
 

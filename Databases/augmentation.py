@@ -10,6 +10,7 @@ Points live in continuous picture coordinates: pixel i covers [i, i + 1).
 import functools
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import cv2
 import numpy as np
@@ -177,7 +178,7 @@ def imgaug_augment(
     return crops.warp(changed, crop, size), crops.compose(crop, affine)
 
 
-def imgaug_augmenter(strength: Strength, seed: int):
+def imgaug_augmenter(strength: Strength, seed: int) -> Any:
     """The published augmentation as an imgaug augmenter."""
     import imgaug.augmenters as iaa  # slow to import, and rarely wanted
 

@@ -57,16 +57,17 @@ def check_set(database: Database, split: str, images: ImageSet, workers: int) ->
         add("pictures with points outside", good[outside], False)
         add("pictures without known points", good[np.isnan(points).all((1, 2))], False)
         usable = np.setdiff1d(good, good[bad_boxes(images.boxes[good], sizes[good])])
-        normalisers = _normalisers(database, images, usable, sizes)
+        normalisers = _normalisers(database, images.boxes[usable], images.landmarks[usable], sizes[usable])
         add("pictures whose errors have no unit length", usable[~(normalisers > 0)], False)
     return findings
 
 
-def _normalisers(database: Database, images: ImageSet, indices: np.ndarray, sizes: np.ndarray) -> np.ndarray:
-    maps = [database.crop(images.boxes[i], int(sizes[i, 0]), int(sizes[i, 1]), 256) for i in indices]
+def _normalisers(database: Database, boxes: np.ndarray, landmarks: np.ndarray, sizes: np.ndarray) -> np.ndarray:
+    """(n,) of pictures with boxes (n, 4), landmarks (n, G, 2) and sizes (n, 2) width, height."""
+    maps = [database.crop(box, int(width), int(height), 256) for box, (width, height) in zip(boxes, sizes)]
     if not maps:
         return np.zeros(0)
-    return database.normalisers(database.order_landmarks(apply(np.stack(maps), images.landmarks[indices])))
+    return database.normalisers(database.order_landmarks(apply(np.stack(maps), landmarks)))
 
 
 def _read_all(

@@ -30,13 +30,13 @@ SMALLEST_SIDE = 16  # pixels
 TEST_SHARE = 10  # one in so many pictures
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class WorkingSet(ImageSet):
     """Pictures as the method sees them: of large ones a window, shrunk. Boxes and landmarks agree with that."""
 
-    windows: np.ndarray = None  # (n, 4) int32: x1, y1, x2, y2 in the file's picture
-    sizes: np.ndarray = None  # (n, 2) int32: width, height after shrinking
-    stamps: np.ndarray = None  # (n, 2) int64: the file's size in bytes and time of change
+    windows: np.ndarray  # (n, 4) int32: x1, y1, x2, y2 in the file's picture
+    sizes: np.ndarray  # (n, 2) int32: width, height after shrinking
+    stamps: np.ndarray  # (n, 2) int64: the file's size in bytes and time of change
 
 
 class Custom(Database):
@@ -73,8 +73,9 @@ class Custom(Database):
         training, regression, test = _split(images, annotations)
         return cls(training, regression, test, normalise_by, cache / "pictures")
 
-    def read(self, images: WorkingSet, i: int) -> np.ndarray:
+    def read(self, images: ImageSet, i: int) -> np.ndarray:
         """The window of picture i, shrunk; shrunk ones are kept below the log directory."""
+        assert isinstance(images, WorkingSet)  # as all of this data set are
         window, (width, height) = images.windows[i], images.sizes[i]
         path = images.path(i)
         if not window[:2].any() and (window[2:] == images.sizes[i]).all():

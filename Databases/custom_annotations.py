@@ -1,6 +1,7 @@
 """What may lie beside a user's own pictures: boxes.csv, landmarks.csv, split.csv, or annotations.json (COCO)."""
 
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -149,7 +150,7 @@ def read_coco(path: Path, files: list[str]) -> Annotations:
     return Annotations(found, _object_names(found), _coco_boxes(rows, path), _coco_landmarks(rows, path), None)
 
 
-def _resolver(path: Path, files: list[str]):
+def _resolver(path: Path, files: list[str]) -> Callable[[str], str]:
     """Function from a file name of COCO to one of `files`: the same path, else the only one of that name."""
     known = set(files)
     by_name: dict[str, list[str]] = {}

@@ -2,10 +2,10 @@
 
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeVar
 
 import numpy as np
 
@@ -14,6 +14,9 @@ from Utils.pictures import read_picture
 
 REGRESSION_PICTURES = 1000  # the paper's number of pictures with groundtruth to fit the regressors on
 SMALLEST_INSIDE = 1 / 3  # a box with less of its area than this in the picture belongs to another picture
+
+
+Images = TypeVar("Images", bound="ImageSet")
 
 
 @dataclass(frozen=True)
@@ -38,7 +41,7 @@ class ImageSet:
         """File of picture i."""
         return self.root / self.file(i)
 
-    def subset(self, indices: np.ndarray) -> "ImageSet":
+    def subset(self: Images, indices: np.ndarray) -> Images:
         """The pictures of an index or boolean array, in its order."""
         arrays = {f.name: getattr(self, f.name) for f in fields(self)}
         return replace(self, **{k: v[indices] for k, v in arrays.items() if isinstance(v, np.ndarray)})
@@ -148,7 +151,7 @@ def bad_boxes(boxes: np.ndarray, size: np.ndarray | tuple[int, int] | None = Non
 
 
 def rows_of(
-    table: Any, names: Collection[str], shape: tuple[int, ...], what: str, file: Path | str, remedy: str
+    table: Any, names: Sequence[str], shape: tuple[int, ...], what: str, file: Path | str, remedy: str
 ) -> np.ndarray:
     """The rows of a dictionary name -> numbers that belong to `names`, as float32 (n, *shape).
 

@@ -145,7 +145,7 @@ def _survey(frame_tolerance: int, recording: Recording) -> dict[str, Any]:
             counts = "video {} frames, pose {}, masks {}".format(*lengths)
             raise UserError(f"lengths disagree: {counts} (--frame_tolerance allows for small differences)")
         wanted = np.arange(0, min(lengths), recording.step)
-        boxes = np.array([box_of_mask(masks[i]) for i in wanted], np.float64).reshape(-1, 4)
+        boxes = np.array([box_of_mask(masks[int(i)]) for i in wanted], np.float64).reshape(-1, 4)
     kept = (boxes[:, 2:] > boxes[:, :2]).all(1)
     return {
         "version": RECORD_VERSION,
@@ -264,7 +264,7 @@ def _extract(video: Path, frames: np.ndarray, maps: np.ndarray, folder: Path) ->
             while position <= frame and capture.grab():
                 position += 1
             good, picture = capture.retrieve() if position == frame + 1 else (False, None)
-            if not good:
+            if picture is None or not good:
                 raise UserError(f"{video} breaks off at frame {position}")
             file = folder / _number(i)
             write_jpeg(warp(cv2.cvtColor(picture, cv2.COLOR_BGR2RGB), m, PICTURE_SIZE), file)
@@ -335,8 +335,8 @@ def _survey_all(
     recordings: Sequence[Recording], store: _Store, workers: int, frame_tolerance: int, summary: Summary
 ) -> list[tuple[Recording, dict[str, Any]]]:
     """Each usable recording with its record, in order; new records are written."""
-    records = {r: store.read(r, frame_tolerance) for r in recordings}
-    new = [r for r in recordings if records[r] is None]
+    records = {r: record for r in recordings if (record := store.read(r, frame_tolerance)) is not None}
+    new = [r for r in recordings if r not in records]
     results = parallel_map(survey, frame_tolerance, new, workers, chunk=1)
     for i, result in progress(results, "Reading poses and masks", total=len(new), unit="video"):
         if isinstance(result, str):
@@ -344,7 +344,7 @@ def _survey_all(
         else:
             records[new[i]] = result
             store.write(new[i], result)
-    return [(r, records[r]) for r in recordings if records[r] is not None]
+    return [(r, records[r]) for r in recordings if r in records]
 
 
 def _extract_all(

@@ -5,8 +5,9 @@ the whole training. So a resumed run draws the same samples, whatever the number
 """
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any, cast
 
 import cv2
 import numpy as np
@@ -153,14 +154,16 @@ def _of_pictures(rows: Tensor, start: int, stop: int) -> Tensor:
     return mine
 
 
-def _parts(batch) -> list[Tensor]:
+def _parts(batch: FirstStepBatch | SecondStepBatch) -> list[Tensor]:
     return list(vars(batch).values())
 
 
 class FirstStepSamples(_Samples):
     """Pairs of pictures with their keypoints and the pairs of points to pull together and push apart."""
 
-    def __init__(self, database: Database, table: KeypointTable, image_size: int, seed: int, augmentation: str):
+    def __init__(
+        self, database: Database, table: KeypointTable, image_size: int, seed: int, augmentation: str
+    ) -> None:
         table = table.keep(table.clusters() >= 0)
         eligible = np.flatnonzero(table.counts() >= MIN_KEYPOINTS)
         if len(eligible) == 0:
@@ -170,7 +173,8 @@ class FirstStepSamples(_Samples):
             )
         super().__init__(database, table, eligible, image_size, seed, augmentation, "first")
 
-    def __getitem__(self, position: int):
+    def __getitem__(self, position: int) -> tuple[np.ndarray, ...]:
+        """Both crops (S, S, 3), their points (n, 3) x, y, cluster, and their `correspondences`."""
         rng = self.rng_at(position)
         first = second = self.image_at(position)
         if rng.random() < 0.5:
@@ -237,14 +241,15 @@ class SecondStepSamples(_Samples):
         seed: int,
         augmentation: str,
         origin: tuple[int, int] = (0, 0),
-    ):
+    ) -> None:
         table = table.keep(np.isin(table.clusters(), active))
         eligible = np.flatnonzero(table.counts() > 0)
         if len(eligible) == 0:
             raise UserError("no training picture has a keypoint of an active cluster; lower --set min_cluster_points")
         super().__init__(database, table, eligible, image_size, seed, augmentation, "second", origin)
 
-    def __getitem__(self, position: int):
+    def __getitem__(self, position: int) -> tuple[np.ndarray, np.ndarray]:
+        """The crop (S, S, 3) and its points (n, 3) x, y, cluster."""
         return self.augmented(self.image_at(position), self.rng_at(position))
 
 
@@ -272,8 +277,14 @@ def to_input(pictures: Tensor) -> Tensor:
 
 
 def training_batches(
-    samples: _Samples, start: int, stop: int, batch_size: int, num_workers: int, device: torch.device, shard=(0, 1)
-) -> Iterator:
+    samples: FirstStepSamples | SecondStepSamples,
+    start: int,
+    stop: int,
+    batch_size: int,
+    num_workers: int,
+    device: torch.device,
+    shard: tuple[int, int] = (0, 1),
+) -> Iterator[Any]:
     """Batches `start` to `stop` (excluded) of the training; shard (r, n): samples r, r + n, ... of each batch."""
     rank, world = shard
     positions = [range(batch * batch_size + rank, (batch + 1) * batch_size, world) for batch in range(start, stop)]
@@ -297,7 +308,7 @@ def _loader(
         release_freed_memory()
     return DataLoader(
         items,
-        batch_sampler=batches,
+        batch_sampler=cast("Iterable[list[int]]", batches),  # any sequences will do
         num_workers=workers,
         collate_fn=collate,
         pin_memory=device.type == "cuda",

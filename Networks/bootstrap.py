@@ -151,8 +151,8 @@ def _rows(
     found = generic_keypoints(network, pictures, hyper.confidence_superpoint, hyper.nms_superpoint)
     owners = found.pictures.cpu().numpy()
     points = found.points.cpu().numpy().astype(np.float64)
-    in_box = ((points >= boxes[owners, :2]) & (points <= boxes[owners, 2:])).all(axis=1)
+    in_box = np.all((points >= boxes[owners, :2]) & (points <= boxes[owners, 2:]), axis=1)
     on_crop = np.einsum("nij,nj->ni", maps[owners, :, :2], points) + maps[owners, :, 2]
     cells = np.rint(on_crop / GRID)
-    on_grid = ((cells >= 0) & (cells < hyper.image_size // GRID)).all(axis=1)
+    on_grid = np.all((cells >= 0) & (cells < hyper.image_size // GRID), axis=1)
     return found.descriptors.cpu().numpy(), cells, numbers[owners], in_box & on_grid, in_box

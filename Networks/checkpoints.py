@@ -49,7 +49,7 @@ def clusters_to_state(centroids: np.ndarray | None, thresholds: np.ndarray | Non
     return {"centroid": torch.from_numpy(centroids), "threshold": torch.from_numpy(thresholds)}
 
 
-def clusters_from_state(content: dict[str, Any]) -> tuple[np.ndarray | None, np.ndarray | None]:
+def clusters_from_state(content: Mapping[str, Any]) -> tuple[np.ndarray | None, np.ndarray | None]:
     """What `clusters_to_state` wrote; published files have no thresholds."""
     centroids, thresholds = content.get("centroid"), content.get("threshold")
     return (

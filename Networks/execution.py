@@ -29,7 +29,8 @@ def build_fan(descriptor_channels: int | None, hyper: Hyperparameters, device: t
         torch.manual_seed(hyper.seed)
         network = FAN(descriptor_channels, hyper.width)
     if hyper.compile:
-        network.forward_features = torch.compile(network.forward_features)  # nearly all of the arithmetic
+        # Nearly all of the arithmetic; the method is replaced in this network alone.
+        network.forward_features = torch.compile(network.forward_features)  # type: ignore[method-assign]
     return place(network, device, hyper.precision)
 
 
@@ -40,7 +41,7 @@ def place(network: FAN, device: torch.device, precision: str) -> FAN:
     long again with it.
     """
     last = device.type == "cuda" or not uses_bfloat16(device, precision)
-    return network.to(device=device, memory_format=torch.channels_last if last else torch.contiguous_format)
+    return network.to(device).to(memory_format=torch.channels_last if last else torch.contiguous_format)
 
 
 def workers_for(options: Options, items: int) -> int:

@@ -54,7 +54,7 @@ class HourGlass(nn.Module):
         for level in range(depth, 0, -1):
             self.add_module(f"b1_{level}", ConvBlock(features, features, groups))
             self.add_module(f"b2_{level}", ConvBlock(features, features, groups))
-        self.add_module("b2_plus_1", ConvBlock(features, features, groups))
+        self.b2_plus_1 = ConvBlock(features, features, groups)
         for level in range(1, depth + 1):
             self.add_module(f"b3_{level}", ConvBlock(features, features, groups))
             # No input ever passes through b4; the published checkpoints hold it.
@@ -65,11 +65,10 @@ class HourGlass(nn.Module):
         return self._level(self.depth, x)
 
     def _level(self, level: int, x: Tensor) -> Tensor:
-        blocks = self._modules
-        upper = blocks[f"b1_{level}"](x)
-        lower = blocks[f"b2_{level}"](functional.avg_pool2d(x, 2))
-        lower = self._level(level - 1, lower) if level > 1 else blocks["b2_plus_1"](lower)
-        lower = blocks[f"b3_{level}"](lower)
+        upper = getattr(self, f"b1_{level}")(x)
+        lower = getattr(self, f"b2_{level}")(functional.avg_pool2d(x, 2))
+        lower = self._level(level - 1, lower) if level > 1 else self.b2_plus_1(lower)
+        lower = getattr(self, f"b3_{level}")(lower)
         return upper + functional.interpolate(lower, scale_factor=2, mode="nearest")
 
 

@@ -72,8 +72,9 @@ def predict(
     indices = distributed.shard(len(images))
     batches = inference_batches(database, images, options, indices)
     count = network.l1.out_channels
-    points, confidences = [np.zeros((0, count, 2), np.float32)], [np.zeros((0, count), np.float32)]
-    crops = [np.zeros((0, 2, 3))]
+    points: list[np.ndarray] = [np.zeros((0, count, 2), np.float32)]
+    confidences: list[np.ndarray] = [np.zeros((0, count), np.float32)]
+    crops: list[np.ndarray] = [np.zeros((0, 2, 3))]
     network.eval()
     with Progress(description, len(indices)) as progress:
         for pictures, maps, numbers in batches:
@@ -85,8 +86,11 @@ def predict(
             crops.append(maps)
             progress.update(len(numbers))
     network.train()
-    points, confidences, crops = (distributed.gather(np.concatenate(parts)) for parts in (points, confidences, crops))
-    return points, confidences, crops
+
+    def joined(parts: list[np.ndarray]) -> np.ndarray:
+        return distributed.gather(np.concatenate(parts))
+
+    return joined(points), joined(confidences), joined(crops)
 
 
 class SecondStep(Training):
@@ -144,7 +148,7 @@ class SecondStep(Training):
     def update_weights(self) -> float:
         self.optimizer.step()
         self.scheduler.step()
-        return self.scheduler.get_last_lr()[0]
+        return float(self.scheduler.get_last_lr()[0])
 
     def finish_epoch(self) -> None:
         """Merge where it is due, and save the epoch's checkpoint."""

@@ -33,7 +33,10 @@ def bootstrap_landmarks(database: Database, options: Options, experiment: Experi
     """Each cluster of the bootstrap as a landmark, and the share of pictures in which one may be missing."""
     _adopt_from_first_step(options, experiment)
     superpoint = load_superpoint(options.paths.optional("path_to_superpoint_checkpoint"), options.device)
-    centroids, thresholds = clusters_from_state(load_checkpoint(experiment.bootstrap_clusters()))
+    path = experiment.bootstrap_clusters()
+    centroids, thresholds = clusters_from_state(load_checkpoint(path))
+    if centroids is None or thresholds is None:
+        raise UserError(f"{path} has no centroid and threshold: it is no file of the bootstrap; run that again")
 
     def fill(images: ImageSet, store: DescriptorStore) -> None:
         store_generic_keypoints(superpoint, database, images, options, store)

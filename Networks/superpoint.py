@@ -103,7 +103,7 @@ def load_superpoint(path: Path | str = "", device: torch.device | str = "cpu") -
     content = load_checkpoint(source, remedy="set path_to_superpoint_checkpoint to a file or leave it empty")
     _check_tensors(content, network.state_dict(), source)
     network.load_state_dict({name: tensor.float() for name, tensor in content.items()})
-    return network.requires_grad_(False).eval().to(device=device, memory_format=torch.channels_last)
+    return network.requires_grad_(False).eval().to(device).to(memory_format=torch.channels_last)
 
 
 def _check_tensors(content: dict, expected: dict[str, torch.Tensor], source: Path) -> None:

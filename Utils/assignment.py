@@ -26,7 +26,7 @@ def cluster(
     store: DescriptorStore,
     number_of_images: int,
     number_of_clusters: int,
-    sample_seed=0,
+    sample_seed: int = 0,
     initial: np.ndarray | None = None,
     among: np.ndarray | None = None,
     max_rows: int = MAX_ROWS,

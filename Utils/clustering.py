@@ -53,12 +53,12 @@ def kmeans(
     )
     start = None if initial is None else np.ascontiguousarray(initial, np.float32)
     model.train(descriptors, init_centroids=start)
-    return model.centroids.copy()
+    return np.array(model.centroids)
 
 
 def outlier_scores(
     store: DescriptorStore,
-    seed=0,
+    seed: int = 0,
     among: np.ndarray | None = None,
     neighbours: int = 100,
     lists: int = 100,
@@ -153,7 +153,7 @@ def foreground(
     store: DescriptorStore,
     inside: np.ndarray,
     outside: np.ndarray,
-    seed=0,
+    seed: int = 0,
     outside_clusters: int = 250,
     inside_clusters: int = 100,
     max_rows: int = MAX_ROWS,

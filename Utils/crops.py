@@ -112,12 +112,12 @@ def warp(picture: np.ndarray, m: np.ndarray, size: int | tuple[int, int]) -> np.
     `size` may be (width, height). A window of whole pixels inside the picture is cut out and resized with
     cv2.resize, any other map warped with cv2.warpAffine, black outside; both have half-pixel centres.
     """
-    size = (size, size) if np.isscalar(size) else tuple(size)
-    window = _whole_pixels(m, size, picture.shape[1], picture.shape[0])
+    width, height = size if isinstance(size, tuple) else (size, size)
+    window = _whole_pixels(m, (width, height), picture.shape[1], picture.shape[0])
     if window is not None:
         x1, y1, x2, y2 = window
-        return cv2.resize(picture[y1:y2, x1:x2], size, interpolation=cv2.INTER_LINEAR)
-    return cv2.warpAffine(picture, pixel_map(m), size, flags=cv2.INTER_LINEAR)
+        return cv2.resize(picture[y1:y2, x1:x2], (width, height), interpolation=cv2.INTER_LINEAR)
+    return cv2.warpAffine(picture, pixel_map(m), (width, height), flags=cv2.INTER_LINEAR)
 
 
 def _whole_pixels(m: np.ndarray, size: tuple[int, int], width: int, height: int) -> np.ndarray | None:

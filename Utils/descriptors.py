@@ -71,7 +71,14 @@ class DescriptorStore:
         chunk = (max(1, min(_CHUNK_BYTES // row_bytes, 65_536)), *shape)
         return self._file.create_earray("/", name, atom, (0, *shape), chunkshape=chunk)
 
-    def append(self, descriptors, points, images, scores=None, flags=None) -> None:
+    def append(
+        self,
+        descriptors: np.ndarray,
+        points: np.ndarray,
+        images: np.ndarray,
+        scores: np.ndarray | None = None,
+        flags: np.ndarray | None = None,
+    ) -> None:
         """Add n rows: descriptors (n, dimension), points (n, 2), images (n,) int, scores (n,), flags (n,) bool.
 
         Images must not go down, neither here nor from one call to the next. Missing scores are 1, missing
@@ -137,12 +144,11 @@ class DescriptorStore:
         return result
 
     def sample(
-        self, max_rows: int = 500_000, seed=0, among: np.ndarray | None = None
+        self, max_rows: int = 500_000, seed: int = 0, among: np.ndarray | None = None
     ) -> tuple[np.ndarray, np.ndarray]:
         """A random subset that depends on the seed alone: ascending rows (m,), descriptors (m, dimension) float32.
 
-        All rows where there are at most max_rows. among: (len,) bool, the rows to choose from. seed: whatever
-        np.random.default_rng takes.
+        All rows where there are at most max_rows. among: (len,) bool, the rows to choose from.
         """
         rows = np.arange(self._length) if among is None else np.flatnonzero(among)
         if len(rows) > max_rows:
@@ -165,7 +171,7 @@ class DescriptorStore:
     def __enter__(self) -> "DescriptorStore":
         return self
 
-    def __exit__(self, *_) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
 

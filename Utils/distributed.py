@@ -61,12 +61,11 @@ def shard(count: int) -> range:
     return range(count * rank() // world(), count * (rank() + 1) // world())
 
 
-def from_main(content: Content) -> Content:
-    """The main process's `content`, in all processes; what the others pass is ignored."""
-    if not dist.is_initialized():
-        return content
-    box = [content]
-    dist.broadcast_object_list(box, src=0, group=_host_group)
+def from_main(content: Content | None) -> Content:
+    """The main process's `content`, in all processes; what the others pass is ignored, such as None."""
+    box: list[Any] = [content]
+    if dist.is_initialized():
+        dist.broadcast_object_list(box, src=0, group=_host_group)
     return box[0]
 
 

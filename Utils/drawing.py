@@ -1,4 +1,4 @@
-"""Sheets of pictures with marked points."""
+"""Shapes at places between pixels, and sheets of pictures with marked points."""
 
 import functools
 from collections.abc import Sequence
@@ -35,6 +35,20 @@ def _colours(count: int) -> np.ndarray:
 def palette(count: int) -> np.ndarray:
     """Distinct colours (count, 3) uint8 RGB; the colour of a number does not depend on `count`."""
     return np.resize(_colours(count), (count, 3))
+
+
+def fill(picture: np.ndarray, corners: np.ndarray, colour: Sequence[float] | float) -> None:
+    """Fill a polygon on a picture (H, W) or (H, W, C) uint8; corners (n, 2) x, y on pixel centres."""
+    fixed = np.round(corners * (1 << _SUBPIXELS)).astype(np.int32)
+    cv2.fillPoly(picture, [fixed], colour, cv2.LINE_AA, _SUBPIXELS)
+
+
+def stroke(
+    picture: np.ndarray, start: np.ndarray, end: np.ndarray, colour: Sequence[float] | float, width: int = 1
+) -> None:
+    """Draw a straight line on a picture (H, W) or (H, W, C) uint8; start, end: (2,) x, y on pixel centres."""
+    a, b = np.round(np.stack([start, end]) * (1 << _SUBPIXELS)).astype(int).tolist()
+    cv2.line(picture, a, b, colour, width, cv2.LINE_AA, _SUBPIXELS)
 
 
 def mark(picture: np.ndarray, points: np.ndarray, colours: np.ndarray, radius: float = 4) -> np.ndarray:
@@ -86,7 +100,7 @@ def sheet(
     rows = max(1, -(-count // columns))
     step = TILE + _GAP
     canvas = np.full((rows * step + _GAP, columns * step + _GAP, 3), _PAPER, np.uint8)
-    each = colours if isinstance(colours, (list, tuple)) else [colours] * count
+    each: Sequence[np.ndarray] = [colours] * count if isinstance(colours, np.ndarray) else colours
     for number in range(count):
         row, column = divmod(number, columns)
         top, left = _GAP + row * step, _GAP + column * step

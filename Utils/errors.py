@@ -5,6 +5,7 @@ import functools
 import os
 import sys
 from collections.abc import Callable
+from typing import Any
 
 
 class UserError(Exception):
@@ -47,7 +48,7 @@ def exit_cleanly(main: Callable[..., int | None]) -> Callable[..., None]:
     """
 
     @functools.wraps(main)
-    def wrapped(*args, **kwargs) -> None:
+    def wrapped(*args: Any, **kwargs: Any) -> None:
         try:
             code = main(*args, **kwargs)
         except UserError as error:

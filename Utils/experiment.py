@@ -6,6 +6,7 @@ import re
 import sys
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import yaml
 
@@ -145,7 +146,7 @@ class Experiment:
     def describe_run(self, options: Options) -> None:
         """Append this run's command, hyperparameters, versions and seed to Logs/run.yaml."""
         path = self.logs / "run.yaml"
-        runs = []
+        runs: list[dict[str, Any]] = []
         if path.is_file():
             try:
                 runs = yaml.safe_load(path.read_text(encoding="utf-8")) or []
@@ -207,8 +208,9 @@ class Scalars:
             self._writer = SummaryWriter(str(folder))
 
     def add(self, iteration: int, values: Mapping[str, float]) -> None:
-        for name, value in values.items() if self._writer else ():
-            self._writer.add_scalar(name, value, iteration)
+        if self._writer:
+            for name, value in values.items():
+                self._writer.add_scalar(name, value, iteration)
 
     def close(self) -> None:
         if self._writer:

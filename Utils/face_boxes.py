@@ -8,6 +8,7 @@ import functools
 from pathlib import Path
 
 import cv2
+import cv2.data
 import numpy as np
 
 from Utils.errors import UserError

@@ -6,9 +6,9 @@ import io
 import os
 import pickle
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import torch
 
@@ -116,7 +116,7 @@ class _DataPickle:
     UnpicklingError = pickle.UnpicklingError
 
     @staticmethod
-    def load(file, **options: Any) -> Any:
+    def load(file: IO[bytes], **options: Any) -> Any:
         return _DataUnpickler(file, **options).load()
 
     @staticmethod
@@ -157,7 +157,7 @@ def load_checkpoint(path: Path | str, remedy: str = "make or download it again")
     return dict(content)
 
 
-def _load(path: Path, remedy: str, load) -> Any:
+def _load(path: Path, remedy: str, load: Callable[[], Any]) -> Any:
     try:
         return load()
     except pickle.UnpicklingError as error:

@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -14,20 +15,17 @@ from Utils.files import dump_pickle, load_pickle
 _POINTS_PER_DEVICE_CALL = 16_384
 
 
-def suppress(points, scores, images, half_side: float, iou: float = 0.01):
+def suppress(
+    points: torch.Tensor, scores: torch.Tensor, images: torch.Tensor, half_side: float, iou: float = 0.01
+) -> torch.Tensor:
     """Greedy non-maximum suppression of squares around points, image by image, best score first.
 
-    points: (n, 2) x, y; scores: (n,); images: (n,) int, the image of each point; numpy arrays, or tensors on
-    any device. A point's square is [x - half_side, x + half_side] x [y - half_side, y + half_side]; it
-    suppresses every worse point of its image with an overlap (intersection over union) above `iou`. Of equal
-    scores the earlier index wins.
+    points: (n, 2) x, y; scores: (n,); images: (n,) int, the image of each point; on any device. A point's square
+    is [x - half_side, x + half_side] x [y - half_side, y + half_side]; it suppresses every worse point of its
+    image with an overlap (intersection over union) above `iou`. Of equal scores the earlier index wins.
 
-    Returns the kept indices (m,) int64, of the kind and on the device of `points`, sorted by image, then by
-    descending score.
+    Returns the kept indices (m,) int64, on the device of `points`, sorted by image, then by descending score.
     """
-    if not torch.is_tensor(points):
-        arrays = (torch.from_numpy(np.ascontiguousarray(array)) for array in (points, scores, images))
-        return suppress(*arrays, half_side, iou).numpy()
     if len(points) == 0:
         return torch.zeros(0, dtype=torch.int64, device=points.device)
     order = torch.argsort(scores, stable=True, descending=True)
@@ -106,7 +104,9 @@ class KeypointTable:
             raise ValueError("offsets do not fit names and points")
 
     @classmethod
-    def from_lists(cls, names: Sequence[str] | np.ndarray, lists: Iterable, source: str = "keypoints"):
+    def from_lists(
+        cls, names: Sequence[str] | np.ndarray, lists: Iterable, source: str = "keypoints"
+    ) -> "KeypointTable":
         """Build a table from one (n, 3) array per name; an empty array is an image without points.
 
         Raises UserError, beginning with `source`, for other shapes, values that are not numbers, unknown
@@ -120,7 +120,7 @@ class KeypointTable:
         return cls._checked(names, offsets, points, source)
 
     @classmethod
-    def from_flat(cls, names: Sequence[str] | np.ndarray, images: np.ndarray, points: np.ndarray):
+    def from_flat(cls, names: Sequence[str] | np.ndarray, images: np.ndarray, points: np.ndarray) -> "KeypointTable":
         """Build a table from points (total, 3) in any order and the index of each one's name (total,)."""
         names = np.asarray(names, dtype=str)
         order = np.argsort(images, kind="stable")
@@ -129,7 +129,7 @@ class KeypointTable:
         return cls._checked(names, offsets, np.asarray(points, np.float32)[order], "keypoints")
 
     @classmethod
-    def from_dict(cls, content: Mapping[str, np.ndarray], source: str = "keypoints"):
+    def from_dict(cls, content: Mapping[str, np.ndarray], source: str = "keypoints") -> "KeypointTable":
         """Build a table from a dictionary image name -> (n, 3); errors as in `from_lists`."""
         if not isinstance(content, Mapping):
             raise UserError(f"{source}: a {type(content).__name__} and no dictionary of image names; make it again")
@@ -138,12 +138,12 @@ class KeypointTable:
         return cls.from_lists(list(content), content.values(), source)
 
     @classmethod
-    def load(cls, path: Path | str):
+    def load(cls, path: Path | str) -> "KeypointTable":
         """Read a pseudo-groundtruth pickle: dictionary name -> (n, 3) x, y, cluster. Raises UserError."""
         return cls.from_dict(load_pickle(path), str(path))
 
     @classmethod
-    def _checked(cls, names: np.ndarray, offsets: np.ndarray, points: np.ndarray, source: str):
+    def _checked(cls, names: np.ndarray, offsets: np.ndarray, points: np.ndarray, source: str) -> "KeypointTable":
         bad = ~np.isfinite(points[:, :2]).all(axis=1)
         if bad.any():
             image = np.searchsorted(offsets, np.argmax(bad), side="right") - 1
@@ -216,7 +216,7 @@ class KeypointTable:
         rows = order[np.searchsorted(self.names, names, sorter=order).clip(max=len(order) - 1)]
         return np.where(self.names[rows] == names, rows, -1)
 
-    def align(self, names: Sequence[str] | np.ndarray):
+    def align(self, names: Sequence[str] | np.ndarray) -> "KeypointTable":
         """The table in the order of another list of names; names that this one lacks get no points."""
         names = np.asarray(names, dtype=str)
         rows = self.index(names)
@@ -226,13 +226,13 @@ class KeypointTable:
         first = self.offsets[rows.clip(min=0)] - offsets[:-1]
         return KeypointTable(names, offsets, self.points[np.repeat(first, lengths) + np.arange(offsets[-1])])
 
-    def keep(self, mask: np.ndarray):
+    def keep(self, mask: np.ndarray) -> "KeypointTable":
         """The table with only the points where mask (total,) is true; every image stays."""
         offsets = np.concatenate([[0], np.cumsum(mask, dtype=np.int64)])[self.offsets]
         return KeypointTable(self.names, offsets, self.points[mask])
 
 
-def _as_points(name: str, values, source: str) -> np.ndarray:
+def _as_points(name: str, values: Any, source: str) -> np.ndarray:
     try:
         array = np.asarray(values, dtype=np.float32)
     except (TypeError, ValueError):

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar, Protocol
 
 import torch
 import yaml
@@ -158,14 +158,20 @@ class Options:
     device: torch.device
     hyper: Hyperparameters
     images: str | None = None
-    visualisation: str | None = None
+    visualisation: str = ""
     predictions: str | None = None
+
+
+class DataSet(Protocol):
+    """What a data set's class says of its hyperparameters."""
+
+    settings: ClassVar[dict[str, Any]]
 
 
 def parse(
     argv: Sequence[str] | None,
     description: str,
-    databases: Mapping[str, type],
+    databases: Mapping[str, type[DataSet]],
     flags: Sequence[str] = (),
 ) -> Options:
     """Read the command line of a script.
@@ -212,7 +218,7 @@ def parse(
         device=_device(given.device),
         hyper=hyperparameters(given.settings, databases[given.dataset_name].settings),
         images=given.images,
-        visualisation=getattr(given, "visualisation", None),
+        visualisation=getattr(given, "visualisation", ""),
         predictions=getattr(given, "predictions", None),
     )
 

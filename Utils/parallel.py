@@ -69,8 +69,10 @@ def _start_worker(shared: Any) -> None:
 
 
 def _end_with_parent() -> None:
-    wait_for([multiprocessing.parent_process().sentinel])
-    os._exit(1)
+    parent = multiprocessing.parent_process()
+    if parent is not None:  # that of a worker always is there
+        wait_for([parent.sentinel])
+        os._exit(1)
 
 
 def _work(function: Callable, start: int, items: Sequence) -> list[tuple[int, Any]]:

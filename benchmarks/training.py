@@ -26,7 +26,6 @@ from torch.utils.flop_counter import FlopCounterMode
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from benchmarks.samples import PICTURES, Pictures
-from benchmarks.superpoint import suppress_square
 from Databases.database import ImageSet
 from Databases.samples import FirstStepSamples, SecondStepSamples, gray_batches, to_input, training_batches
 from Networks import execution, training
@@ -35,6 +34,7 @@ from Networks.first_step import first_step_losses
 from Networks.relabelling import store_fan_keypoints
 from Networks.second_step import second_step_losses
 from Networks.superpoint import load_superpoint, sample_descriptors, score_map
+from tools.superpoint.detectors import suppress_square
 from Utils.descriptors import DescriptorStore
 from Utils.keypoints import KeypointTable
 from Utils.memory import keep_freed_memory

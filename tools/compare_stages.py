@@ -70,7 +70,7 @@ def main(argv: list[str] | None = None) -> None:
     experiment.newest_second_step()  # all stages must be there
     experiment.open()
 
-    rows = []
+    rows: list[tuple[str, str, str, str]] = []
     for name, landmarks_of_stage in STAGES:
         predictions, limit = landmarks_of_stage(database, options, experiment)
         normalisers = np.asarray(database.normalisers(predictions.groundtruth))

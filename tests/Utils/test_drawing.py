@@ -2,7 +2,7 @@ import cv2
 import numpy as np
 import pytest
 
-from Utils.drawing import TILE, mark, palette, save_picture, sheet, tile
+from Utils.drawing import TILE, fill, mark, palette, save_picture, sheet, stroke, tile
 
 RED = np.array([255, 0, 0], np.uint8)
 
@@ -77,3 +77,21 @@ def test_saved_pictures_keep_their_channels(tmp_path):
         save_picture(picture, tmp_path / name)
         read = cv2.imread(str(tmp_path / name))[8, 8, ::-1]
         assert np.abs(read.astype(int) - [200, 30, 10]).max() <= 3
+
+
+def test_corners_of_a_filled_square():
+    picture = np.zeros((40, 40), np.uint8)
+    fill(picture, np.array([[10.0, 10.0], [30.0, 10.0], [30.0, 30.0], [10.0, 30.0]]), 200)
+    rows, columns = np.nonzero(picture > 100)
+    assert (rows.min(), rows.max(), columns.min(), columns.max()) == (10, 30, 10, 30)
+
+
+def test_a_stroke_between_pixels_shares_its_colour_out():
+    picture = np.zeros((20, 20, 3), np.uint8)
+    stroke(picture, np.array([5, 8]), np.array([15, 8]), (200, 100, 0))
+    np.testing.assert_allclose(picture[8, 6:15], np.tile([200, 100, 0], (9, 1)), atol=25)  # soft at its sides
+    assert (picture[[6, 10]] == 0).all()
+    between = np.zeros((20, 20), np.uint8)
+    stroke(between, np.array([5, 8.5]), np.array([15, 8.5]), 200)
+    np.testing.assert_allclose(between[8, 6:15].astype(int), between[9, 6:15], atol=15)
+    assert 60 < between[8, 10] < 180

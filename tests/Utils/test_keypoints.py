@@ -8,6 +8,11 @@ from Utils.files import dump_pickle
 from Utils.keypoints import KeypointTable, detect, suppress
 
 
+def kept_of(points, scores, images, half_side) -> np.ndarray:
+    """`suppress` of arrays."""
+    return suppress(*map(torch.from_numpy, (points, scores, images)), half_side).numpy()
+
+
 def plain_suppression(points, scores, images, half_side, iou=0.01):
     """The definition, one pair at a time."""
     kept = []
@@ -32,21 +37,21 @@ def test_suppress_keeps_the_best_and_what_touches_it():
     scores = np.array([0.5, 0.9, 0.4, 0.3, 0.1], np.float32)
     images = np.array([0, 0, 0, 0, 1])
     # Half-side 1: (11, 10) suppresses its neighbours at distance 1; image 1 is another world.
-    assert suppress(points, scores, images, 1).tolist() == [1, 3, 4]
+    assert kept_of(points, scores, images, 1).tolist() == [1, 3, 4]
 
 
 def test_suppress_overlap_at_the_corner():
     # Half-side 6: at offset (11, 9) the overlap is 3/285 > 0.01, at (11, 10) it is 2/286 < 0.01.
     points = np.array([[0, 0], [11, 9]], np.float64)
     scores, images = np.array([1.0, 0.5]), np.zeros(2, np.int64)
-    assert suppress(points, scores, images, 6).tolist() == [0]
-    assert suppress(points + [[0, 0], [0, 1]], scores, images, 6).tolist() == [0, 1]
+    assert kept_of(points, scores, images, 6).tolist() == [0]
+    assert kept_of(points + [[0, 0], [0, 1]], scores, images, 6).tolist() == [0, 1]
 
 
 def test_suppress_ties_go_to_the_earlier_index():
     points = np.array([[5, 5], [6, 5], [7, 5]], np.float32)
-    assert suppress(points, np.ones(3, np.float32), np.zeros(3, np.int64), 1).tolist() == [0, 2]
-    assert suppress(points[[1, 0, 2]], np.ones(3, np.float32), np.zeros(3, np.int64), 1).tolist() == [0]
+    assert kept_of(points, np.ones(3, np.float32), np.zeros(3, np.int64), 1).tolist() == [0, 2]
+    assert kept_of(points[[1, 0, 2]], np.ones(3, np.float32), np.zeros(3, np.int64), 1).tolist() == [0]
 
 
 @pytest.mark.parametrize("fractional", [False, True])
@@ -60,14 +65,14 @@ def test_suppress_equals_its_definition(fractional, half_side, monkeypatch):
     scores = rng.integers(0, 50, n).astype(np.float32) / 50  # many ties
     images = rng.permutation(np.repeat([0, 2, 3, 900], n // 4))
     expected = plain_suppression(points.astype(float), scores, images, half_side)
-    assert suppress(points, scores, images, half_side).tolist() == expected
+    assert kept_of(points, scores, images, half_side).tolist() == expected
     # As on a GPU: several images in one call.
     monkeypatch.setattr(keypoints, "_groups", lambda counts, most: [counts[:3], counts[3:]])
-    assert suppress(points, scores, images, half_side).tolist() == expected
+    assert kept_of(points, scores, images, half_side).tolist() == expected
 
 
 def test_suppress_nothing():
-    assert suppress(np.zeros((0, 2)), np.zeros(0), np.zeros(0, np.int64), 6).shape == (0,)
+    assert kept_of(np.zeros((0, 2)), np.zeros(0), np.zeros(0, np.int64), 6).shape == (0,)
 
 
 def test_groups_stay_below_the_limit():

@@ -1,0 +1,61 @@
+"""The data set."""
+
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+
+from Databases.database import REGRESSION_PICTURES, Database, ImageSet, root_of_extent
+from Databases.demo.cache import render_split
+from Databases.demo.render import RENDERER_VERSION
+from Databases.demo.scene import SPLITS
+from Utils.crops import face_crop
+from Utils.errors import UserError
+
+
+class Demo(Database):
+    """Animal heads of our own making, rendered on first use below the log path."""
+
+    name = "Demo"
+    settings: ClassVar[dict[str, Any]] = {
+        "demo_training": 1000,  # pictures
+        "demo_test": 200,
+        "demo_picture_size": 128,  # pixels
+        "demo_seed": 0,  # of the pictures, apart from the training's seed
+        # A training for two CPU cores and ten minutes.
+        "image_size": 64,
+        "width": 64,
+        "number_of_clusters": 30,
+        "batch_size": 8,
+        "confidence_fan": 0.1,  # after so short a training the detector is unsure
+        "iterations_first": 1500,
+        "clustering_rounds": 3,
+        "iterations_per_scheduler_step": 50,
+        "gradient_accumulation": 1,
+        "total_iterations": 3500,
+        "learning_rate_steps": (2500, 3100),
+        "iterations_before_merging": 1200,
+        "min_cluster_points": 150,
+    }
+
+    def __init__(self, training: ImageSet, test: ImageSet) -> None:
+        self.training, self.test = training, test
+        self.regression = training.subset(np.arange(min(REGRESSION_PICTURES, len(training))))
+
+    @classmethod
+    def open(cls, options: Any) -> "Demo":
+        hyper = options.hyper
+        for name, least in {"demo_training": 1, "demo_test": 1, "demo_picture_size": 32, "demo_seed": 0}.items():
+            if getattr(hyper, name) < least:
+                raise UserError(f"--set {name}={getattr(hyper, name)}: the value must be at least {least}")
+        size, seed = hyper.demo_picture_size, hyper.demo_seed
+        folder = Path(options.log_path) / "DemoData" / f"renderer{RENDERER_VERSION}_seed{seed}_size{size}"
+        counts = {"train": hyper.demo_training, "test": hyper.demo_test}
+        return cls(*(render_split(folder, seed, split, counts[split], size, options.num_workers) for split in SPLITS))
+
+    def crop(self, box: np.ndarray, width: int, height: int, size: int) -> np.ndarray:
+        return face_crop(box, width, height, size)
+
+    def normalisers(self, groundtruth: np.ndarray) -> np.ndarray:
+        """sqrt(w h) of the landmarks' extent: the eyes' distance would vanish at large yaw."""
+        return root_of_extent(groundtruth)

@@ -1,0 +1,135 @@
+"""The rooms: imports go one way, and without a circle."""
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+# What a room may import beside itself. Scripts are the files at the top; tests may import everything.
+ALLOWED = {
+    "Utils": set(),
+    "Databases": {"Utils"},
+    "Networks": {"Databases", "Utils"},
+    "scripts": {"Networks", "Databases", "Utils"},
+    "tools": {"scripts", "Networks", "Databases", "Utils", "benchmarks"},
+    "benchmarks": {"scripts", "Networks", "Databases", "Utils", "tools"},
+}
+
+
+def modules(root: Path) -> dict[str, Path]:
+    """Name -> file of every module of the rooms, `Databases.demo.scene`, and of the scripts, `Test`."""
+    files = list(root.glob("*.py"))
+    for room in ALLOWED:
+        files += (root / room).rglob("*.py")
+    named = {".".join(path.relative_to(root).with_suffix("").parts): path for path in files}
+    return {name.removesuffix(".__init__"): path for name, path in named.items()}
+
+
+def room_of(module: str, names: dict[str, Path]) -> str | None:
+    """The room of a module or package, None where it is none of ours."""
+    first = module.partition(".")[0]
+    if first in ALLOWED or first == "tests":
+        return first
+    return "scripts" if first in names else None
+
+
+def imported(path: Path, module: str) -> Iterator[str]:
+    """All that a file imports, within functions too: `a.b` for `import a.b`, `a` and `a.b` for `from a import b`."""
+    package = module if path.name == "__init__.py" else module.rpartition(".")[0]
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            base = node.module or ""
+            if node.level:
+                parents = package.split(".")[: len(package.split(".")) + 1 - node.level]
+                base = ".".join([*parents, *base.split(".")] if base else parents)
+            yield base
+            yield from (f"{base}.{alias.name}" for alias in node.names)
+
+
+def forbidden(root: Path) -> list[str]:
+    """`file imports module` for every import against the rooms' direction."""
+    names = modules(root)
+    found = []
+    for module, path in names.items():
+        room = room_of(module, names)
+        for other in dict.fromkeys(imported(path, module)):
+            target = room_of(other, names)
+            if target not in (None, room) and target not in ALLOWED[room]:
+                found.append(f"{path.relative_to(root)} imports {other}")
+    return found
+
+
+def circle(root: Path) -> list[str]:
+    """Modules that import each other in a circle, [] where there is none."""
+    names = modules(root)
+    graph = {
+        name: [other for other in imported(path, name) if other in names and other != name]
+        for name, path in names.items()
+    }
+    done: set[str] = set()
+
+    def visit(name: str, way: list[str]) -> list[str]:
+        if name in way:
+            return [*way[way.index(name) :], name]
+        if name in done:
+            return []
+        for other in graph[name]:
+            if found := visit(other, [*way, name]):
+                return found
+        done.add(name)
+        return []
+
+    return next((found for name in graph if (found := visit(name, []))), [])
+
+
+def test_imports_go_one_way():
+    """Scripts -> Networks -> Databases -> Utils; the method imports nothing from tools, the workshop among them."""
+    assert forbidden(ROOT) == []
+
+
+def test_no_module_imports_itself_by_a_detour():
+    assert circle(ROOT) == []
+
+
+def test_the_check_sees_the_rooms():
+    names = modules(ROOT)
+    rooms = [room_of(name, names) for name in names]
+    assert {room: rooms.count(room) > 1 for room in ALLOWED} == dict.fromkeys(ALLOWED, True)
+    assert {"tools.superpoint.train", "Databases.demo.scene", "Databases", "Train_Firststep"} <= set(names)
+    assert "Networks.superpoint" in imported(names["tools.superpoint.train"], "tools.superpoint.train")
+
+
+@pytest.mark.parametrize(
+    "file, line, complaint",
+    [
+        ("Networks/a.py", "from tools.superpoint.losses import detector_loss", "tools.superpoint.losses"),
+        ("Databases/demo/a.py", "import tools.superpoint.shapes as s", "tools.superpoint.shapes"),
+        ("Utils/a.py", "def f():\n    from Databases import DATABASES", "Databases"),
+        ("Databases/a.py", "from Networks import fan", "Networks"),
+        ("Networks/a.py", "import Test", "Test"),
+        ("Test.py", "from benchmarks.samples import Pictures", "benchmarks.samples"),
+        ("tools/a.py", "from tests.tiny import tiny_options", "tests.tiny"),
+    ],
+)
+def test_imports_against_the_direction_are_seen(tmp_path, file, line, complaint):
+    (tmp_path / "Test.py").touch()
+    path = tmp_path / file
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(f"import numpy\nfrom Utils import files\n{line}\n")
+    assert f"{file} imports {complaint}" in forbidden(tmp_path)
+    path.write_text("import numpy\nfrom Utils import files\n")
+    assert forbidden(tmp_path) == []
+
+
+def test_circles_are_seen(tmp_path):
+    (tmp_path / "Utils").mkdir()
+    (tmp_path / "Utils" / "a.py").write_text("from Utils import b\n")
+    (tmp_path / "Utils" / "b.py").write_text("from .c import x\n")
+    (tmp_path / "Utils" / "c.py").write_text("import json\n")
+    assert circle(tmp_path) == []
+    (tmp_path / "Utils" / "c.py").write_text("import Utils.a\n")
+    assert circle(tmp_path) == ["Utils.a", "Utils.b", "Utils.c", "Utils.a"]

@@ -1,0 +1,31 @@
+import numpy as np
+
+from Networks.superpoint import SuperPoint
+from tools.superpoint.labels import adapt, classical_corners, local_maxima, network_detector
+
+
+def test_local_maxima():
+    heat = np.zeros((20, 20), np.float32)
+    heat[3, 3], heat[3, 7], heat[12, 12] = 1, 0.5, 0.2
+    assert np.argwhere(local_maxima(heat, 4)).tolist() == [[3, 3], [12, 12]]
+    assert np.argwhere(local_maxima(heat, 3)).tolist() == [[3, 3], [3, 7], [12, 12]]
+
+
+def test_adaptation_finds_the_corners_of_a_square():
+    picture = np.full((96, 96, 3), 60, np.uint8)
+    picture[30:66, 30:66] = 190
+    points, weights = adapt(picture, classical_corners, np.random.default_rng(0), 12)
+    corners = np.array([[29.5, 29.5], [65.5, 29.5], [29.5, 65.5], [65.5, 65.5]])
+    best = points[np.argsort(-weights)[:4]]
+    gaps = np.linalg.norm(corners[:, None] - best[None], axis=-1).min(1)
+    assert gaps.max() < 3
+    assert (weights <= 1).all()
+
+
+def test_network_as_a_detector_gives_separate_points():
+    points = network_detector(SuperPoint())(
+        np.random.default_rng(0).integers(0, 255, (64, 80)).astype(np.uint8), None
+    )
+    assert len(points) <= 64 * 80 // 180
+    gaps = np.abs(points[:, None] - points[None]).max(-1)
+    assert gaps[~np.eye(len(points), dtype=bool)].min() > 4

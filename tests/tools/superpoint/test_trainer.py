@@ -1,0 +1,50 @@
+import pytest
+import torch
+
+from tools.superpoint.losses import LossOptions, pair_losses
+from tools.superpoint.samples import PairSource
+from tools.superpoint.trainer import Trainer, TrainingOptions, learning_rate
+from tools.superpoint.weights import fresh_superpoint
+
+
+def test_learning_rate_rises_and_falls():
+    options = TrainingOptions(iterations=1000, learning_rate=1.0, warm_up=10)
+    assert learning_rate(0, options) == pytest.approx(0.1)
+    assert learning_rate(500, options) == pytest.approx(0.02 + 0.98 * 0.5)
+    assert learning_rate(1000, options) == pytest.approx(0.02)
+
+
+def options_for_test(**changes) -> TrainingOptions:
+    return TrainingOptions(**{"iterations": 4, "batch_size": 1, "half_precision": False, "seed": 3, **changes})
+
+
+def trainer() -> Trainer:
+    return Trainer(fresh_superpoint(0), PairSource([], 32, share_of_shapes=1.0), options_for_test())
+
+
+def test_one_step_lowers_the_loss_of_its_batch():
+    learner = trainer()
+    batch = learner.source.batch(1, 3, 0, 0)
+    before = sum(pair_losses(learner.network, batch, LossOptions(), half_precision=False)).item()
+    for _ in range(3):
+        learner.iteration = 0
+        learner.step()
+    assert sum(pair_losses(learner.network, batch, LossOptions(), half_precision=False)).item() < before
+
+
+def test_resumed_training_equals_an_uninterrupted_one(tmp_path):
+    whole = trainer()
+    whole.train(tmp_path / "whole.pth")
+
+    part = trainer()
+    part.step()
+    part.step()
+    part.save(tmp_path / "part.pth")
+    resumed = trainer()
+    resumed.resume(tmp_path / "part.pth")
+    resumed.train(tmp_path / "part.pth")
+
+    assert resumed.iteration == whole.iteration == 4
+    for name, tensor in whole.network.state_dict().items():
+        torch.testing.assert_close(resumed.network.state_dict()[name], tensor, rtol=0, atol=0)
+        torch.testing.assert_close(resumed.average[name], whole.average[name], rtol=0, atol=0)

@@ -1,0 +1,106 @@
+"""One stage of training: the loop, and checkpoints from which it goes on exactly where it was."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import nn
+
+from Networks.superpoint import SuperPoint
+from tools.superpoint.losses import LossOptions, pair_losses
+from tools.superpoint.samples import PairSource
+from Utils.files import load_checkpoint, save_checkpoint
+from Utils.progress import Progress
+
+
+@dataclass(frozen=True)
+class TrainingOptions:
+    """One stage of training."""
+
+    iterations: int
+    batch_size: int = 8  # pairs, hence twice as many pictures
+    learning_rate: float = 1e-3
+    warm_up: int = 200  # iterations
+    losses: LossOptions = LossOptions()
+    average_decay: float = 0.999  # of the moving average of the weights, which is what a stage hands on
+    gradient_norm: float = 5.0
+    seed: int = 1993
+    stage: int = 0  # number of the stage, part of the seed
+    half_precision: bool = True  # bfloat16 where it is quick
+
+
+def learning_rate(iteration: int, options: TrainingOptions) -> float:
+    """Linear warm-up, then half a cosine down to a fiftieth."""
+    rise = min((iteration + 1) / max(options.warm_up, 1), 1)
+    fall = 0.5 * (1 + np.cos(np.pi * iteration / options.iterations))
+    return options.learning_rate * rise * (0.02 + 0.98 * fall)
+
+
+class Trainer:
+    """A stage of training that can be left and taken up again, exactly where it was.
+
+    What is random depends on the seed and the iteration alone; the checkpoint holds the rest.
+    """
+
+    def __init__(self, network: SuperPoint, source: PairSource, options: TrainingOptions) -> None:
+        self.network = network.to(memory_format=torch.channels_last).train().requires_grad_(True)
+        self.source, self.options = source, options
+        self.optimizer = torch.optim.Adam(network.parameters(), lr=options.learning_rate)
+        self.average = {name: tensor.clone() for name, tensor in network.state_dict().items()}
+        self.iteration = 0
+        self.curve: list[tuple[int, float, float]] = []  # iteration, detector's loss, descriptor's loss
+
+    def step(self) -> tuple[float, float]:
+        """One iteration: draw pairs, both losses, one step of Adam; returns the losses."""
+        options = self.options
+        batch = self.source.batch(options.batch_size, options.seed, options.stage, self.iteration)
+        for group in self.optimizer.param_groups:
+            group["lr"] = learning_rate(self.iteration, options)
+        detector, descriptor = pair_losses(self.network, batch, options.losses, options.half_precision)
+        self.optimizer.zero_grad()
+        (detector + descriptor).backward()
+        nn.utils.clip_grad_norm_(self.network.parameters(), options.gradient_norm)
+        self.optimizer.step()
+        self.iteration += 1
+        self._follow()
+        return float(detector.detach()), float(descriptor.detach())
+
+    def _follow(self) -> None:
+        """Let the average of the weights follow; quickly at first, when the weights still come from chance."""
+        decay = min(self.options.average_decay, (1 + self.iteration) / (10 + self.iteration))
+        for name, tensor in self.network.state_dict().items():
+            self.average[name].lerp_(tensor, 1 - decay)
+
+    def train(self, path: Path, every: int = 250, description: str = "SuperPoint") -> None:
+        """Go on to the last iteration; a checkpoint at `path` every `every` iterations and at the end."""
+        recent = np.zeros((0, 2))
+        progress = Progress(description, self.options.iterations, "iteration", initial=self.iteration)
+        with progress:
+            while self.iteration < self.options.iterations:
+                recent = np.concatenate([recent, [self.step()]])
+                detector, descriptor = recent[-50:].mean(0)
+                progress.update(1, detector=f"{detector:.3f}", descriptor=f"{descriptor:.3f}")
+                if self.iteration % every == 0 or self.iteration == self.options.iterations:
+                    self.curve.append((self.iteration, *(float(mean) for mean in recent.mean(0))))
+                    recent = recent[:0]
+                    self.save(path)
+
+    def save(self, path: Path) -> None:
+        """Everything that `resume` needs, in one file."""
+        content = {
+            "state_dict": self.network.state_dict(),
+            "average": self.average,
+            "optimizer": self.optimizer.state_dict(),
+            "iteration": self.iteration,
+            "curve": self.curve,
+        }
+        save_checkpoint(content, path)
+
+    def resume(self, path: Path) -> None:
+        """Take up the state of a file written by `save`."""
+        content = load_checkpoint(path)
+        self.network.load_state_dict(content["state_dict"])
+        self.optimizer.load_state_dict(content["optimizer"])
+        self.average = content["average"]
+        self.iteration, self.curve = content["iteration"], [tuple(row) for row in content["curve"]]
