@@ -24,14 +24,14 @@ from Utils.files import dump_pickle, load_checkpoint, load_pickle, save_checkpoi
 ROOT = Path(__file__).parents[1]
 
 
-def arguments(folder: Path, *extra: str, **settings) -> list[str]:
+def arguments(folder: Path, *extra: str, dataset_name: str = "Demo", **settings) -> list[str]:
     paths = folder / "paths.yaml"
     if not paths.exists():
         paths.write_text(f"log_path: {folder}/Logs\npath_to_superpoint_checkpoint: ''\n")
-    chosen = {**SETTINGS, **DEMO_SETTINGS, **settings}
+    chosen = SETTINGS | (DEMO_SETTINGS if dataset_name == "Demo" else {}) | settings
     sets = [part for name, value in chosen.items() for part in ("--set", f"{name}={value}")]
-    common = ["--dataset_name", "Demo", "--experiment_name", "demo", "--paths", str(paths), "--num_workers", "0"]
-    return [*common, *sets, *extra]
+    common = ["--dataset_name", dataset_name, "--experiment_name", "demo", "--paths", str(paths)]
+    return [*common, "--num_workers", "0", *sets, *extra]
 
 
 def succeed(main, argv) -> None:
@@ -203,9 +203,7 @@ def test_a_folder_without_annotations(trained, tmp_path, capsys):
     """Custom on plain pictures: trained, and judged by what can be told without groundtruth; about 10 s."""
     pictures = tmp_path / "pictures"
     shutil.copytree(next((trained / "Logs/DemoData").glob("*/train")), pictures)
-    argv = [a for a in arguments(tmp_path, "--images", str(pictures)) if not a.startswith("demo_")]
-    argv[argv.index("Demo")] = "Custom"
-    argv = [a for i, a in enumerate(argv) if not (a == "--set" and argv[i + 1] == "--set")]
+    argv = arguments(tmp_path, "--images", str(pictures), dataset_name="Custom")
     succeed(Train_Firststep.main, argv)
     succeed(Train_Secondstep.main, argv)
     capsys.readouterr()
