@@ -32,9 +32,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from Networks.superpoint import load_superpoint, sample_descriptors, score_map
 from Utils.errors import UserError, exit_cleanly
 from Utils.homographies import HomographyRange, inside, map_points, random_homography, warp_picture
-from Utils.memory import keep_freed_memory
 from Utils.photometry import add_noise, change_light
 from Utils.pictures import read_picture, to_gray
+from Utils.process import set_up_process
 
 HEIGHT, WIDTH = 240, 320
 TOLERANCE = 3.0  # pixels
@@ -289,7 +289,7 @@ def find_pictures(folders: list[Path], count: int) -> list[Path]:
 @exit_cleanly
 def main() -> None:
     """Read the options, measure, print the table."""
-    keep_freed_memory()
+    set_up_process()
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folders", type=Path, nargs="+", metavar="PICTURES", help="folders of pictures")
     parser.add_argument("--count", type=int, default=200, help="pictures over all folders (default: 200)")
