@@ -6,10 +6,12 @@ from pathlib import Path
 from Databases.human36_preparation import Summary, prepare
 from Utils.errors import UserError, exit_cleanly
 from Utils.options import available_cores
+from Utils.process import set_up_process
 
 
 @exit_cleanly
 def main() -> int:
+    set_up_process()
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--path_to_Human", required=True, type=Path, help="folder with training/subjects/S*")
     parser.add_argument("--path_to_extract_dataset", required=True, type=Path, help="folder to write to")

@@ -8,16 +8,16 @@ from Networks.second_step import load_landmark_network
 from Utils.errors import exit_cleanly
 from Utils.evaluation import evaluate
 from Utils.experiment import Experiment
-from Utils.memory import keep_freed_memory
 from Utils.movement import explained_movement
 from Utils.options import parse
 from Utils.predictions import load_predictions, save_predictions
+from Utils.process import set_up_process
 from Utils.reports import report_errors, report_landmarks, report_steadiness
 
 
 @exit_cleanly
 def main(argv: list[str] | None = None) -> None:
-    keep_freed_memory()
+    set_up_process()
     options = parse(argv, __doc__, DATABASES, flags=("experiment", "predictions"))
     database = DATABASES[options.dataset_name].open(options)
     experiment = Experiment(options.log_path, options.experiment_name)

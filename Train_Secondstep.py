@@ -5,13 +5,13 @@ from Networks.second_step import SecondStep
 from Utils import distributed
 from Utils.errors import exit_cleanly
 from Utils.experiment import Experiment
-from Utils.memory import keep_freed_memory
 from Utils.options import parse
+from Utils.process import set_up_process
 
 
 @exit_cleanly
 def main(argv: list[str] | None = None) -> None:
-    keep_freed_memory()
+    set_up_process()
     options = parse(argv, __doc__, DATABASES, flags=("experiment", "resume"))
     distributed.start(options.device)
     database = DATABASES[options.dataset_name].open(options)

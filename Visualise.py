@@ -4,13 +4,13 @@ from Databases import DATABASES
 from Networks.visualisations import VISUALISATIONS
 from Utils.errors import exit_cleanly
 from Utils.experiment import Experiment
-from Utils.memory import keep_freed_memory
 from Utils.options import parse
+from Utils.process import set_up_process
 
 
 @exit_cleanly
 def main(argv: list[str] | None = None) -> None:
-    keep_freed_memory()
+    set_up_process()
     options = parse(argv, __doc__, DATABASES, flags=("experiment", "visualisation"))
     database = DATABASES[options.dataset_name].open(options)
     experiment = Experiment(options.log_path, options.experiment_name)

@@ -12,6 +12,7 @@ from Utils.crops import apply
 from Utils.errors import UserError, exit_cleanly, one_line
 from Utils.options import parse
 from Utils.parallel import parallel_map
+from Utils.process import set_up_process
 from Utils.progress import progress
 
 EXAMPLES = 3  # of each problem
@@ -104,6 +105,7 @@ def describe(images: ImageSet) -> str:
 
 @exit_cleanly
 def main(argv: Sequence[str] | None = None) -> int:
+    set_up_process()
     options = parse(argv, __doc__, DATABASES)
     database = DATABASES[options.dataset_name].open(options)
     fatal = 0

@@ -23,6 +23,7 @@ from Utils.keypoints import KeypointTable
 from Utils.memory import release_freed_memory
 from Utils.options import available_cores
 from Utils.pictures import to_gray
+from Utils.process import set_up_process
 
 MIN_KEYPOINTS = 9  # of a picture that step one trains on
 MAX_PAIRS = 3000  # of one sample of step one
@@ -329,6 +330,7 @@ def _loader(
         collate_fn=collate,
         pin_memory=device.type == "cuda",
         prefetch_factor=batches_ahead if workers else None,
+        worker_init_fn=set_up_process,
     )
 
 

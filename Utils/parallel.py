@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 import cv2
 
 from Utils.errors import UserError
+from Utils.process import set_up_process
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -62,6 +63,7 @@ def parallel_map(
 def _start_worker(shared: Any) -> None:
     global _shared
     _shared = shared
+    set_up_process()
     if cv2.getNumThreads() != 1:  # not forked but started anew
         cv2.setNumThreads(1)
     signal.signal(signal.SIGINT, lambda *_: os._exit(130))  # the parent says what there is to say

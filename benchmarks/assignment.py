@@ -25,6 +25,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from Utils.assignment import assign, squared_distances
 from Utils.clustering import MAX_ROWS, kmeans
 from Utils.descriptors import DescriptorStore
+from Utils.process import set_up_process
 
 DIMENSION = 256
 CLUSTERS = 100
@@ -94,6 +95,7 @@ def measure(arguments: argparse.Namespace, folder: str) -> tuple[list[dict[str, 
 
 
 def main() -> None:
+    set_up_process()
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--pictures", type=int, default=160_000)
     parser.add_argument("--keypoints", type=int, default=60)

@@ -20,6 +20,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from Utils.completion import complete
 from Utils.evaluation import evaluate, fit_ridge
 from Utils.predictions import Predictions
+from Utils.process import set_up_process
 
 
 def made(train: int, test: int, landmarks: int, points: int) -> tuple[Predictions, np.ndarray]:
@@ -56,6 +57,7 @@ def timed(function, repeats: int) -> list[float]:
 
 
 def main() -> None:
+    set_up_process()
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--regression", type=int, default=1000)
     parser.add_argument("--test", type=int, default=10_000)

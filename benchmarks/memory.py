@@ -35,6 +35,7 @@ from Utils.experiment import Experiment
 from Utils.files import dump_pickle
 from Utils.keypoints import KeypointTable
 from Utils.options import parse
+from Utils.process import set_up_process
 
 ROOT = Path(__file__).resolve().parent.parent
 EXPERIMENT = "memory"
@@ -140,6 +141,7 @@ def finish_epoch(arguments: list[str]) -> None:
 
 
 def main() -> None:
+    set_up_process()
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--pictures", type=int, default=162_770)
     parser.add_argument("--keypoints", type=int, default=60, help="per picture")
@@ -177,7 +179,7 @@ def measure(arguments: argparse.Namespace, folder: Path) -> None:
         print(f"{name:<48}{memory:>8.2f}{took:>8.0f}{'' if seconds is None else '  stopped'}", flush=True)
 
     def call(function: str) -> list[str]:
-        return [sys.executable, "-c", f"from benchmarks.memory import *\n{function}"]
+        return [sys.executable, "-c", f"from benchmarks.memory import *\nset_up_process()\n{function}"]
 
     print(f"{arguments.pictures:,} pictures x {arguments.keypoints} keypoints; network: pictures of ", end="")
     print(f"{arguments.image_size}, width {arguments.width}; at most {arguments.num_workers} workers")

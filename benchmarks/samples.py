@@ -24,6 +24,7 @@ from Databases.database import Database, ImageSet, root_of_extent
 from Databases.samples import FirstStepSamples, SecondStepSamples, collate_first_step, collate_second_step
 from Utils.crops import face_crop
 from Utils.keypoints import KeypointTable
+from Utils.process import set_up_process
 
 IMAGE_SIZE = 256
 BATCH = 16
@@ -87,6 +88,7 @@ def sample_seconds(dataset, collate, samples: int) -> float:
 
 
 def main() -> None:
+    set_up_process()
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--samples", type=int, default=96)

@@ -37,8 +37,8 @@ from Networks.superpoint import load_superpoint, sample_descriptors, score_map
 from tools.superpoint.detectors import suppress_square
 from Utils.descriptors import DescriptorStore
 from Utils.keypoints import KeypointTable
-from Utils.memory import keep_freed_memory
 from Utils.options import Options, Paths, hyperparameters
+from Utils.process import set_up_process
 
 SECONDS_OF_A_ROW = 10  # at least, of the floor: beside it the start of the loader does not count
 ITERATIONS_OF_THE_PAPER = {"step one": 320_000, "step two": 160_000}  # batches
@@ -202,7 +202,7 @@ def one_picture(network, zooms: torch.Tensor, device: torch.device, confidence: 
 
 
 def main() -> None:
-    keep_freed_memory()
+    set_up_process()
     on_gpu = torch.cuda.is_available()
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--device", default="cuda" if on_gpu else "cpu")

@@ -23,9 +23,9 @@ from Utils.errors import exit_cleanly
 from Utils.evaluation import Errors, evaluate, final_percent, mean_shape_errors
 from Utils.experiment import Experiment
 from Utils.files import writing
-from Utils.memory import keep_freed_memory
 from Utils.movement import FOLLOWS, OFTEN, Movement, explained_movement
 from Utils.options import parse
+from Utils.process import set_up_process
 
 STAGES = (
     ("bootstrap's clusters", bootstrap_landmarks),
@@ -63,7 +63,7 @@ def figures(errors: Errors, movement: Movement) -> tuple[str, ...]:
 
 @exit_cleanly
 def main(argv: list[str] | None = None) -> None:
-    keep_freed_memory()
+    set_up_process()
     options = parse(argv, __doc__.splitlines()[0], DATABASES, flags=("experiment",))
     database = DATABASES[options.dataset_name].open(options)
     experiment = Experiment(options.log_path, options.experiment_name)

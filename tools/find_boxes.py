@@ -14,11 +14,13 @@ from Utils.face_boxes import are_aligned, find_face_in_file, settle_aligned
 from Utils.files import dump_pickle, writing
 from Utils.options import available_cores
 from Utils.parallel import parallel_map
+from Utils.process import set_up_process
 from Utils.progress import progress
 
 
 @exit_cleanly
 def main() -> None:
+    set_up_process()
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("folder", type=Path, help="pictures, in a tree of any depth")
     parser.add_argument("--output", type=Path, help="a .pickle or .csv file (default: boxes.csv in the folder)")

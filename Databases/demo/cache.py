@@ -15,6 +15,7 @@ from Databases.demo.scene import sample_scene
 from Databases.demo.surface import LANDMARKS
 from Utils.errors import UserError
 from Utils.files import dump_pickle, load_pickle, writing
+from Utils.process import set_up_process
 from Utils.progress import progress
 
 
@@ -61,7 +62,7 @@ def render_split(folder: Path, seed: int, split: str, count: int, size: int, num
             batch_size=None,
             collate_fn=_as_is,
             num_workers=num_workers if missing.sum() > num_workers else 0,
-            worker_init_fn=_one_thread,
+            worker_init_fn=_start_worker,
             generator=torch.Generator(),  # leaves the global random state alone
         )
         for i, content, landmarks, box in progress(loader, f"Rendering the Demo set, {split}", len(wanted)):
@@ -83,7 +84,8 @@ def _as_is(item: Any) -> Any:
     return item
 
 
-def _one_thread(_: int) -> None:
+def _start_worker(_: int) -> None:
+    set_up_process()
     cv2.setNumThreads(0)
 
 

@@ -32,8 +32,8 @@ from tools.superpoint.detectors import Features, Method, fast, features, harris,
 from tools.superpoint.homographies import HomographyRange, inside, map_points, random_homography, warp_picture
 from tools.superpoint.photometry import add_noise, change_light
 from Utils.errors import UserError, exit_cleanly
-from Utils.memory import keep_freed_memory
 from Utils.pictures import read_picture, to_gray
+from Utils.process import set_up_process
 
 HEIGHT, WIDTH = 240, 320
 TOLERANCE = 3.0  # pixels
@@ -181,7 +181,7 @@ def find_pictures(folders: list[Path], count: int) -> list[Path]:
 @exit_cleanly
 def main() -> None:
     """Read the options, measure, print the table."""
-    keep_freed_memory()
+    set_up_process()
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folders", type=Path, nargs="+", metavar="PICTURES", help="folders of pictures")
     parser.add_argument("--count", type=int, default=200, help="pictures over all folders (default: 200)")

@@ -34,8 +34,8 @@ from Utils.clustering import kmeans
 from Utils.crops import warp
 from Utils.errors import UserError, exit_cleanly
 from Utils.files import load_pickle
-from Utils.memory import keep_freed_memory
 from Utils.pictures import read_picture, to_gray
+from Utils.process import set_up_process
 
 OUTER_EYE_CORNERS = (36, 45)  # of the 68 landmarks, counted from 0
 NEIGHBOURS = 100
@@ -147,7 +147,7 @@ def draw(pictures: list[np.ndarray], found: FacePoints, path: Path, rows: int = 
 @exit_cleanly
 def main() -> None:
     """Read the options, measure, print."""
-    keep_freed_memory()
+    set_up_process()
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("tree", type=Path, metavar="CELEBA_TREE")
     parser.add_argument("--count", type=int, default=500, help="faces (default: 500)")

@@ -37,7 +37,7 @@ from tools.superpoint.trainer import Trainer, TrainingOptions
 from tools.superpoint.weights import calibrated, fresh_superpoint, unit_length, whitened
 from Utils.errors import UserError, exit_cleanly
 from Utils.files import load_checkpoint, save_checkpoint
-from Utils.memory import keep_freed_memory
+from Utils.process import set_up_process
 
 PLAN = "corners shapes:900 joint:14000 parts:4000"
 
@@ -182,7 +182,7 @@ def export(stages: list[Stage], arguments: argparse.Namespace) -> None:
 @exit_cleanly
 def main() -> None:
     """Train, or export."""
-    keep_freed_memory()
+    set_up_process()
     arguments = read_arguments()
     stages = read_plan(arguments.plan)
     cv2.setNumThreads(1)
