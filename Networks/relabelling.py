@@ -91,8 +91,9 @@ def new_keypoints(
     """
     if options.hyper.relabelling == "match":
         if centroids is None:
-            previous, _ = detected_keypoints(network, database, options, experiment, previous, centroids)
-        return matched_keypoints(network, database, options, previous)
+            previous, clusters = detected_keypoints(network, database, options, experiment, previous, None)
+            centroids = clusters.centroids
+        return matched_keypoints(network, database, options, previous, len(centroids))
     return detected_keypoints(network, database, options, experiment, previous, centroids)
 
 
@@ -122,7 +123,7 @@ def detected_keypoints(
 
 @torch.inference_mode()
 def matched_keypoints(
-    network: FAN, database: Database, options: Options, previous: KeypointTable
+    network: FAN, database: Database, options: Options, previous: KeypointTable, number_of_clusters: int
 ) -> tuple[KeypointTable, Clusters]:
     """The place of each previous cluster in every training picture, where it is sure.
 
@@ -130,12 +131,10 @@ def matched_keypoints(
     the picture's clusters agree (`Utils.consensus`). Of each cluster the `match_fraction` surest stay, and of two
     in one place the surer.
     """
-    hyper, count = options.hyper, len(previous.cluster_counts())
-    if not distributed.is_main():
-        count = 0
-    count = int(distributed.from_main(count))
-    centroids = _mean_descriptors(network, database, options, previous, count)
-    places, similarity = _candidates(network, database, options, centroids)
+    hyper = options.hyper
+    centroids = _mean_descriptors(network, database, options, previous, number_of_clusters)
+    alive = np.flatnonzero(centroids.any(axis=1))  # a cluster without keypoints stays without
+    places, similarity = _candidates(network, database, options, centroids[alive])
     result = None
     if distributed.is_main():
         side = hyper.image_size // GRID
@@ -143,10 +142,13 @@ def matched_keypoints(
         chosen = found.chosen[:, :, None]
         cells = np.take_along_axis(places, chosen[..., None], 2)[:, :, 0]
         kept = found.cost <= np.quantile(found.cost, hyper.match_fraction, axis=0)
-        table = _without_doubles(database.training.names, cells, found.cost, kept, side)
-        distances = 2 - 2 * np.take_along_axis(similarity, chosen, 2)[:, :, 0]
-        images, clusters = table.images(), table.clusters()
-        thresholds = distance_thresholds(clusters, distances[images, clusters], count)
+        images, numbers = np.nonzero(kept)
+        stay = _surer_of_doubles(images, numbers, cells[kept], found.cost, side)
+        images, numbers = images[stay], numbers[stay]
+        points = np.column_stack([cells[images, numbers], alive[numbers]])
+        table = KeypointTable.from_flat(database.training.names, images, points)
+        distances = 2 - 2 * np.take_along_axis(similarity, chosen, 2)[images, numbers, 0]
+        thresholds = distance_thresholds(alive[numbers], distances, number_of_clusters)
         result = table, Clusters(centroids, thresholds, np.zeros(0, np.int32))
     return distributed.from_main(result)
 
@@ -217,16 +219,15 @@ def peaks(maps: Tensor, count: int) -> tuple[Tensor, Tensor]:
     return torch.where(maps == highest, maps, -1.0).flatten(2).topk(count, dim=2)
 
 
-def _without_doubles(
-    names: np.ndarray, cells: np.ndarray, cost: np.ndarray, kept: np.ndarray, side: int
-) -> KeypointTable:
-    """The kept ones of cells (n, K, 2), with the surer one where two clusters of a picture lie in one place.
+def _surer_of_doubles(
+    images: np.ndarray, numbers: np.ndarray, cells: np.ndarray, cost: np.ndarray, side: int
+) -> np.ndarray:
+    """Which of the points cells (m, 2) stay, ascending: the surer one where two of a picture lie in one place.
 
-    Sure is a place in comparison with the same cluster's in other pictures, cost (n, K).
+    images, numbers: (m,) their picture and column of cost (n, K). Sure is a place in comparison with the same
+    cluster's in other pictures.
     """
-    order = cost.argsort(axis=0, kind="stable").argsort(axis=0, kind="stable")
-    images, clusters = np.nonzero(kept)
-    points = cells[images, clusters]
-    chosen = suppress(points, -order[images, clusters].astype(np.float64), images, ONE_PLACE * side / 2)
-    rows = np.column_stack([points, clusters])[chosen]
-    return KeypointTable.from_flat(names, images[chosen], rows)
+    rank = cost.argsort(axis=0, kind="stable").argsort(axis=0, kind="stable")
+    sure = torch.from_numpy(-rank[images, numbers])
+    stay = suppress(torch.from_numpy(cells), sure, torch.from_numpy(images), ONE_PLACE * side / 2)
+    return np.sort(stay.numpy())

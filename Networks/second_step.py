@@ -1,6 +1,7 @@
 """Step two: one heatmap per cluster, and clusters that coincide are merged (the paper, section 3.3)."""
 
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,14 @@ from torch import Tensor
 
 from Databases.database import Database, ImageSet
 from Databases.samples import GRID, SecondStepBatch, SecondStepSamples, to_input
-from Networks.checkpoints import load_fan, load_first_step, load_second_step, newest_state, require_keys
+from Networks.checkpoints import (
+    clusters_from_state,
+    load_fan,
+    load_first_step,
+    load_second_step,
+    newest_state,
+    require_keys,
+)
 from Networks.execution import autocast, inference_batches, place
 from Networks.fan import FAN
 from Networks.training import Training, augmentation_changes
@@ -28,26 +36,36 @@ LEARNING_RATE_DROP = 0.1
 EPOCHS_BETWEEN_MERGES = 2
 CONFIDENT = 0.2  # height that a map's maximum has to reach to count as a detection
 COINCIDENCE = 5.7  # pixels of the network's input
+SIMILARITY_GAIN = 1.25  # maps that begin as cosines c begin as 1.25 c - 0.25
+PICTURES_MEASURED = 64
 
 
-def heatmap_loss(heatmaps: Tensor, keypoints: Tensor, points: int | None = None) -> Tensor:
+def heatmap_loss(heatmaps: Tensor, keypoints: Tensor, points: int | None = None, peak_weight: float = 0.0) -> Tensor:
     """Squared error, averaged over the maps of the clusters that have a point in their picture.
 
     heatmaps: (B, K, G, G); keypoints: (n, 4) picture, cluster, x, y, at most one per picture and cluster. Maps
     of clusters without a point in a picture do not count there: the cluster may be visible and just unfound.
-    points: how many the mean is of, where these keypoints are a part of them only.
+    points: how many the mean is of, where these keypoints are a part of them only. peak_weight: a cell counts
+    1 + peak_weight times its target, so that the nine cells of a keypoint are not outvoted by a thousand empty ones.
     """
     picture, cluster, x, y = keypoints.unbind(1)
     maps = heatmaps[picture, cluster]
     number = torch.arange(len(maps), device=maps.device)
     shape = (len(maps), 1, *maps.shape[1:])
     targets = gaussian_targets(number, torch.zeros_like(number), torch.stack([x, y], dim=1), shape)[:, 0]
-    squared = (maps - targets).square().mean(dim=(1, 2))
+    squared = (maps - targets).square()
+    if peak_weight:
+        squared = squared * (1 + peak_weight * targets)
+    squared = squared.mean(dim=(1, 2))
     return distributed.mean(squared, points)
 
 
 def second_step_losses(
-    network: FAN, batch: SecondStepBatch, precision: str, whole: SecondStepBatch | None = None
+    network: FAN,
+    batch: SecondStepBatch,
+    precision: str,
+    whole: SecondStepBatch | None = None,
+    peak_weight: float = 0.0,
 ) -> dict[str, Tensor]:
     """Forward pass and loss of a batch on the network's device; `total` is what is minimised.
 
@@ -56,7 +74,7 @@ def second_step_losses(
     whole = whole or batch
     with autocast(batch.pictures.device, precision):
         heatmaps = network.forward_heatmaps(to_input(batch.pictures))
-    return {"total": heatmap_loss(heatmaps, batch.keypoints, len(whole.keypoints))}
+    return {"total": heatmap_loss(heatmaps, batch.keypoints, len(whole.keypoints), peak_weight)}
 
 
 @torch.inference_mode()
@@ -108,7 +126,12 @@ class SecondStep(Training):
         self.keypoints = load_labels(self.labels_file, database.training.names)
         self.number_of_clusters = count_clusters(self.keypoints, first, hyper.number_of_clusters)
         self.active = active_clusters(self.keypoints, self.number_of_clusters, hyper.min_cluster_points)
+        described = clusters_from_state(first)[0] if hyper.heatmap_start == "descriptors" else None
+        length = None if described is None else descriptor_length(network, database, options)
+        descriptor_head = network.l1
         network.replace_descriptor_head(self.number_of_clusters, torch.Generator().manual_seed(hyper.seed))
+        if described is not None and length is not None:
+            start_from_descriptors(network, descriptor_head, described, length)
         place(network, options.device, hyper.precision)
         super().__init__(
             database, options, experiment, network, BATCH_SIZE, experiment.second_step_state(), scalars="step2"
@@ -150,7 +173,8 @@ class SecondStep(Training):
         length = -(-len(samples) // per_iteration)
         end = min(self.epoch_start + length, hyper.total_iterations)
         description = f"{self.title}, epoch {self.epoch + 1}"
-        self.fit(description, samples, second_step_losses, end, hyper.gradient_accumulation)
+        losses = partial(second_step_losses, peak_weight=hyper.peak_weight)
+        self.fit(description, samples, losses, end, hyper.gradient_accumulation)
 
     def update_weights(self) -> float:
         self.step_weights()
@@ -228,6 +252,31 @@ class SecondStep(Training):
         self.active = np.asarray(content["active_channels"])
         self.labels_file = self.experiment.find(self.experiment.checkpoints / content["labels"])
         self.keypoints = load_labels(self.labels_file, self.database.training.names)
+
+
+@torch.inference_mode()
+def descriptor_length(network: FAN, database: Database, options: Options) -> float:
+    """The mean length of step one's raw descriptors, over some training pictures."""
+    some = range(min(PICTURES_MEASURED, len(database.training)))
+    lengths = []
+    for pictures, _, _ in inference_batches(database, database.training, options, some):
+        with autocast(options.device, options.hyper.precision):
+            _, descriptors = network(to_input(pictures.to(options.device)))
+        lengths.append(descriptors.norm(dim=1).mean(dim=(1, 2)).cpu())
+    return float(torch.cat(lengths).mean())
+
+
+@torch.no_grad()
+def start_from_descriptors(network: FAN, head: torch.nn.Conv2d, centroids: np.ndarray, length: float) -> None:
+    """Let each map begin as the similarity of step one's descriptors to its cluster's, at most about 1.
+
+    head: step one's last layer to descriptors of about the length; centroids: (K', D) of unit length. Maps of
+    further clusters keep their fresh weights.
+    """
+    towards = torch.from_numpy(centroids).to(head.weight) * (SIMILARITY_GAIN / length)
+    count = len(towards)
+    network.l1.weight[:count] = torch.einsum("kd,dchw->kchw", towards, head.weight)
+    network.l1.bias[:count] = towards @ head.bias - (SIMILARITY_GAIN - 1)
 
 
 def load_labels(path: Path, names: np.ndarray) -> KeypointTable:

@@ -43,6 +43,8 @@ HYPERPARAMETERS: dict[str, Any] = {
     "weight_average": 0.0,
     "augmentation_shift": 0.05,
     "augmentation_border": "black",
+    "heatmap_start": "fresh",
+    "peak_weight": 0.0,
     "readout": "cell",
     "augmentation": "fast",
     "precision": "auto",
@@ -62,6 +64,8 @@ RECIPES: dict[str, dict[str, Any]] = {
         "weight_average": 0.98,
         "augmentation_shift": 0.2,
         "augmentation_border": "reflect",
+        "heatmap_start": "descriptors",
+        "peak_weight": 20.0,
         "readout": "centroid",
     },
 }
@@ -71,6 +75,7 @@ _CHOICES = {
     "relabelling": ("detect", "match"),
     "augmentation": ("fast", "imgaug"),
     "augmentation_border": ("black", "reflect"),
+    "heatmap_start": ("fresh", "descriptors"),
     "readout": ("cell", "centroid"),
     "precision": ("auto", "float32", "bfloat16"),
 }
@@ -98,6 +103,7 @@ _AT_LEAST = {
     "match_fraction": 0.0,
     "weight_average": 0.0,
     "augmentation_shift": 0.0,
+    "peak_weight": 0.0,
     "minutes_between_checkpoints": 0.0,
     "checkpoints_kept": 0,
     "seed": 0,

@@ -8,7 +8,14 @@ import torch
 
 from Databases.samples import FirstStepBatch
 from Networks import relabelling
-from Networks.first_step import FirstStep, descriptor_loss, detector_loss, learning_rate_at, round_ends
+from Networks.first_step import (
+    FirstStep,
+    descriptor_loss,
+    detector_loss,
+    learning_rate_at,
+    round_ends,
+    softmax_loss,
+)
 from tests.tiny import TinyDatabase, tiny_options
 from Utils.errors import UserError
 from Utils.experiment import Experiment
@@ -48,14 +55,48 @@ def test_descriptor_loss_by_hand():
     assert descriptor_loss(descriptors, batch).item() == pytest.approx(expected, rel=1e-5)
 
 
-def test_no_pairs_give_no_loss():
+def test_softmax_loss_by_hand():
+    """Two clusters in both pictures; each point competes with the two of the other picture, not with its own."""
+    descriptors = torch.zeros(2, 2, 4, 4)
+    descriptors[0, :, 0, 0] = torch.tensor([2.0, 0.0])  # lengths do not count
+    descriptors[0, :, 1, 0] = torch.tensor([0.0, 1.0])
+    descriptors[1, :, 2, 0] = torch.tensor([1.0, 0.0])
+    descriptors[1, :, 3, 0] = torch.tensor([0.6, 0.8])
+    ends = [[0, 0, 0], [0, 0, 1], [1, 0, 2], [1, 0, 3]]
+    batch = batch_of(ends, [[0, 2], [0, 3], [1, 2], [1, 3]], [True, False, False, True])
+
+    def share(right, wrong):  # of the right partner
+        return math.exp(right / 0.1) / (math.exp(right / 0.1) + math.exp(wrong / 0.1))
+
+    # Cosines: 0-2: 1, 0-3: 0.6, 1-2: 0, 1-3: 0.8.
+    shares = [share(1, 0.6), share(1, 0), share(0.8, 0), share(0.8, 0.6)]
+    expected = -sum(math.log(s) for s in shares) / 4
+    assert softmax_loss(descriptors, batch).item() == pytest.approx(expected, rel=1e-5)
+
+
+def test_softmax_loss_of_pieces_adds_up():
+    generator = torch.Generator().manual_seed(0)
+    descriptors = torch.randn(4, 8, 4, 4, generator=generator)
+    ends = [[p, p, y] for p in range(4) for y in range(2)]
+    pairs = [[0, 2], [0, 3], [1, 2], [1, 3], [4, 6], [4, 7], [5, 6], [5, 7]]
+    whole = batch_of(ends, pairs, [True, False, False, True] * 2)
+    whole.pictures = torch.zeros(4, 3, 64, 64, dtype=torch.uint8)
+    total = softmax_loss(descriptors, whole)
+    pieces = list(whole.split(2))
+    assert len(pieces) == 2
+    added = sum(softmax_loss(descriptors[2 * i : 2 * i + 2], piece, 4) for i, piece in enumerate(pieces))
+    torch.testing.assert_close(added, total)
+
+
+@pytest.mark.parametrize("loss_of", [descriptor_loss, softmax_loss])
+def test_no_pairs_give_no_loss(loss_of):
     empty = FirstStepBatch(
         torch.zeros(2, 3, 64, 64),
         *(torch.zeros((0, n), dtype=torch.int64) for n in (3, 3, 2)),
         torch.zeros(0, dtype=torch.bool),
     )
     descriptors = torch.ones(2, 2, 4, 4, requires_grad=True)
-    loss = descriptor_loss(descriptors, empty)
+    loss = loss_of(descriptors, empty)
     loss.backward()
     assert loss.item() == 0
     assert torch.isfinite(descriptors.grad).all()
@@ -154,12 +195,20 @@ def assert_same(a, b) -> None:
         assert a == b
 
 
+def whole_run(folder, *settings):
+    with pytest.MonkeyPatch.context() as patch:
+        run(folder, *SETTINGS, *settings, monkeypatch=patch)
+    return folder
+
+
 @pytest.fixture(scope="module")
 def uninterrupted(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("whole")
-    with pytest.MonkeyPatch.context() as patch:
-        run(folder, *SETTINGS, monkeypatch=patch)
-    return folder
+    return whole_run(tmp_path_factory.mktemp("whole"))
+
+
+@pytest.fixture(scope="module")
+def uninterrupted_consensus(tmp_path_factory):
+    return whole_run(tmp_path_factory.mktemp("consensus"), "recipe=consensus")
 
 
 @pytest.mark.parametrize("kill_at", [1, 3, 4, 7, 8])
@@ -169,6 +218,27 @@ def test_killed_run_resumes_to_the_same_bits(tmp_path, monkeypatch, uninterrupte
     run(tmp_path, *SETTINGS, monkeypatch=monkeypatch)
     for a, b in zip(outcome(uninterrupted), outcome(tmp_path)):
         assert_same(a, b)
+
+
+@pytest.mark.parametrize("kill_at", [2, 3, 7])
+def test_killed_run_of_our_recipe_resumes_to_the_same_bits(tmp_path, monkeypatch, uninterrupted_consensus, kill_at):
+    settings = (*SETTINGS, "recipe=consensus")
+    with pytest.raises(Killed):
+        run(tmp_path, *settings, kill_at=kill_at, monkeypatch=monkeypatch)
+    run(tmp_path, *settings, monkeypatch=monkeypatch)
+    for a, b in zip(outcome(uninterrupted_consensus), outcome(tmp_path)):
+        assert_same(a, b)
+
+
+def test_a_checkpoint_holds_the_average_and_what_training_goes_on_from(uninterrupted_consensus):
+    """Weights that change in each iteration differ from their average, which lags behind."""
+    checkpoint, keypoints = outcome(uninterrupted_consensus)
+    learned, trained = checkpoint["state_dict"]["l0.weight"], checkpoint["training_state_dict"]["l0.weight"]
+    assert not torch.equal(learned, trained)
+    assert (learned - trained).abs().max() < 0.1
+    assert checkpoint["centroid"].shape == (24, 32)
+    for points in keypoints.values():
+        assert len(np.unique(points[:, 2])) == len(points)
 
 
 def test_run_killed_while_making_keypoints_resumes_to_the_same_bits(tmp_path, monkeypatch, uninterrupted):

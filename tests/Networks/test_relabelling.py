@@ -43,3 +43,49 @@ def test_store_has_the_detections_and_their_unit_descriptors(tmp_path, confidenc
     assert points.tolist() == cells * 3
     expected = np.array(cells) / np.linalg.norm(cells, axis=1, keepdims=True)
     np.testing.assert_allclose(descriptors, np.tile(expected, (3, 1)), rtol=1e-6)
+
+
+class Painted(torch.nn.Module):
+    """A network whose descriptor of a cell tells the colour there, and similar colours well apart."""
+
+    l1 = torch.nn.Conv2d(1, 64, 1)
+
+    def forward(self, pictures):
+        colours = torch.nn.functional.avg_pool2d(pictures, 4)
+        waves = torch.randn(32, 3, generator=torch.Generator().manual_seed(0)) * 12
+        angles = torch.einsum("kc,bcyx->bkyx", waves, colours)
+        return torch.zeros(len(pictures), 1, 16, 16), torch.cat([angles.sin(), angles.cos()], dim=1)
+
+
+def test_a_cluster_is_found_in_pictures_whose_labels_lack_it(tmp_path):
+    """Ten pictures know the marks; matching finds them in the others too, and invents no cluster."""
+    database = TinyDatabase(40, 1)
+    whole = database.keypoints()
+    known = whole.keep((whole.images() < 10) & (whole.clusters() != 5))
+    options = tiny_options(tmp_path, "match_fraction=0.8")
+
+    table, clusters = relabelling.matched_keypoints(Painted(), database, options, known, 14)
+
+    assert clusters.centroids.shape == (14, 64)
+    assert set(np.unique(table.clusters())) == set(range(12)) - {5}  # no cluster comes from nothing
+    assert clusters.thresholds[5] == 0
+    found = table.places(12)
+    off = np.abs(found - whole.places(12))[10:].max(axis=2)
+    assert (~np.isnan(off)).sum() > 0.6 * 30 * 11
+    assert (off[~np.isnan(off)] <= 1).mean() > 0.9
+
+
+def test_of_two_clusters_in_one_place_the_surer_stays():
+    images, numbers = np.array([0, 0, 0, 1]), np.array([0, 1, 2, 1])
+    cells = np.array([[5.0, 5.0], [5.0, 6.0], [12.0, 3.0], [5.0, 5.0]])
+    cost = np.array([[1.0, 0.0, 0.0], [0.0, 1.0, 1.0]])  # in picture 0, cluster 1 is surer than elsewhere
+    stay = relabelling._surer_of_doubles(images, numbers, cells, cost, 32)
+    assert stay.tolist() == [1, 2, 3]
+
+
+def test_peaks_are_local_maxima():
+    maps = torch.zeros(1, 1, 12, 12)
+    maps[0, 0, 3, 4], maps[0, 0, 3, 5], maps[0, 0, 9, 9] = 0.9, 0.8, 0.5  # the second is beside the first
+    values, cells = relabelling.peaks(maps, 2)
+    assert cells.tolist() == [[[3 * 12 + 4, 9 * 12 + 9]]]
+    torch.testing.assert_close(values, torch.tensor([[[0.9, 0.5]]]))

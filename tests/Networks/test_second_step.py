@@ -126,6 +126,22 @@ def test_killed_run_resumes_to_the_same_bits(tmp_path, uninterrupted, kill_at):
     assert all(np.array_equal(a[name], points) for name, points in b.items())
 
 
+def test_killed_run_of_our_recipe_resumes_to_the_same_bits(tmp_path):
+    outcomes = []
+    for name, kill_at in (("whole", None), ("killed", 7)):
+        folder = tmp_path / name
+        experiment = prepare(folder)
+        if kill_at:
+            with pytest.raises(Killed):
+                run(folder, "recipe=consensus", kill_at=kill_at)
+        run(folder, "recipe=consensus")
+        outcomes.append(load_checkpoint(experiment.second_step_checkpoint(5)))
+    a, b = outcomes
+    for key in ("state_dict", "training_state_dict"):
+        assert all(torch.equal(a[key][name], tensor) for name, tensor in b[key].items())
+    assert not torch.equal(a["state_dict"]["l1.weight"], a["training_state_dict"]["l1.weight"])
+
+
 def test_learning_rate_drops_at_its_steps(tmp_path):
     prepare(tmp_path)
     run(tmp_path, "learning_rate_steps=4,10")

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from Utils.heatmaps import detector_targets, gaussian_targets, maxima
+from Utils.heatmaps import centroids, detector_targets, gaussian_targets, maxima
 
 E, C = 0.41111228, 0.16901332
 
@@ -69,3 +69,24 @@ def test_maxima_find_what_targets_say():
     found, confidence = maxima(gaussian_targets(images, clusters, points, (3, 4, 6, 7)))
     assert found.reshape(12, 2).tolist() == points.tolist()
     assert (confidence == 1).all()
+
+
+def test_the_centroid_lies_between_cells():
+    maps = torch.zeros(1, 2, 16, 16)
+    maps[0, 0, 5, 7], maps[0, 0, 5, 8] = 1.0, 0.5
+    maps[0, 1, 0, 0], maps[0, 1, 2, 1] = 1.0, 1.0 - 1e-6  # at the corner, where the window is cut
+    maps[0, 0, 12, 12] = 0.9  # a second place, out of the window
+    points, confidence = centroids(maps)
+    torch.testing.assert_close(points[0], torch.tensor([[7 + 0.5 / 1.5, 5.0], [0.5, 1.0]]))
+    torch.testing.assert_close(confidence[0], torch.tensor([1.0, 1.0]))
+
+
+def test_the_centroid_of_an_empty_map_is_its_maximum():
+    points, confidence = centroids(-torch.ones(1, 1, 8, 8))
+    assert points.tolist() == [[[0.0, 0.0]]]
+    assert confidence.tolist() == [[-1.0]]
+
+
+def test_the_centroid_of_a_published_gaussian_is_its_cell():
+    maps = gaussian_targets(torch.tensor([0]), torch.tensor([0]), torch.tensor([[6.0, 3.0]]), (1, 1, 16, 16))
+    torch.testing.assert_close(centroids(maps)[0], torch.tensor([[[6.0, 3.0]]]))
