@@ -120,7 +120,7 @@ def warp(
     if window is not None:
         x1, y1, x2, y2 = window
         return cv2.resize(picture[y1:y2, x1:x2], (width, height), interpolation=cv2.INTER_LINEAR)
-    return cv2.warpAffine(picture, pixel_map(m), (width, height), flags=cv2.INTER_LINEAR)
+    return cv2.warpAffine(picture, pixel_map(m), (width, height), flags=cv2.INTER_LINEAR, borderMode=border)
 
 
 def _whole_pixels(m: np.ndarray, size: tuple[int, int], width: int, height: int) -> np.ndarray | None:

@@ -1,10 +1,20 @@
 """Augmentation: its distributions against imgaug's on the same picture, its geometry by known points."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from Databases import augmentation
-from Databases.augmentation import FIRST_STEP, SECOND_STEP, augment, change_colours, draw_affine, imgaug_augment
+from Databases.augmentation import (
+    FIRST_STEP,
+    SECOND_STEP,
+    Strength,
+    augment,
+    change_colours,
+    draw_affine,
+    imgaug_augment,
+)
 from Utils import crops
 
 DRAWS = 300
@@ -115,3 +125,20 @@ def test_hue_of_a_pure_colour():
     changed = augmentation._change_hue(green, 0.5)[0, 0].astype(int)
     assert abs(changed[0] - changed[1]) <= 4
     assert changed[2] < changed[0]
+
+
+def test_a_reflecting_border_leaves_no_black_that_would_tell_the_crop():
+    """A white picture far too small for its crop: black around it, or white everywhere."""
+    picture = np.full((40, 40, 3), 255, np.uint8)
+    crop = np.array([[0.5, 0.0, 20.0], [0.0, 0.5, 20.0]])
+    still = Strength(blur=0, contrast=(1, 1), noise=0, multiply=(1, 1), hue=0, scale=(1, 1))
+    for border, least in (("black", 0), ("reflect", 255)):
+        pixels, _ = augment(picture, crop, 64, replace(still, border=border), np.random.default_rng(0))
+        assert pixels.min() == least
+
+
+def test_the_shift_is_that_of_the_strength():
+    wide = replace(FIRST_STEP, scale=(1, 1), shift=0.3)
+    rng = np.random.default_rng(0)
+    centres = np.stack([draw_affine(100, 100, wide, rng) @ (50, 50, 1) for _ in range(400)]) - 50
+    assert 28 < np.abs(centres).max() <= 30
