@@ -45,7 +45,7 @@ class Custom(Database):
     name = "Custom"
     # Two landmarks whose distance divides errors, such as 41,46 (empty: the extent of all of them); the
     # longest side in pixels to which large pictures are shrunk.
-    settings = {"normalise_by": "", "working_size": 450}
+    settings = {"recipe": "consensus", "normalise_by": "", "working_size": 450}
 
     def __init__(
         self,

@@ -35,6 +35,7 @@ DESCRIPTOR_WEIGHT = {"margin": 10.0, "softmax": 1.0}
 TEMPERATURE = 0.1  # of the softmax over cosines
 COSINE_STEPS = 5  # scheduler steps of one cosine period, which is one clustering round
 LOWEST_LEARNING_RATE = 5e-6
+LONG_ON_CPU = 128 * 256**2  # width x pixels of a network whose training is none for a CPU
 
 
 # Losses
@@ -160,6 +161,10 @@ class FirstStep(Training):
 
     def run(self) -> None:
         """Bootstrap, then train and make new keypoints until the last round has ended."""
+        if self.options.device.type == "cpu" and self.hyper.width * self.hyper.image_size**2 >= LONG_ON_CPU:
+            self.experiment.log(
+                f"{self.title}: at this size and length a CPU takes weeks; --set preset=small takes minutes"
+            )
         if self.options.resume:
             self.load_newest()
         ends = round_ends(self.hyper)

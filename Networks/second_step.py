@@ -276,7 +276,8 @@ def start_from_descriptors(network: FAN, head: torch.nn.Conv2d, centroids: np.nd
     towards = torch.from_numpy(centroids).to(head.weight) * (SIMILARITY_GAIN / length)
     count = len(towards)
     network.l1.weight[:count] = torch.einsum("kd,dchw->kchw", towards, head.weight)
-    network.l1.bias[:count] = towards @ head.bias - (SIMILARITY_GAIN - 1)
+    if network.l1.bias is not None and head.bias is not None:
+        network.l1.bias[:count] = towards @ head.bias - (SIMILARITY_GAIN - 1)
 
 
 def load_labels(path: Path, names: np.ndarray) -> KeypointTable:

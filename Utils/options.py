@@ -36,6 +36,7 @@ HYPERPARAMETERS: dict[str, Any] = {
     "cluster_overlap": 0.7,
     "min_cluster_points": 500,
     "recipe": "paper",
+    "preset": "full",
     "descriptor_loss": "margin",
     "descriptor_window": 1,
     "relabelling": "detect",
@@ -69,7 +70,27 @@ RECIPES: dict[str, dict[str, Any]] = {
         "readout": "centroid",
     },
 }
+# Size and length of a training, on top of a recipe: the paper's, or some minutes on two CPU cores.
+PRESETS: dict[str, dict[str, Any]] = {
+    "full": {},
+    "small": {
+        "image_size": 128,
+        "width": 32,
+        "number_of_clusters": 60,
+        "batch_size": 8,
+        "confidence_fan": 0.05,  # after so short a training the detector is unsure
+        "iterations_first": 500,
+        "clustering_rounds": 5,
+        "iterations_per_scheduler_step": 30,
+        "gradient_accumulation": 1,
+        "total_iterations": 1600,
+        "learning_rate_steps": (1200, 1450),
+        "iterations_before_merging": 700,
+        "min_cluster_points": 50,
+    },
+}
 _CHOICES = {
+    "preset": tuple(PRESETS),
     "recipe": tuple(RECIPES),
     "descriptor_loss": ("margin", "softmax"),
     "relabelling": ("detect", "match"),
@@ -271,15 +292,16 @@ def parse(
 
 
 def hyperparameters(settings: Sequence[str], of_database: Mapping[str, Any]) -> Hyperparameters:
-    """The paper's values, then the recipe's, the data set's, and the user's NAME=VALUE settings.
+    """The paper's values, then the recipe's, the preset's, the data set's, and the user's NAME=VALUE settings.
 
     Raises UserError on an unknown name (naming the nearest known one), a value of the wrong type or range.
     """
     values = {**HYPERPARAMETERS, **of_database}
     of_user = _read_settings(settings, values)
-    recipe = of_user.get("recipe", values["recipe"])
+    recipe, preset = ({**values, **of_user}[name] for name in ("recipe", "preset"))
     _check_range("recipe", recipe)
-    values = {**HYPERPARAMETERS, **RECIPES[recipe], **of_database, **of_user}
+    _check_range("preset", preset)
+    values = {**HYPERPARAMETERS, **RECIPES[recipe], **PRESETS[preset], **of_database, **of_user}
     for name, value in values.items():
         _check_range(name, value)
     return Hyperparameters(values, of_user)

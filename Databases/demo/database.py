@@ -22,20 +22,8 @@ class Demo(Database):
         "demo_test": 200,
         "demo_picture_size": 128,  # pixels
         "demo_seed": 0,  # of the pictures, apart from the training's seed
-        # A training for two CPU cores and ten minutes.
         "recipe": "consensus",
-        "image_size": 128,
-        "width": 32,
-        "number_of_clusters": 60,
-        "batch_size": 8,
-        "confidence_fan": 0.05,  # after so short a training the detector is unsure
-        "iterations_first": 500,
-        "clustering_rounds": 5,
-        "iterations_per_scheduler_step": 30,
-        "gradient_accumulation": 1,
-        "total_iterations": 2500,
-        "learning_rate_steps": (1800, 2250),
-        "iterations_before_merging": 1000,
+        "preset": "small",
         "min_cluster_points": 150,
     }
 

@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from Databases.augmentation import Strength
+from Networks.fan import FAN
 from Networks.first_step import FirstStep
 from Networks.landmarks import landmarks_of
 from Networks.second_step import (
@@ -13,6 +14,7 @@ from Networks.second_step import (
     heatmap_loss,
     load_landmark_network,
     predict,
+    start_from_descriptors,
 )
 from tests.tiny import TinyDatabase, tiny_options
 from Utils.errors import UserError
@@ -140,6 +142,37 @@ def test_killed_run_of_our_recipe_resumes_to_the_same_bits(tmp_path):
     for key in ("state_dict", "training_state_dict"):
         assert all(torch.equal(a[key][name], tensor) for name, tensor in b[key].items())
     assert not torch.equal(a["state_dict"]["l1.weight"], a["training_state_dict"]["l1.weight"])
+
+
+def test_maps_begin_as_similarities_to_the_clusters():
+    network = FAN(32, 32)
+    with torch.no_grad():
+        network.l1.bias.zero_()
+    head, pictures = network.l1, torch.rand(2, 3, 64, 64)
+    with torch.no_grad():
+        _, descriptors = network(pictures)
+    centroids = np.eye(32, dtype=np.float32)[[4, 9]]
+    network.replace_descriptor_head(3, torch.Generator().manual_seed(0))
+    fresh = network.l1.weight[2].clone()
+    start_from_descriptors(network, head, centroids, 2.0)
+    with torch.no_grad():
+        maps = network.forward_heatmaps(pictures)
+    # A cosine of 1, of a descriptor of length 2, becomes 1, and one of 0 becomes -0.25.
+    torch.testing.assert_close(maps[:, :2], 1.25 * descriptors[:, [4, 9]] / 2 - 0.25, atol=1e-5, rtol=1e-4)
+    assert torch.equal(network.l1.weight[2], fresh)
+
+
+def test_peaks_weigh_more_by_hand():
+    """One keypoint in the middle of a 4x4 map of zeros: its nine cells count 1 + 20 times their target."""
+    keypoints = torch.tensor([[0, 0, 1, 1]])
+    targets = [1.0] + 4 * [EDGE] + 4 * [CORNER]
+    expected = sum(t**2 * (1 + 20 * t) for t in targets) / 16
+    assert heatmap_loss(torch.zeros(1, 1, 4, 4), keypoints, peak_weight=20).item() == pytest.approx(expected)
+
+
+def test_a_keypoint_off_the_grid_asks_for_an_empty_map():
+    maps = torch.full((1, 1, 4, 4), 0.5)
+    assert heatmap_loss(maps, torch.tensor([[0, 0, -3, 1]])).item() == pytest.approx(0.25)
 
 
 def test_learning_rate_drops_at_its_steps(tmp_path):
