@@ -3,8 +3,9 @@
 import numpy as np
 
 from Databases import DATABASES
-from Networks.landmarks import landmarks_of, steadiness
+from Networks.landmarks import landmarks_of
 from Networks.second_step import load_landmark_network
+from Networks.steadiness import steadiness
 from Utils.errors import exit_cleanly
 from Utils.evaluation import evaluate
 from Utils.experiment import Experiment

@@ -1,25 +1,14 @@
-"""Landmarks of the evaluation images: predictions beside groundtruth, and how steady they are without it."""
+"""Landmarks of the evaluation images: predictions beside groundtruth."""
 
-from dataclasses import dataclass
-
-import cv2
 import numpy as np
-import torch
 
-from Databases.augmentation import draw_similarity
-from Databases.database import Database, ImageSet
-from Databases.samples import GRID, to_input
-from Networks.execution import autocast, inference_batches
+from Databases.database import Database
 from Networks.fan import FAN
 from Networks.groundtruth import PREDICTION_SIZE, groundtruth_of
-from Networks.second_step import CONFIDENT, predict
-from Utils import crops
-from Utils.heatmaps import READOUTS
+from Networks.second_step import predict
+from Networks.steadiness import CONFIDENT
 from Utils.options import Options
 from Utils.predictions import Predictions
-from Utils.progress import Progress
-
-_STAGE = 3  # of random numbers: 1 and 2 are the training steps
 
 
 def landmarks_of(network: FAN, active: np.ndarray, database: Database, options: Options) -> Predictions:
@@ -39,69 +28,3 @@ def join_splits(database: Database, points: list[np.ndarray], groundtruth: list[
     names = np.concatenate([database.regression.names, database.test.names])
     is_test = np.arange(len(names)) >= len(database.regression)
     return Predictions(names, np.concatenate(points), np.concatenate(groundtruth), is_test)
-
-
-@dataclass(frozen=True)
-class Steadiness:
-    """What can be told of landmarks without groundtruth.
-
-    found: (L,) share of the images in which each is detected; error: (L,) mean distance, in percent of the
-    crop's side, between a landmark of a picture and of its warped copy, warped back; NaN where never in both;
-    r2: (L,) 1 - squared distance / squared shift by the warp, near 1 for a landmark that follows the picture, 0 for
-    one that keeps its place in the crop.
-    """
-
-    found: np.ndarray
-    error: np.ndarray
-    r2: np.ndarray
-
-
-@torch.inference_mode()
-def steadiness(
-    network: FAN, active: np.ndarray, database: Database, images: ImageSet, options: Options
-) -> Steadiness:
-    """Detect in each picture and in a slightly rotated, scaled and shifted copy, and compare."""
-    hyper = options.hyper
-    size = hyper.image_size
-    total, squares, shifts, both, found = (np.zeros(len(active)) for _ in range(5))
-    batches = inference_batches(database, images, options, range(len(images)))
-    with Progress("Steadiness", len(images)) as progress:
-        for pictures, _, numbers in batches:
-            warps = np.stack([draw_similarity(size, np.random.default_rng([hyper.seed, _STAGE, i])) for i in numbers])
-            points, seen = _detect(network, active, pictures, options)
-            warped_points, warped_seen = _detect(network, active, _warped(pictures, warps), options)
-            back = crops.apply(crops.invert(warps), warped_points)
-            distance = np.linalg.norm(points - back, axis=2)
-            shift = np.linalg.norm(points - crops.apply(crops.invert(warps), points), axis=2)
-            expected = crops.apply(warps, points)
-            inside = ((expected >= 0) & (expected < size)).all(axis=2)
-            counted = seen & warped_seen & inside
-            total += np.where(counted, distance, 0).sum(axis=0)
-            squares += np.where(counted, distance**2, 0).sum(axis=0)
-            shifts += np.where(counted, shift**2, 0).sum(axis=0)
-            both += counted.sum(axis=0)
-            found += seen.sum(axis=0)
-            progress.update(len(numbers))
-    error = np.where(both > 0, 100 * total / np.maximum(both, 1) / size, np.nan)
-    r2 = np.where(shifts > 0, 1 - squares / np.where(shifts > 0, shifts, 1), np.nan)
-    return Steadiness(found / max(len(images), 1), error, r2)
-
-
-def _warped(pictures: torch.Tensor, warps: np.ndarray) -> torch.Tensor:
-    """Pictures (B, 3, S, S) uint8, each under its point map (B, 2, 3); the border is repeated."""
-    size = pictures.shape[-1]
-    warped = [
-        cv2.warpAffine(picture, crops.pixel_map(warp), (size, size), borderMode=cv2.BORDER_REPLICATE)
-        for picture, warp in zip(pictures.permute(0, 2, 3, 1).numpy(), warps, strict=True)
-    ]
-    return torch.from_numpy(np.stack(warped)).permute(0, 3, 1, 2)
-
-
-def _detect(
-    network: FAN, active: np.ndarray, pictures: torch.Tensor, options: Options
-) -> tuple[np.ndarray, np.ndarray]:
-    """Points (B, L, 2) in input pixels and whether they are detections (B, L)."""
-    with autocast(options.device, options.hyper.precision):
-        heatmaps = network.forward_heatmaps(to_input(pictures.to(options.device)))
-    cells, heights = READOUTS[options.hyper.readout](heatmaps[:, active])
-    return (GRID * cells).cpu().numpy().astype(np.float64), (heights >= CONFIDENT).cpu().numpy()

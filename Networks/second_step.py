@@ -21,6 +21,7 @@ from Networks.checkpoints import (
 )
 from Networks.execution import autocast, inference_batches, place
 from Networks.fan import FAN
+from Networks.steadiness import CONFIDENT, steadiness
 from Networks.training import Training, augmentation_changes
 from Utils import distributed
 from Utils.errors import UserError
@@ -34,10 +35,10 @@ from Utils.progress import Progress
 BATCH_SIZE = 32  # pictures
 LEARNING_RATE_DROP = 0.1
 EPOCHS_BETWEEN_MERGES = 2
-CONFIDENT = 0.2  # height that a map's maximum has to reach to count as a detection
 COINCIDENCE = 5.7  # pixels of the network's input
 SIMILARITY_GAIN = 1.25  # maps that begin as cosines c begin as 1.25 c - 0.25
 PICTURES_MEASURED = 64
+PICTURES_WARPED = 500  # training pictures on which clusters have to be steady
 
 
 def heatmap_loss(heatmaps: Tensor, keypoints: Tensor, points: int | None = None, peak_weight: float = 0.0) -> Tensor:
@@ -187,6 +188,8 @@ class SecondStep(Training):
         self.epoch_start = self.iteration
         if self.iteration > self.hyper.iterations_before_merging and self.epoch % EPOCHS_BETWEEN_MERGES == 0:
             self.merge()
+        if self.iteration >= self.hyper.total_iterations and self.hyper.least_steadiness:
+            self.drop_unsteady()
         self.scalars.add(self.iteration, {"clusters": float(len(self.active))})
         self.save_checkpoint()
         if distributed.is_main():
@@ -212,6 +215,18 @@ class SecondStep(Training):
             self.report_labels(f"merged {joined}; {len(self.active)} active clusters; ", self.active_labels())
         else:
             self.experiment.log(f"{self.title}, iteration {self.iteration}: no two clusters coincide")
+
+    def drop_unsteady(self) -> None:
+        """Leave out the clusters whose maps do not follow pictures under known warps; the steadiest one stays."""
+        training = self.database.training
+        some = training.subset(np.unique(np.linspace(0, len(training) - 1, PICTURES_WARPED).round().astype(int)))
+        follows = np.nan_to_num(steadiness(self.learned, self.active, self.database, some, self.options).r2, nan=-1)
+        steady = (follows >= self.hyper.least_steadiness) | (follows == follows.max())
+        self.experiment.log(
+            f"{self.title}: {steady.sum()} of {len(steady)} clusters follow pictures under known warps; the others "
+            "are left out"
+        )
+        self.active = self.active[steady]
 
     def active_labels(self) -> KeypointTable:
         """The labels of the active clusters alone."""

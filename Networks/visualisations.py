@@ -5,7 +5,8 @@ import numpy as np
 from Databases.database import Database, ImageSet
 from Databases.samples import GRID
 from Networks.checkpoints import adopt_architecture, load_first_step
-from Networks.second_step import CONFIDENT, load_landmark_network, predict
+from Networks.second_step import load_landmark_network, predict
+from Networks.steadiness import CONFIDENT
 from Utils import crops
 from Utils.drawing import TILE, palette, save_picture, sheet
 from Utils.experiment import Experiment

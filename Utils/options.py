@@ -46,6 +46,7 @@ HYPERPARAMETERS: dict[str, Any] = {
     "augmentation_border": "black",
     "heatmap_start": "fresh",
     "peak_weight": 0.0,
+    "least_steadiness": 0.0,
     "readout": "cell",
     "augmentation": "fast",
     "precision": "auto",
@@ -67,6 +68,7 @@ RECIPES: dict[str, dict[str, Any]] = {
         "augmentation_border": "reflect",
         "heatmap_start": "descriptors",
         "peak_weight": 20.0,
+        "least_steadiness": 0.2,
         "readout": "centroid",
     },
 }
@@ -125,6 +127,7 @@ _AT_LEAST = {
     "weight_average": 0.0,
     "augmentation_shift": 0.0,
     "peak_weight": 0.0,
+    "least_steadiness": 0.0,
     "minutes_between_checkpoints": 0.0,
     "checkpoints_kept": 0,
     "seed": 0,
