@@ -21,7 +21,7 @@ from tests.manual import PAGES, ROOT, Block, ManualError, Page, commands, read_p
 from tests.recordings import write_recording
 from tests.sandbox import Outcome, Tree
 from Utils.files import load_pickle
-from Utils.options import HYPERPARAMETERS, hyperparameters
+from Utils.options import HYPERPARAMETERS, RECIPES, hyperparameters
 from Utils.pictures import read_picture, write_jpeg
 
 README = ROOT / "README.md"
@@ -228,6 +228,16 @@ def test_the_table_of_hyperparameters_is_the_codes():
     assert names == list(HYPERPARAMETERS)
     written = hyperparameters([f"{name}={row[1]}" for name, row in zip(names, rows)], {})
     assert written.as_dict() == HYPERPARAMETERS
+
+
+def test_the_table_of_the_recipes_is_the_codes():
+    rows = [row[:3] for row in rows_of_table(ROOT / "docs/training.md", "switch")]
+    names = [name.strip("`") for name, _, _ in rows]
+    assert set(names) == set(RECIPES["consensus"]) | {"match_fraction"}
+    for column, recipe in ((1, "paper"), (2, "consensus")):
+        written = hyperparameters([f"{name}={row[column]}" for name, row in zip(names, rows)], {})
+        meant = hyperparameters([f"recipe={recipe}"], {})
+        assert all(getattr(written, name) == getattr(meant, name) for name in names)
 
 
 def test_the_table_of_the_data_sets_own_settings_is_the_codes():
