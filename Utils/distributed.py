@@ -83,7 +83,8 @@ def mean(losses: Tensor, count: int | None = None) -> Tensor:
 
     count: of how many losses of this process these n are a part; default: all. No loss at all gives 0.
     """
-    total = torch.tensor(float(len(losses) if count is None else count), device=losses.device)
+    # Filled on the device: a number copied there would make the host wait for a GPU.
+    total = torch.full((), float(len(losses) if count is None else count), device=losses.device)
     if dist.is_initialized():
         dist.all_reduce(total)
         total /= world()

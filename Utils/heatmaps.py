@@ -5,19 +5,8 @@ Grid coordinates: x is the column, y the row; a keypoint belongs to the cell tha
 
 import torch
 
-# The 3x3 Gaussian of the paper's code, as published: rows and columns -1, 0, 1 around the keypoint.
+# The 3x3 Gaussian of the paper's code, as published: 1 at the keypoint, and around it
 _EDGE, _CORNER = 0.41111228, 0.16901332
-_GAUSSIAN = (
-    (-1, -1, _CORNER),
-    (0, -1, _EDGE),
-    (1, -1, _CORNER),
-    (-1, 0, _EDGE),
-    (0, 0, 1.0),
-    (1, 0, _EDGE),
-    (-1, 1, _CORNER),
-    (0, 1, _EDGE),
-    (1, 1, _CORNER),
-)
 
 
 def gaussian_targets(
@@ -30,18 +19,29 @@ def gaussian_targets(
     the border; keypoints off the grid are left out; where two meet in a map, the larger value stays.
     """
     _, number_of_clusters, height, width = shape
-    kernel = torch.tensor(_GAUSSIAN, device=points.device)
+    steps, weights = _gaussian(points.device)
     centres = points.round().long()
-    around = centres[:, None] + kernel[None, :, :2].long()  # (n, 9, 2)
+    around = centres[:, None] + steps  # (n, 9, 2)
     valid = on_grid(centres, height, width)[:, None] & on_grid(around, height, width)
     planes = (images * number_of_clusters + clusters)[:, None]
     flat = (planes * height + around[..., 1]) * width + around[..., 0]
-    values = kernel[:, 2].expand(len(points), -1)
+    values = weights.expand(len(points), -1)
     maps = torch.zeros(shape, device=points.device)
     # Values off the grid go to the first cell as 0, which changes nothing: picking out the others would make
     # the host wait for a GPU.
     maps.view(-1).scatter_reduce_(0, flat.where(valid, 0).view(-1), values.where(valid, 0).reshape(-1), "amax")
     return maps
+
+
+def _gaussian(device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
+    """The cells of the Gaussian: steps from the keypoint (9, 2) int64 and values (9,) float32.
+
+    Made on the device: copied there, they would make the host wait for a GPU in each iteration.
+    """
+    line = torch.arange(-1, 2, device=device)
+    steps = torch.cartesian_prod(line, line)
+    distance = steps.abs().sum(dim=1)
+    return steps, torch.where(distance == 0, 1.0, torch.where(distance == 1, _EDGE, _CORNER))
 
 
 def detector_targets(images: torch.Tensor, points: torch.Tensor, shape: tuple[int, int, int]) -> torch.Tensor:

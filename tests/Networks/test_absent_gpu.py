@@ -1,0 +1,281 @@
+"""The networks' paths on a CUDA device, on machines that have none: where tensors are, and what waits for the device.
+
+Each path gives the CPU's numbers, meets no tensor of the other device, and waits for the device only in the
+functions named here. About 20 s.
+"""
+
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from Networks.bootstrap import store_generic_keypoints
+from Networks.execution import build_fan
+from Networks.first_step import FirstStep
+from Networks.landmarks import landmarks_of, steadiness
+from Networks.relabelling import new_keypoints
+from Networks.second_step import SecondStep, load_landmark_network
+from Networks.superpoint import load_superpoint
+from Networks.training import Training
+from tests.absent_gpu import AbsentGpu
+from tests.tiny import TinyDatabase, tiny_options
+from Utils.descriptors import DescriptorStore
+from Utils.experiment import Experiment
+from Utils.keypoints import suppress
+from Utils.options import Options
+
+Path_ = Callable[[], Any]
+# In double precision on purpose, and with as many results as there are points.
+SUPPRESSION = {
+    ("float64", "suppress"),
+    ("float64", "_suppress_sorted"),
+    ("unique_consecutive", "suppress"),
+    ("copy to host", "suppress"),
+    ("blocking copy to device", "_suppress_sorted"),
+    ("repeat_interleave", "_suppress_sorted"),
+    ("nms", "_suppress_sorted"),
+}
+DETECTION = {("nonzero", "detect"), *SUPPRESSION}
+
+
+def on_both(tmp_path: Path, prepare: Callable[[Options, Experiment], Path_], *settings: str):
+    """What a path gives on the CPU and on the absent GPU, and what waits there, with how often, by function.
+
+    prepare: makes the path, a call without arguments; what waits meanwhile does not count.
+    """
+    cpu = tiny_options(tmp_path / "cpu", *settings)
+    on_cpu = prepare(cpu, opened(cpu))()
+    gpu_options = tiny_options(tmp_path / "gpu", *settings, device=torch.device("cuda"))
+    with AbsentGpu() as gpu:
+        path = prepare(gpu_options, opened(gpu_options))
+        gpu.notes.clear()
+        on_gpu = path()
+        notes = Counter({note: count for note, count in gpu.notes.items() if note[1] != "test"})
+    return on_cpu, on_gpu, notes
+
+
+def opened(options: Options) -> Experiment:
+    experiment = Experiment(options.log_path, options.experiment_name)
+    experiment.open()
+    return experiment
+
+
+def trained(training: Training, train: Callable[[], None]) -> tuple[np.ndarray, float]:
+    """The weights after a training that ends with a look, and the mean loss that it shows."""
+    shown: list[float] = []
+    training.scalars = SimpleNamespace(add=lambda iteration, values: shown.append(next(iter(values.values()))))
+    train()
+    return np.concatenate([p.detach().cpu().numpy().ravel() for p in training.network.parameters()]), shown[-1]
+
+
+def first_step(options: Options, experiment: Experiment) -> FirstStep:
+    return FirstStep(TinyDatabase(), options, experiment)
+
+
+def second_step(options: Options, experiment: Experiment) -> SecondStep:
+    """Step two after a step one of no iterations, whose checkpoint the CPU wrote."""
+    database = TinyDatabase()
+    FirstStep(database, tiny_options(options.log_path), experiment).save_checkpoint()
+    database.keypoints().save(experiment.updated_keypoints(0))
+    return SecondStep(database, options, experiment)
+
+
+# The absent GPU itself
+
+
+def test_devices_must_not_meet():
+    with AbsentGpu():
+        host, there = torch.ones(3, requires_grad=True), torch.ones(3).to("cuda")
+        assert (host.device.type, there.device.type, (there + there)[:2].device.type) == ("cpu", "cuda", "cuda")
+        assert torch.zeros_like(there).is_cuda
+        assert torch.arange(3, device=there.device).is_cuda
+        assert not torch.zeros(3).is_cuda
+        for meeting in (
+            lambda: there + torch.ones(3),
+            lambda: torch.stack([there, host]),
+            lambda: host[there.long()],
+            lambda: there.clone().add_(host.detach()),
+            lambda: there.clone().requires_grad_().square().backward(torch.ones(3)),
+        ):
+            with pytest.raises(RuntimeError, match="same device"):
+                meeting()
+        with pytest.raises(TypeError, match="numpy"):
+            there.numpy()
+        assert (there + torch.tensor(2.0) + 1).tolist() == [4, 4, 4]  # a single number goes along, as on a GPU
+
+
+@pytest.mark.parametrize(
+    ("work", "note"),
+    [
+        (lambda there: float(there.sum()), "local_scalar_dense"),
+        (lambda there: bool((there > 0).all()), "local_scalar_dense"),
+        (lambda there: there.tolist(), "copy to host"),
+        (lambda there: there.cpu(), "copy to host"),
+        (lambda there: torch.ones(2).copy_(there), "copy to host"),
+        (lambda there: there[there > 1], "mask as an index"),
+        (lambda there: torch.nonzero(there, as_tuple=True), "nonzero"),
+        (lambda there: torch.tensor([1.0], device=there.device), "blocking copy to device"),
+        (lambda there: torch.ones(2).to(there), "blocking copy to device"),
+        (lambda there: torch.ones(2).to(there.device, non_blocking=True), "blocking copy to device"),
+        (lambda there: torch.ones(2).pin_memory().to(there.device, non_blocking=True), None),
+        (lambda there: there.double(), "float64"),
+        (lambda there: there.new_zeros(2).fill_(3.0) + torch.full((), 2.0, device=there.device), None),
+    ],
+)
+@pytest.mark.parametrize("inference", [False, True])
+def test_what_waits_is_noted(work, note, inference):
+    with AbsentGpu() as gpu:
+        there = torch.ones(2).pin_memory().to("cuda", non_blocking=True)
+        with torch.inference_mode(inference):
+            work(there)
+    assert set(gpu.notes) == ({(note, "test")} if note else set())
+
+
+# Training
+
+
+def iterations_of_step_one(options: Options, experiment: Experiment) -> Path_:
+    training = first_step(options, experiment)
+    return lambda: trained(training, lambda: training.train(training.database.keypoints(), 3))
+
+
+def iterations_of_step_two(options: Options, experiment: Experiment) -> Path_:
+    training = second_step(options, experiment)
+    return lambda: trained(training, training.train_epoch)  # three iterations
+
+
+def resumed_iterations(options: Options, experiment: Experiment) -> Path_:
+    """From a checkpoint of the CPU, whose optimiser has a state."""
+    earlier = first_step(tiny_options(options.log_path, "precision=float32"), experiment)
+    earlier.train(earlier.database.keypoints(), 2)
+    earlier.save_checkpoint()
+    training = first_step(options, experiment)
+    training.load_newest()
+    return lambda: trained(training, lambda: training.train(training.database.keypoints(), 4))
+
+
+ITERATIONS = {  # and how many losses a look waits for: here there is one, after the last iteration
+    iterations_of_step_one: 3,
+    iterations_of_step_two: 1,
+    resumed_iterations: 3,
+}
+
+
+@pytest.mark.parametrize("iterations", ITERATIONS)
+def test_an_iteration_waits_for_nothing(iterations, tmp_path):
+    (on_cpu, loss_on_cpu), (on_gpu, loss_on_gpu), notes = on_both(tmp_path, iterations, "precision=float32")
+    assert notes == {("local_scalar_dense", "take"): ITERATIONS[iterations]}
+    np.testing.assert_array_equal(on_gpu, on_cpu)
+    assert loss_on_gpu == loss_on_cpu
+
+
+@pytest.mark.parametrize("iterations", [iterations_of_step_one, iterations_of_step_two])
+def test_nor_does_one_in_mixed_precision(iterations, tmp_path):
+    (_, loss_on_cpu), (_, loss_on_gpu), notes = on_both(tmp_path, iterations, "precision=auto")
+    assert notes == {("local_scalar_dense", "take"): ITERATIONS[iterations]}
+    assert loss_on_gpu != loss_on_cpu  # bfloat16 beside float32
+    assert loss_on_gpu == pytest.approx(loss_on_cpu, rel=0.05)
+
+
+# Detection
+
+
+def test_suppression_of_many_pictures_at_once():
+    """On a GPU the pictures of a call are moved apart; on the CPU each has a call of its own."""
+    rng = np.random.default_rng(0)
+    points = torch.from_numpy(rng.uniform(0, 60, (400, 2)).astype(np.float32))
+    scores, images = torch.from_numpy(rng.random(400).astype(np.float32)), torch.from_numpy(rng.integers(0, 5, 400))
+    expected = suppress(points, scores, images, 3)
+    assert 5 < len(expected) < 350
+    with AbsentGpu() as gpu:
+        device = torch.device("cuda")
+        found = suppress(points.to(device), scores.to(device), images.to(device), 3)
+        assert found.device.type == "cuda"
+        np.testing.assert_array_equal(found.cpu().numpy(), expected.numpy())
+    assert {note for note in gpu.notes if note[1] != "test"} == SUPPRESSION
+
+
+def contents(store: DescriptorStore) -> list[np.ndarray]:
+    return [store.read(0, len(store)), *(store.column(name) for name in ("point", "image", "flag"))]
+
+
+def detection_of_the_bootstrap(options: Options, experiment: Experiment) -> Path_:
+    database, network = TinyDatabase(), load_superpoint("", options.device)
+
+    def path() -> list[np.ndarray]:
+        with DescriptorStore(experiment.checkpoints) as store:
+            store_generic_keypoints(network, database, database.training, options, store)
+            return contents(store)
+
+    return path
+
+
+def test_detection_of_the_bootstrap(tmp_path):
+    settings = ("precision=float32", "confidence_superpoint=0.01", "nms_superpoint=3")
+    on_cpu, on_gpu, notes = on_both(tmp_path, detection_of_the_bootstrap, *settings)
+    assert len(on_cpu[0]) > 100
+    for cpu, gpu in zip(on_cpu, on_gpu, strict=True):
+        np.testing.assert_allclose(gpu, cpu, atol=1e-5)  # batches of another size
+    assert set(notes) == {
+        *DETECTION,
+        ("blocking copy to device", "_to_first_zoom"),
+        ("copy to host", "_rows"),
+    }
+
+
+def relabelling(options: Options, experiment: Experiment) -> Path_:
+    database, network = TinyDatabase(), build_fan(None, options.hyper, options.device)
+
+    def path() -> tuple[np.ndarray, np.ndarray]:
+        table, clusters = new_keypoints(network, database, options, experiment, database.keypoints(), None)
+        return table.points, clusters.centroids
+
+    return path
+
+
+def test_relabelling_and_the_distances_of_the_assignment(tmp_path):
+    settings = ("precision=float32", "confidence_fan=0.02", "number_of_clusters=24")
+    on_cpu, on_gpu, notes = on_both(tmp_path, relabelling, *settings)
+    assert len(on_cpu[0]) > 100
+    np.testing.assert_array_equal(on_gpu[0], on_cpu[0])
+    np.testing.assert_allclose(on_gpu[1], on_cpu[1], atol=1e-5)
+    assert set(notes) == {
+        *DETECTION,
+        ("blocking copy to device", "_join_previous"),
+        ("copy to host", "store_fan_keypoints"),
+        ("blocking copy to device", "assign"),
+        ("copy to host", "assign"),
+    }
+
+
+# Landmarks
+
+
+def read_out_of_landmarks(options: Options, experiment: Experiment) -> Path_:
+    database, training = TinyDatabase(), second_step(options, experiment)
+    training.epoch = 1
+    training.save_checkpoint()
+    network, active, _ = load_landmark_network(experiment, options)
+
+    def path() -> list[np.ndarray]:
+        steady = steadiness(network, active, database, database.test, options)
+        return [landmarks_of(network, active, database, options).points, steady.found, steady.error]
+
+    return path
+
+
+def test_predictions_and_read_out_of_landmarks(tmp_path):
+    on_cpu, on_gpu, notes = on_both(tmp_path, read_out_of_landmarks, "precision=float32")
+    assert np.isfinite(on_cpu[0]).any()
+    for cpu, gpu in zip(on_cpu, on_gpu, strict=True):
+        np.testing.assert_allclose(gpu, cpu, atol=1e-5)
+    assert set(notes) == {
+        ("copy to host", "predict"),
+        ("blocking copy to device", "_detect"),  # of warped pictures
+        ("copy to host", "_detect"),
+    }
