@@ -17,9 +17,10 @@ import torch
 from Networks.bootstrap import store_generic_keypoints
 from Networks.execution import build_fan
 from Networks.first_step import FirstStep
-from Networks.landmarks import landmarks_of, steadiness
+from Networks.landmarks import landmarks_of
 from Networks.relabelling import new_keypoints
 from Networks.second_step import SecondStep, load_landmark_network
+from Networks.steadiness import steadiness
 from Networks.superpoint import load_superpoint
 from Networks.training import Training
 from tests.absent_gpu import AbsentGpu
