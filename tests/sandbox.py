@@ -116,7 +116,10 @@ class Tree:
 
     def recipe(self, words: list[str]) -> list[list[str]]:
         """The commands that a make target stands for."""
-        done = subprocess.run(["make", "-n", *words[1:]], cwd=self.folder, capture_output=True, text=True, check=True)
+        # The tests may run under make themselves, whose flags are not meant for this one.
+        environment = {name: value for name, value in os.environ.items() if name not in ("MAKEFLAGS", "MAKELEVEL")}
+        command = ["make", "-n", "--no-print-directory", *words[1:]]
+        done = subprocess.run(command, cwd=self.folder, env=environment, capture_output=True, text=True, check=True)
         return [line.split() for line in done.stdout.replace("\\\n", " ").splitlines()]
 
     def tiny(self, words: list[str], more: Mapping[str, str]) -> list[str]:

@@ -10,7 +10,7 @@ from Databases.samples import FirstStepSamples, SecondStepSamples, correspondenc
 from tests.tiny import MARKS, TinyDatabase
 from Utils.errors import UserError
 
-STILL = Strength(blur=0, contrast=(1, 1), noise=0, multiply=(1, 1), hue=0, scale=(1, 1))
+STILL = Strength(blur=0, contrast=(1, 1), noise=0, multiply=(1, 1), hue=0, scale=(1, 1), shift=0)
 CPU = torch.device("cpu")
 
 
@@ -68,7 +68,6 @@ def test_keypoints_follow_the_picture():
 
 def test_a_still_augmentation_gives_the_stored_keypoints(monkeypatch):
     monkeypatch.setattr("Databases.augmentation.ROTATION", 0.0)
-    monkeypatch.setattr("Databases.augmentation.SHIFT", 0.0)
     database = TinyDatabase()
     batch = first_step(database)
     batch.strength = STILL

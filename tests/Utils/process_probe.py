@@ -24,7 +24,7 @@ import torch.distributed as dist
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from Databases.demo import Demo
+from Databases.demo.database import Demo
 from Databases.samples import crop_batches
 from tests.tiny import TinyDatabase
 from Utils import distributed
