@@ -223,3 +223,5 @@ if __name__ == "__main__":
         set_up_process()
         result = PROBES[probe](*arguments)
     print(json.dumps(result), flush=True)
+    if probe == "threads":
+        os._exit(0)  # a deep thread of autograd may still be starting, and the interpreter would abort at its end
