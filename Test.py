@@ -3,8 +3,8 @@
 import numpy as np
 
 from Databases import DATABASES
+from Networks.detector import LandmarkDetector
 from Networks.landmarks import landmarks_of
-from Networks.second_step import load_landmark_network
 from Networks.steadiness import steadiness
 from Utils.errors import exit_cleanly
 from Utils.evaluation import evaluate
@@ -20,26 +20,26 @@ from Utils.reports import report_errors, report_landmarks, report_steadiness
 def main(argv: list[str] | None = None) -> None:
     set_up_process()
     options = parse(argv, __doc__, DATABASES, flags=("experiment", "predictions"))
-    database = DATABASES[options.dataset_name].open(options)
     experiment = Experiment(options.log_path, options.experiment_name)
-
     if options.predictions:
+        database = DATABASES[options.dataset_name].rules(options.hyper)
         predictions = load_predictions(options.predictions)
         landmarks, steady = np.arange(predictions.points.shape[1]), None
         experiment.open()
     else:
+        database = DATABASES[options.dataset_name].open(options)
         database.check_cheaply()
-        network, landmarks, iteration = load_landmark_network(experiment, options)
+        detector = LandmarkDetector.of_experiment(experiment, options, database)
         experiment.open()
         experiment.describe_run(options)
-        measured = steadiness(network, landmarks, database, database.test, options)
+        landmarks, measured = detector.active, steadiness(detector, database.test)
         steady = (measured.error, measured.r2)
         if database.test.landmarks is None:
             report_steadiness(experiment, measured.found, measured.error, landmarks)
             report_landmarks(experiment, landmarks, steadiness=steady)
             return
-        predictions = landmarks_of(network, landmarks, database, options)
-        save_predictions(predictions, experiment.predictions(iteration))
+        predictions = landmarks_of(detector)
+        save_predictions(predictions, experiment.predictions(detector.iteration))
 
     normalisers = np.asarray(database.normalisers(predictions.groundtruth))
     errors = evaluate(predictions, normalisers, database.ridge_samples, options.hyper.seed)

@@ -16,6 +16,7 @@ from Databases.database import (
 )
 from Utils.crops import face_crop
 from Utils.errors import UserError
+from Utils.face_boxes import find_face
 from Utils.files import load_pickle
 
 SIZE = (178, 218)  # width, height
@@ -43,9 +44,6 @@ class CelebA(Database):
 
     name = "CelebA"
 
-    def __init__(self, training: ImageSet, regression: ImageSet, test: ImageSet) -> None:
-        self.training, self.regression, self.test = training, regression, test
-
     @classmethod
     def open(cls, options: Any) -> "CelebA":
         folder = options.paths.folder("CelebA_datapath")
@@ -67,10 +65,16 @@ class CelebA(Database):
                 points = rows_of(landmarks, names.tolist(), (LANDMARKS, 2), "landmarks", file, _PUBLISHED)
             return ImageSet(root, names, boxes.of(names), points, size=SIZE)
 
-        return cls(images(training_names, False), images(regression_names, True), images(test_names, True))
+        database = cls()
+        database.training = images(training_names, False)
+        database.regression, database.test = images(regression_names, True), images(test_names, True)
+        return database
 
     def crop(self, box: np.ndarray, width: int, height: int, size: int) -> np.ndarray:
         return face_crop(box, width, height, size)
+
+    def find_box(self, picture: np.ndarray) -> np.ndarray | None:
+        return find_face(picture)
 
     def normalisers(self, groundtruth: np.ndarray) -> np.ndarray:
         return distance(groundtruth, *NORMALISER)
@@ -89,7 +93,7 @@ class _Boxes:
         require_dictionary(self.table, file)
 
     def of(self, names: np.ndarray) -> np.ndarray:
-        return rows_of(self.table, names.tolist(), (4,), "box", self.file, self.remedy)
+        return rows_of(self.table, names.tolist(), (4,), "box", self.file, self.remedy, np.float64)
 
 
 def _read_landmarks(file: Path) -> dict[str, Any] | None:

@@ -46,18 +46,14 @@ class Custom(Database):
     # Two landmarks whose distance divides errors, such as 41,46 (empty: the extent of all of them); the
     # longest side in pixels to which large pictures are shrunk.
     settings = {"recipe": "consensus", "normalise_by": "", "working_size": 450}
+    cache: Path  # folder of the shrunk pictures
 
-    def __init__(
-        self,
-        training: WorkingSet,
-        regression: WorkingSet,
-        test: WorkingSet,
-        normalise_by: tuple[int, int] | None,
-        cache: Path,
-    ) -> None:
-        self.training, self.regression, self.test = training, regression, test
-        self.normalise_by = normalise_by
-        self.cache = cache  # folder of the shrunk pictures
+    def __init__(self, normalise_by: tuple[int, int] | None, working_size: int) -> None:
+        self.normalise_by, self.working_size = normalise_by, working_size
+
+    @classmethod
+    def rules(cls, hyper: Any) -> "Custom":
+        return cls(_normaliser(hyper.normalise_by), int(hyper.working_size))
 
     @classmethod
     def open(cls, options: Any) -> "Custom":
@@ -66,12 +62,14 @@ class Custom(Database):
             raise UserError(f"log_path is the folder of the pictures, {folder}; write logs elsewhere")
         files = list_pictures(folder, options.log_path)
         annotations = read_annotations(folder, files)
-        normalise_by = _normaliser(options.hyper.normalise_by, annotations.landmarks)
+        database = cls.rules(options.hyper)
+        _require_landmarks(database.normalise_by, annotations.landmarks)
         cache = Path(options.log_path) / "Custom" / _digest(str(folder.resolve()))[:12]
         sizes, stamps = _sizes(folder, annotations.files, cache / "sizes.pickle", options.num_workers)
-        images = _working_set(folder, annotations, sizes, stamps, int(options.hyper.working_size))
-        training, regression, test = _split(images, annotations)
-        return cls(training, regression, test, normalise_by, cache / "pictures")
+        images = _working_set(folder, annotations, sizes, stamps, database.working_size)
+        database.training, database.regression, database.test = _split(images, annotations)
+        database.cache = cache / "pictures"
+        return database
 
     def read(self, images: ImageSet, i: int) -> np.ndarray:
         """The window of picture i, shrunk; shrunk ones are kept below the log directory."""
@@ -94,6 +92,13 @@ class Custom(Database):
 
     def crop(self, box: np.ndarray, width: int, height: int, size: int) -> np.ndarray:
         return padded_crop(box, width, height, size, CROP_MARGIN)
+
+    def view(self, box: np.ndarray, width: int, height: int) -> tuple[np.ndarray, tuple[int, int]]:
+        windows, sizes = _windows(box[None], np.array([[width, height]]), self.working_size)
+        x1, y1, x2, y2 = windows[0]
+        scale = sizes[0] / (x2 - x1, y2 - y1)
+        to_view = np.column_stack([np.diag(scale), -scale * (x1, y1)])
+        return to_view, (int(sizes[0, 0]), int(sizes[0, 1]))
 
     def normalisers(self, groundtruth: np.ndarray) -> np.ndarray:
         """Distance of the two landmarks of `normalise_by`, else sqrt(w h) of the extent; NaN where unknown."""
@@ -136,18 +141,25 @@ def _folder(options: Any) -> Path:
     return folder
 
 
-def _normaliser(text: str, landmarks: np.ndarray | None) -> tuple[int, int] | None:
-    """`41,46` -> (41, 46). Raises UserError where there are no such landmarks."""
+def _normaliser(text: str) -> tuple[int, int] | None:
+    """`41,46` -> (41, 46). Raises UserError where that cannot be two landmarks."""
     if not text:
         return None
     try:
         first, second = (int(part) for part in str(text).split(","))
     except ValueError:
         raise UserError(f"--set normalise_by={text}: give two landmarks, such as 41,46") from None
-    count = 0 if landmarks is None else landmarks.shape[1]
-    if landmarks is not None and not (0 <= first < count and 0 <= second < count and first != second):
-        raise UserError(f"--set normalise_by={text}: give two of the landmarks 0 to {count - 1}")
+    if first < 0 or second < 0 or first == second:
+        raise UserError(f"--set normalise_by={text}: give two different landmarks, counted from 0, such as 41,46")
     return first, second
+
+
+def _require_landmarks(pair: tuple[int, int] | None, landmarks: np.ndarray | None) -> None:
+    """Raise UserError where the groundtruth has no such two landmarks."""
+    if pair is not None and landmarks is not None and max(pair) >= landmarks.shape[1]:
+        raise UserError(
+            f"--set normalise_by={pair[0]},{pair[1]}: give two of the landmarks 0 to {landmarks.shape[1] - 1}"
+        )
 
 
 def _digest(text: str) -> str:
@@ -228,17 +240,13 @@ def _working_set(
             f"the box {box} of {annotations.names[bad[0]]} is empty or outside the picture "
             f"({len(bad)} such boxes); correct it"
         )
-    windows = padded_window(boxes, sizes[:, 0], sizes[:, 1], WINDOW_MARGIN)
-    windows = np.where(sizes.max(1, keepdims=True) > longest, windows, whole)
-    extent = windows[:, 2:] - windows[:, :2]
-    shrink = np.minimum(1, longest / extent.max(1, keepdims=True))
-    working = np.maximum(np.rint(extent * shrink), SMALLEST_SIDE)
-    scale = working / extent
+    windows, working = _windows(boxes, sizes, longest)
+    scale = working / (windows[:, 2:] - windows[:, :2])
 
     def to_working(points: np.ndarray) -> np.ndarray:  # (n, k, 2)
-        return ((points - windows[:, None, :2]) * scale[:, None]).astype(np.float32)
+        return (points - windows[:, None, :2]) * scale[:, None]
 
-    landmarks = None if annotations.landmarks is None else to_working(annotations.landmarks)
+    landmarks = None if annotations.landmarks is None else to_working(annotations.landmarks).astype(np.float32)
     return WorkingSet(
         root=folder,
         names=annotations.names,
@@ -249,6 +257,20 @@ def _working_set(
         sizes=working.astype(np.int32),
         stamps=stamps,
     )
+
+
+def _windows(boxes: np.ndarray, sizes: np.ndarray, longest: int) -> tuple[np.ndarray, np.ndarray]:
+    """What is kept of pictures, windows (n, 4) int, and the sizes (n, 2) float64 that they are shrunk to.
+
+    boxes: (n, 4); sizes: (n, 2) width, height. A picture with a side over `longest` is cut to its box's surroundings
+    and shrunk until none is.
+    """
+    windows = padded_window(boxes, sizes[:, 0], sizes[:, 1], WINDOW_MARGIN)
+    whole = np.concatenate([np.zeros_like(sizes), sizes], axis=1)
+    windows = np.where(sizes.max(1, keepdims=True) > longest, windows, whole)
+    extent = windows[:, 2:] - windows[:, :2]
+    shrink = np.minimum(1, longest / np.maximum(extent.max(1, keepdims=True), 1))
+    return windows, np.maximum(np.rint(extent * shrink), SMALLEST_SIDE)
 
 
 def _split(images: WorkingSet, annotations: Annotations) -> tuple[WorkingSet, WorkingSet, WorkingSet]:

@@ -9,14 +9,17 @@ from typing import Any, ClassVar, TypeVar
 
 import numpy as np
 
+from Utils import crops
 from Utils.errors import UserError
 from Utils.pictures import read_picture
 
 REGRESSION_PICTURES = 1000  # the paper's number of pictures with groundtruth to fit the regressors on
 SMALLEST_INSIDE = 1 / 3  # a box with less of its area than this in the picture belongs to another picture
+LARGEST_OBJECT = 450  # pixels of the longer side of a box, as in the largest pictures that are trained on
 
 
 Images = TypeVar("Images", bound="ImageSet")
+AnyDatabase = TypeVar("AnyDatabase", bound="Database")
 
 
 @dataclass(frozen=True)
@@ -25,7 +28,7 @@ class ImageSet:
 
     root: Path
     names: np.ndarray  # (n,) str: keys of the pseudo-groundtruth and of predictions
-    boxes: np.ndarray  # (n, 4) float32: x1, y1, x2, y2 in picture pixels
+    boxes: np.ndarray  # (n, 4) float64: x1, y1, x2, y2 in picture pixels
     landmarks: np.ndarray | None  # (n, G, 2) float32 in picture pixels, NaN = unknown
     files: np.ndarray | None = None  # (n,) str: relative to root, where they differ from the names
     size: tuple[int, int] | None = None  # (width, height) where all pictures must have the same
@@ -48,7 +51,10 @@ class ImageSet:
 
 
 class Database(ABC):
-    """One data set. Subclasses live in one file each and are registered in `Databases.DATABASES`."""
+    """One data set. Subclasses live in one file each and are registered in `Databases.DATABASES`.
+
+    `rules` gives one that only knows how pictures are cut and errors divided, `open` one that has its pictures too.
+    """
 
     name: ClassVar[str]  # as in --dataset_name
     settings: ClassVar[dict[str, Any]] = {}  # defaults of --set names that this data set overrides or adds
@@ -60,6 +66,11 @@ class Database(ABC):
     test: ImageSet
 
     @classmethod
+    def rules(cls: type[AnyDatabase], hyper: Any) -> AnyDatabase:
+        """The data set without its pictures; hyper: the hyperparameters, on which rules of its own may depend."""
+        return cls()
+
+    @classmethod
     @abstractmethod
     def open(cls, options: Any) -> "Database":
         """Read lists, boxes and groundtruth, no pictures. Raises UserError where the data set is incomplete."""
@@ -67,6 +78,21 @@ class Database(ABC):
     @abstractmethod
     def crop(self, box: np.ndarray, width: int, height: int, size: int) -> np.ndarray:
         """The point map (2, 3) from a picture of width x height pixels to its size x size crop."""
+
+    def view(self, box: np.ndarray, width: int, height: int) -> tuple[np.ndarray, tuple[int, int]]:
+        """How a picture of any kind is brought to what the data set's own pictures are like, before it is cropped.
+
+        box (4,): x1, y1, x2, y2 in pixels of that picture. Returns the point map (2, 3) to what is seen of it and
+        the size (width, height) of that: the whole, shrunk where the object is larger than in any of the set.
+        """
+        longest = max(float(box[2] - box[0]), float(box[3] - box[1]), 1.0)
+        shrink = min(1.0, LARGEST_OBJECT / longest)
+        size = (max(1, round(shrink * width)), max(1, round(shrink * height)))
+        return np.diag([size[0] / width, size[1] / height, 1.0])[:2], size
+
+    def find_box(self, picture: np.ndarray) -> np.ndarray | None:
+        """The box (4,) of the object in a picture (H, W, 3), where the data set has a finder and that finds it."""
+        return None
 
     @abstractmethod
     def normalisers(self, groundtruth: np.ndarray) -> np.ndarray:
@@ -117,6 +143,26 @@ class Database(ABC):
                 )
 
 
+def crop_picture(
+    database: Database, picture: np.ndarray, box: np.ndarray, size: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """The crop (size, size, 3) of a picture of the data set, and the point map (2, 3) from the picture to it."""
+    height, width = picture.shape[:2]
+    to_crop = database.crop(box, width, height, size)
+    return crops.warp(picture, to_crop, size), to_crop
+
+
+def crop_any_picture(
+    database: Database, picture: np.ndarray, box: np.ndarray, size: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """`crop_picture` of a picture from elsewhere, brought to what the data set's are like first."""
+    height, width = picture.shape[:2]
+    to_view, view_size = database.view(box, width, height)
+    seen = crops.look(picture, to_view, view_size)
+    crop, to_crop = crop_picture(database, seen, crops.apply(to_view, box.reshape(2, 2)).reshape(4), size)
+    return crop, crops.compose(to_crop, to_view)
+
+
 def missing_pictures(images: ImageSet) -> np.ndarray:
     """Indices of the pictures whose files do not exist; lists each folder once, opens nothing."""
     listings: dict[str, set[str]] = {}
@@ -151,9 +197,15 @@ def bad_boxes(boxes: np.ndarray, size: np.ndarray | tuple[int, int] | None = Non
 
 
 def rows_of(
-    table: Any, names: Sequence[str], shape: tuple[int, ...], what: str, file: Path | str, remedy: str
+    table: Any,
+    names: Sequence[str],
+    shape: tuple[int, ...],
+    what: str,
+    file: Path | str,
+    remedy: str,
+    dtype: type = np.float32,
 ) -> np.ndarray:
-    """The rows of a dictionary name -> numbers that belong to `names`, as float32 (n, *shape).
+    """The rows of a dictionary name -> numbers that belong to `names`, (n, *shape) of the dtype.
 
     Raises UserError naming `file` where it is no dictionary, lacks a name, or a row has another shape.
     """
@@ -163,11 +215,11 @@ def rows_of(
         raise UserError(f"{file} has no {what} for {_count(missing, 'picture')}, first {missing[0]}; {remedy}")
     rows = [table[name] for name in names]
     if not rows:
-        return np.zeros((0, *shape), np.float32)
+        return np.zeros((0, *shape), dtype)
     if isinstance(rows[0], np.ndarray):  # of one shape or of several with the same numbers
         rows = [np.ravel(row) for row in rows]
     try:
-        array = np.asarray(rows, np.float32)
+        array: np.ndarray = np.asarray(rows, dtype)
         if array.size == len(rows) * np.prod(shape) and array.shape[0] == len(rows):
             return array.reshape(len(rows), *shape)
     except (TypeError, ValueError):

@@ -20,6 +20,7 @@ from Utils.files import load_pickle
 
 SIZE = (450, 450)
 JOINTS = 32
+SCALE = 1.5  # box heights of a frame that an extracted picture's height shows
 ZOOM = 1.4  # about the centre, on which the extraction puts the person
 REGRESSION_STEP = 50  # every 50th training picture
 NORMALISER = (25, 17)  # the shoulders
@@ -38,9 +39,6 @@ class Human36(Database):
     ridge_samples = 800
     constant_background = True
 
-    def __init__(self, training: ImageSet, regression: ImageSet, test: ImageSet) -> None:
-        self.training, self.regression, self.test = training, regression, test
-
     @classmethod
     def open(cls, options: Any) -> "Human36":
         root = options.paths.folder("Human_datapath")
@@ -48,17 +46,25 @@ class Human36(Database):
 
         def images(split: str) -> ImageSet:
             names = _names(root, split)
-            rows = rows_of(boxes, names, (4,), "box", root / "HumanBoundingBoxes.pickle", _REMEDY)
+            rows = rows_of(boxes, names, (4,), "box", root / "HumanBoundingBoxes.pickle", _REMEDY, np.float64)
             points = rows_of(joints, names, (JOINTS, 2), "joints", root / "GroundtruthKeypoints.pickle", _REMEDY)
             return ImageSet(root / "images", np.array(names), rows, points, size=SIZE)
 
-        training = images("train")
-        _require_listed(boxes, training.names, root)
-        regression = training.subset(np.arange(len(training))[::REGRESSION_STEP][:REGRESSION_PICTURES])
-        return cls(training, regression, images("test"))
+        database = cls()
+        database.training, database.test = images("train"), images("test")
+        _require_listed(boxes, database.training.names, root)
+        some = np.arange(len(database.training))[::REGRESSION_STEP][:REGRESSION_PICTURES]
+        database.regression = database.training.subset(some)
+        return database
 
     def crop(self, box: np.ndarray, width: int, height: int, size: int) -> np.ndarray:
         return zoom_crop(width, height, size, ZOOM)
+
+    def view(self, box: np.ndarray, width: int, height: int) -> tuple[np.ndarray, tuple[int, int]]:
+        """What the extraction makes of a frame with a person's box; a whole picture stands for an extracted one."""
+        if np.array_equal(box, (0, 0, width, height)):
+            return zoom_crop(width, height, SIZE[0], 1.0), SIZE
+        return crop_of_box(box), SIZE
 
     def normalisers(self, groundtruth: np.ndarray) -> np.ndarray:
         return distance(groundtruth, *NORMALISER)
@@ -72,6 +78,17 @@ class Human36(Database):
             rows = np.flatnonzero(groundtruth[:, left, 0] > groundtruth[:, right, 0])[:, None]
             ordered[rows, pairs.ravel()] = groundtruth[rows, pairs[:, ::-1].ravel()]
         return ordered
+
+
+def crop_of_box(box: np.ndarray) -> np.ndarray:
+    """The map (..., 2, 3) from video to picture: centred on the box (..., 4), 1.5 times whose height it shows."""
+    box = np.asarray(box, np.float64)
+    scale = SIZE[1] / (SCALE * (box[..., 3] - box[..., 1]))
+    centre = (box[..., :2] + box[..., 2:]) / 2
+    m = np.zeros((*box.shape[:-1], 2, 3))
+    m[..., 0, 0] = m[..., 1, 1] = scale
+    m[..., 2] = np.array(SIZE) / 2 - scale[..., None] * centre
+    return m
 
 
 def _load(file: Path) -> dict[str, Any]:

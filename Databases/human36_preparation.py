@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from Databases.human36 import JOINTS
+from Databases.human36 import JOINTS, crop_of_box
 from Databases.human36 import SIZE as PICTURE_SIZE
 from Utils.crops import apply, warp
 from Utils.errors import UserError, one_line
@@ -27,7 +27,6 @@ ACTIONS = ("Directions", "Discussion", "Posing", "Waiting", "Greeting", "Walking
 # subject -> split, every how many frames
 SUBJECTS = {**dict.fromkeys(("S1", "S5", "S6", "S7", "S8", "S9"), ("train", 10)), "S11": ("test", 50)}
 SPLITS = ("train", "test")
-SCALE = 1.5  # box heights that a picture's height shows
 BOXES, KEYPOINTS = "HumanBoundingBoxes.pickle", "GroundtruthKeypoints.pickle"
 RECORD_VERSION = 1
 
@@ -226,17 +225,6 @@ def box_of_mask(mask: np.ndarray) -> tuple[int, int, int, int]:
 
 
 # Extraction
-
-
-def crop_of_box(box: np.ndarray) -> np.ndarray:
-    """The map (..., 2, 3) from video to picture: centred on the box (..., 4), 1.5 times whose height it shows."""
-    box = np.asarray(box, np.float64)
-    scale = PICTURE_SIZE[1] / (SCALE * (box[..., 3] - box[..., 1]))
-    centre = (box[..., :2] + box[..., 2:]) / 2
-    m = np.zeros((*box.shape[:-1], 2, 3))
-    m[..., 0, 0] = m[..., 1, 1] = scale
-    m[..., 2] = np.array(PICTURE_SIZE) / 2 - scale[..., None] * centre
-    return m
 
 
 def extract(shared: None, job: tuple[Recording, dict[str, Any], Path]) -> np.ndarray | str:

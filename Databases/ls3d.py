@@ -16,6 +16,7 @@ from Databases.database import (
 )
 from Utils.crops import face_crop
 from Utils.errors import UserError, one_line
+from Utils.face_boxes import find_face
 from Utils.files import load_pickle
 
 TRAINING_SIZE = (450, 450)  # width, height
@@ -31,9 +32,6 @@ class LS3D(Database):
 
     name = "LS3D"
 
-    def __init__(self, training: ImageSet, regression: ImageSet, test: ImageSet) -> None:
-        self.training, self.regression, self.test = training, regression, test
-
     @classmethod
     def open(cls, options: Any) -> "LS3D":
         lists = Path(options.data_path) / "LS3D" / "300W_LPBoundingBoxes.pickle"
@@ -43,26 +41,34 @@ class LS3D(Database):
         if not names:
             raise UserError(f"{lists} names no picture; {_PUBLISHED}")
         root = _training_root(options.paths.folder("300WLP_datapath"), names[0])
-        table = rows_of(boxes, names, (4,), "box", lists, _PUBLISHED)
-        training = ImageSet(root, np.array(names), table, None, size=TRAINING_SIZE)
+        table = rows_of(boxes, names, (4,), "box", lists, _PUBLISHED, np.float64)
+        database = cls()
+        database.training = ImageSet(root, np.array(names), table, None, size=TRAINING_SIZE)
 
-        first = training.names[:REGRESSION_PICTURES]
+        first = database.training.names[:REGRESSION_PICTURES]
         points = np.stack([_read_mat(_mat_file(root, name)) for name in first])
-        regression = ImageSet(root, first, boxes_of_points(points), points, size=TRAINING_SIZE)
-        return cls(training, regression, _test_set(options.paths.folder("LS3Dbalanced_datapath")))
+        database.regression = ImageSet(root, first, boxes_of_points(points), points, size=TRAINING_SIZE)
+        database.test = _test_set(options.paths.folder("LS3Dbalanced_datapath"))
+        return database
 
     def crop(self, box: np.ndarray, width: int, height: int, size: int) -> np.ndarray:
         return face_crop(box, width, height, size)
+
+    def find_box(self, picture: np.ndarray) -> np.ndarray | None:
+        return find_face(picture)
 
     def normalisers(self, groundtruth: np.ndarray) -> np.ndarray:
         return root_of_extent(groundtruth)
 
 
 def boxes_of_points(points: np.ndarray) -> np.ndarray:
-    """Extent of the points in whole pixels, a third of its height added for the forehead: (n, G, 2) -> (n, 4)."""
+    """Extent of the points in whole pixels, a third of its height added for the forehead: (n, G, 2) -> (n, 4).
+
+    In double precision throughout: the crop cuts off at whole pixels, and a rounded third may fall short of one.
+    """
     boxes = np.trunc(np.concatenate([points.min(1), points.max(1)], axis=1).astype(np.float64))
     boxes[:, 1] -= (boxes[:, 3] - boxes[:, 1]) / 3
-    return boxes.astype(np.float32)
+    return boxes
 
 
 def _test_set(root: Path) -> ImageSet:

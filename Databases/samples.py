@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from Databases.augmentation import AUGMENTATIONS, FIRST_STEP, SECOND_STEP
-from Databases.database import Database, ImageSet
+from Databases.database import Database, ImageSet, crop_picture
 from Utils import crops
 from Utils.errors import UserError
 from Utils.keypoints import KeypointTable
@@ -367,9 +367,7 @@ class Crops(Dataset):
     def __getitem__(self, image: int) -> tuple[np.ndarray, np.ndarray]:
         """The crop and the (2, 3) point map from the picture to it."""
         picture = self.database.read(self.images, image)
-        height, width = picture.shape[:2]
-        crop = self.database.crop(self.images.boxes[image], width, height, self.size)
-        return crops.warp(picture, crop, self.size), crop
+        return crop_picture(self.database, picture, self.images.boxes[image], self.size)
 
 
 class GrayPictures(Dataset):

@@ -3,22 +3,19 @@
 import numpy as np
 
 from Databases.database import Database
-from Networks.fan import FAN
+from Networks.detector import LandmarkDetector
 from Networks.groundtruth import PREDICTION_SIZE, groundtruth_of
-from Networks.second_step import predict
-from Networks.steadiness import CONFIDENT
-from Utils.options import Options
 from Utils.predictions import Predictions
 
 
-def landmarks_of(network: FAN, active: np.ndarray, database: Database, options: Options) -> Predictions:
+def landmarks_of(detector: LandmarkDetector) -> Predictions:
     """Landmarks of the regression and test images, one per active map, NaN where not detected."""
-    scale = PREDICTION_SIZE / options.hyper.image_size
+    database, scale = detector.database, PREDICTION_SIZE / detector.size
     splits = []
     for images, description in ((database.regression, "Regression images"), (database.test, "Test images")):
-        points, confidences, maps = predict(network, database, images, options, description)
-        points = scale * points[:, active].astype(np.float64)
-        points[confidences[:, active] < CONFIDENT] = np.nan
+        points, confidences, maps = detector.predict(images, description)
+        points = scale * points
+        points[confidences < detector.threshold] = np.nan
         splits.append((points, groundtruth_of(database, images, scale * maps)))
     return join_splits(database, [points for points, _ in splits], [truth for _, truth in splits])
 

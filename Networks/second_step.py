@@ -9,8 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from Databases.database import Database, ImageSet
-from Databases.samples import GRID, SecondStepBatch, SecondStepSamples, to_input
+from Databases.database import Database
+from Databases.samples import SecondStepBatch, SecondStepSamples, to_input
 from Networks.checkpoints import (
     clusters_from_state,
     load_fan,
@@ -19,18 +19,18 @@ from Networks.checkpoints import (
     newest_state,
     require_keys,
 )
+from Networks.detector import CONFIDENT, LandmarkDetector
 from Networks.execution import autocast, inference_batches, place
 from Networks.fan import FAN
-from Networks.steadiness import CONFIDENT, steadiness
+from Networks.steadiness import steadiness
 from Networks.training import Training, augmentation_changes
 from Utils import distributed
 from Utils.errors import UserError
 from Utils.experiment import Experiment
-from Utils.heatmaps import READOUTS, gaussian_targets
+from Utils.heatmaps import gaussian_targets
 from Utils.keypoints import KeypointTable
 from Utils.merging import merge_clusters, merge_labels
 from Utils.options import Options
-from Utils.progress import Progress
 
 BATCH_SIZE = 32  # pictures
 LEARNING_RATE_DROP = 0.1
@@ -76,40 +76,6 @@ def second_step_losses(
     with autocast(batch.pictures.device, precision):
         heatmaps = network.forward_heatmaps(to_input(batch.pictures))
     return {"total": heatmap_loss(heatmaps, batch.keypoints, len(whole.keypoints), peak_weight)}
-
-
-@torch.inference_mode()
-def predict(
-    network: FAN, database: Database, images: ImageSet, options: Options, description: str
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Maximum of each map of each picture: points (n, K, 2) in input pixels, confidences (n, K).
-
-    Third: the maps (n, 2, 3) of points from the pictures to the network's input. Of several processes each
-    predicts its part of the pictures; all get all.
-    """
-    device = options.device
-    indices = distributed.shard(len(images))
-    batches = inference_batches(database, images, options, indices)
-    count = network.l1.out_channels
-    points: list[np.ndarray] = [np.zeros((0, count, 2), np.float32)]
-    confidences: list[np.ndarray] = [np.zeros((0, count), np.float32)]
-    crops: list[np.ndarray] = [np.zeros((0, 2, 3))]
-    network.eval()
-    with Progress(description, len(indices)) as progress:
-        for pictures, maps, numbers in batches:
-            with autocast(device, options.hyper.precision):
-                heatmaps = network.forward_heatmaps(to_input(pictures.to(device, non_blocking=True)))
-            cells, heights = READOUTS[options.hyper.readout](heatmaps)
-            points.append((GRID * cells).cpu().numpy())
-            confidences.append(heights.cpu().numpy())
-            crops.append(maps)
-            progress.update(len(numbers))
-    network.train()
-
-    def joined(parts: list[np.ndarray]) -> np.ndarray:
-        return distributed.gather(np.concatenate(parts))
-
-    return joined(points), joined(confidences), joined(crops)
 
 
 class SecondStep(Training):
@@ -197,9 +163,8 @@ class SecondStep(Training):
 
     def merge(self) -> None:
         """Join the clusters that coincide, in the labels and among the active ones."""
-        points, confidences, _ = predict(
-            self.learned, self.database, self.database.training, self.options, "Merging: predictions"
-        )
+        detector = LandmarkDetector(self.learned, self.database, self.options)
+        points, confidences, _ = detector.predict(self.database.training, "Merging: predictions")
         counts = self.keypoints.cluster_counts(self.number_of_clusters)
         joins = merge_clusters(
             points, confidences, counts, self.active, COINCIDENCE, self.hyper.cluster_overlap, CONFIDENT
@@ -220,7 +185,8 @@ class SecondStep(Training):
         """Leave out the clusters whose maps do not follow pictures under known warps; the steadiest one stays."""
         training = self.database.training
         some = training.subset(np.unique(np.linspace(0, len(training) - 1, PICTURES_WARPED).round().astype(int)))
-        follows = np.nan_to_num(steadiness(self.learned, self.active, self.database, some, self.options).r2, nan=-1)
+        detector = LandmarkDetector(self.learned, self.database, self.options, self.active)
+        follows = np.nan_to_num(steadiness(detector, some).r2, nan=-1)
         steady = (follows >= self.hyper.least_steadiness) | (follows == follows.max())
         self.experiment.log(
             f"{self.title}: {steady.sum()} of {len(steady)} clusters follow pictures under known warps; the others "
@@ -319,17 +285,3 @@ def active_clusters(keypoints: KeypointTable, number_of_clusters: int, min_point
             f"lower --set min_cluster_points"
         )
     return active
-
-
-def load_landmark_network(experiment: Experiment, options: Options) -> tuple[FAN, np.ndarray, int]:
-    """The newest network of step two, its active maps and its iteration, for evaluation and pictures.
-
-    Takes width and picture size from the checkpoint. Raises UserError where there is none or it does not fit.
-    """
-    epoch, path = experiment.newest_second_step()
-    content = load_second_step(path)
-    network = load_fan(content, path, options.hyper, options.device)
-    active = np.sort(np.asarray(content["active_channels"]).astype(np.int64).reshape(-1))
-    if len(active) == 0 or active[0] < 0 or active[-1] >= network.l1.out_channels:
-        raise UserError(f"{path}: active_channels do not fit the {network.l1.out_channels} maps; make it again")
-    return network.eval(), active, int(content.get("iteration", epoch))

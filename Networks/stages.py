@@ -8,10 +8,10 @@ from Databases.database import Database, ImageSet
 from Databases.samples import GRID
 from Networks.bootstrap import store_generic_keypoints
 from Networks.checkpoints import adopt_architecture, clusters_from_state, load_fan, load_first_step
+from Networks.detector import LandmarkDetector
 from Networks.groundtruth import PREDICTION_SIZE, crop_maps, groundtruth_of
 from Networks.landmarks import join_splits, landmarks_of
 from Networks.relabelling import store_fan_keypoints
-from Networks.second_step import load_landmark_network
 from Networks.superpoint import load_superpoint
 from Utils.assignment import assign, keypoint_table
 from Utils.descriptors import DescriptorStore
@@ -63,8 +63,7 @@ def first_step_landmarks(database: Database, options: Options, experiment: Exper
 
 def second_step_landmarks(database: Database, options: Options, experiment: Experiment) -> tuple[Predictions, float]:
     """The landmarks of step two, and the share of pictures in which one may be missing."""
-    network, active, _ = load_landmark_network(experiment, options)
-    return landmarks_of(network, active, database, options), MISSING_LIMIT
+    return landmarks_of(LandmarkDetector.of_experiment(experiment, options, database)), MISSING_LIMIT
 
 
 def _adopt_from_first_step(options: Options, experiment: Experiment) -> None:

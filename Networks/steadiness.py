@@ -7,16 +7,12 @@ import numpy as np
 import torch
 
 from Databases.augmentation import draw_similarity
-from Databases.database import Database, ImageSet
-from Databases.samples import GRID, to_input
-from Networks.execution import autocast, inference_batches
-from Networks.fan import FAN
+from Databases.database import ImageSet
+from Networks.detector import LandmarkDetector
+from Networks.execution import inference_batches
 from Utils import crops
-from Utils.heatmaps import READOUTS
-from Utils.options import Options
 from Utils.progress import Progress
 
-CONFIDENT = 0.2  # height that a map's maximum has to reach to count as a detection
 _STAGE = 3  # of random numbers: 1 and 2 are the training steps
 
 
@@ -35,20 +31,17 @@ class Steadiness:
     r2: np.ndarray
 
 
-@torch.inference_mode()
-def steadiness(
-    network: FAN, active: np.ndarray, database: Database, images: ImageSet, options: Options
-) -> Steadiness:
+def steadiness(detector: LandmarkDetector, images: ImageSet) -> Steadiness:
     """Detect in each picture and in a slightly rotated, scaled and shifted copy, and compare."""
-    hyper = options.hyper
-    size = hyper.image_size
-    total, squares, shifts, both, found = (np.zeros(len(active)) for _ in range(5))
-    batches = inference_batches(database, images, options, range(len(images)))
+    size, seed = detector.size, detector.options.hyper.seed
+    total, squares, shifts, both, found = (np.zeros(len(detector.active)) for _ in range(5))
+    batches = inference_batches(detector.database, images, detector.options, range(len(images)))
     with Progress("Steadiness", len(images)) as progress:
         for pictures, _, numbers in batches:
-            warps = np.stack([draw_similarity(size, np.random.default_rng([hyper.seed, _STAGE, i])) for i in numbers])
-            points, seen = _detect(network, active, pictures, options)
-            warped_points, warped_seen = _detect(network, active, _warped(pictures, warps), options)
+            warps = np.stack([draw_similarity(size, np.random.default_rng([seed, _STAGE, i])) for i in numbers])
+            points, confidence = detector.run(pictures)
+            warped_points, warped_confidence = detector.run(_warped(pictures, warps))
+            seen, warped_seen = confidence >= detector.threshold, warped_confidence >= detector.threshold
             back = crops.apply(crops.invert(warps), warped_points)
             distance = np.linalg.norm(points - back, axis=2)
             shift = np.linalg.norm(points - crops.apply(crops.invert(warps), points), axis=2)
@@ -74,13 +67,3 @@ def _warped(pictures: torch.Tensor, warps: np.ndarray) -> torch.Tensor:
         for picture, warp in zip(pictures.permute(0, 2, 3, 1).numpy(), warps, strict=True)
     ]
     return torch.from_numpy(np.stack(warped)).permute(0, 3, 1, 2)
-
-
-def _detect(
-    network: FAN, active: np.ndarray, pictures: torch.Tensor, options: Options
-) -> tuple[np.ndarray, np.ndarray]:
-    """Points (B, L, 2) in input pixels and whether they are detections (B, L)."""
-    with autocast(options.device, options.hyper.precision):
-        heatmaps = network.forward_heatmaps(to_input(pictures.to(options.device)))
-    cells, heights = READOUTS[options.hyper.readout](heatmaps[:, active])
-    return (GRID * cells).cpu().numpy().astype(np.float64), (heights >= CONFIDENT).cpu().numpy()

@@ -2,12 +2,10 @@
 
 import numpy as np
 
-from Databases.database import Database, ImageSet
+from Databases.database import Database, ImageSet, crop_picture
 from Databases.samples import GRID
 from Networks.checkpoints import adopt_architecture, load_first_step
-from Networks.second_step import load_landmark_network, predict
-from Networks.steadiness import CONFIDENT
-from Utils import crops
+from Networks.detector import LandmarkDetector
 from Utils.drawing import TILE, palette, save_picture, sheet
 from Utils.experiment import Experiment
 from Utils.keypoints import KeypointTable
@@ -48,17 +46,17 @@ def draw_clusters(database: Database, options: Options, experiment: Experiment) 
 
 def draw_results(database: Database, options: Options, experiment: Experiment) -> None:
     """Step2: 13x8 test images, each landmark in its own colour."""
-    network, active, _ = load_landmark_network(experiment, options)
+    detector = LandmarkDetector.of_experiment(experiment, options, database)
     experiment.open()
     chosen = _spread(np.arange(len(database.test)), RESULT_ROWS * RESULT_COLUMNS)
     images = database.test.subset(chosen)
-    points, confidences, _ = predict(network, database, images, options, "Test images")
-    points *= TILE / options.hyper.image_size
-    points[confidences < CONFIDENT] = np.nan
+    points, confidences, _ = detector.predict(images, "Test images")
+    points *= TILE / detector.size
+    points[confidences < detector.threshold] = np.nan
     pictures = [_crop(database, images, i) for i in range(len(images))]
-    colours = palette(len(active))
+    colours = palette(len(detector.active))
     path = experiment.logs / "Step2.jpg"
-    save_picture(sheet(pictures, list(points[:, active]), colours, RESULT_COLUMNS, RESULT_ROWS), path)
+    save_picture(sheet(pictures, list(points), colours, RESULT_COLUMNS, RESULT_ROWS), path)
     experiment.log(f"Landmarks of {len(chosen)} test pictures: {path}")
 
 
@@ -88,9 +86,7 @@ def _spread(items: np.ndarray, count: int) -> np.ndarray:
 
 def _crop(database: Database, images: ImageSet, i: int) -> np.ndarray:
     """The crop of picture i, as large as it is drawn."""
-    picture = database.read(images, i)
-    height, width = picture.shape[:2]
-    return crops.warp(picture, database.crop(images.boxes[i], width, height, TILE), TILE)
+    return crop_picture(database, database.read(images, i), images.boxes[i], TILE)[0]
 
 
 def _on_crop(keypoints: np.ndarray, options: Options) -> np.ndarray:

@@ -123,6 +123,22 @@ def warp(
     return cv2.warpAffine(picture, pixel_map(m), (width, height), flags=cv2.INTER_LINEAR, borderMode=border)
 
 
+def look(picture: np.ndarray, m: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """What is seen of a picture (H, W, 3) under a map (2, 3): (height, width, 3) for a size (width, height).
+
+    The picture itself where that is all of it; means of pixels where it shrinks, so that nothing fine is skipped.
+    """
+    window = _whole_pixels(m, size, picture.shape[1], picture.shape[0])
+    if window is None:
+        return warp(picture, m, size)
+    x1, y1, x2, y2 = window
+    seen = picture[y1:y2, x1:x2]
+    if seen.shape[1::-1] == tuple(size):
+        return seen
+    shrinks = size[0] <= x2 - x1 and size[1] <= y2 - y1
+    return cv2.resize(seen, size, interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
+
+
 def _whole_pixels(m: np.ndarray, size: tuple[int, int], width: int, height: int) -> np.ndarray | None:
     """The window x1, y1, x2, y2 that an upright map takes to the crop, where it is one of whole pixels."""
     if m[0, 1] or m[1, 0] or m[0, 0] <= 0 or m[1, 1] <= 0:

@@ -294,6 +294,23 @@ def parse(
     )
 
 
+def default_options(
+    dataset_name: str, databases: Mapping[str, type[DataSet]], settings: Sequence[str] = (), device: str = "auto"
+) -> Options:
+    """The options of a program that has no command line: settings (NAME=VALUE) as of --set, no paths."""
+    return Options(
+        dataset_name=dataset_name,
+        experiment_name="",
+        num_workers=_num_workers(None),
+        resume=False,
+        paths=None,
+        data_path=Path("data"),
+        log_path=Path("Logs"),
+        device=_device(device),
+        hyper=hyperparameters(settings, databases[dataset_name].settings),
+    )
+
+
 def hyperparameters(settings: Sequence[str], of_database: Mapping[str, Any]) -> Hyperparameters:
     """The paper's values, then the recipe's, the preset's, the data set's, and the user's NAME=VALUE settings.
 

@@ -5,7 +5,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from Databases.database import REGRESSION_PICTURES, Database, ImageSet, root_of_extent
+from Databases.database import REGRESSION_PICTURES, Database, root_of_extent
 from Databases.demo.cache import render_split
 from Databases.demo.render import RENDERER_VERSION
 from Databases.demo.scene import SPLITS
@@ -27,10 +27,6 @@ class Demo(Database):
         "min_cluster_points": 150,
     }
 
-    def __init__(self, training: ImageSet, test: ImageSet) -> None:
-        self.training, self.test = training, test
-        self.regression = training.subset(np.arange(min(REGRESSION_PICTURES, len(training))))
-
     @classmethod
     def open(cls, options: Any) -> "Demo":
         hyper = options.hyper
@@ -40,7 +36,13 @@ class Demo(Database):
         size, seed = hyper.demo_picture_size, hyper.demo_seed
         folder = Path(options.log_path) / "DemoData" / f"renderer{RENDERER_VERSION}_seed{seed}_size{size}"
         counts = {"train": hyper.demo_training, "test": hyper.demo_test}
-        return cls(*(render_split(folder, seed, split, counts[split], size, options.num_workers) for split in SPLITS))
+        database = cls()
+        database.training, database.test = (
+            render_split(folder, seed, split, counts[split], size, options.num_workers) for split in SPLITS
+        )
+        some = np.arange(min(REGRESSION_PICTURES, len(database.training)))
+        database.regression = database.training.subset(some)
+        return database
 
     def crop(self, box: np.ndarray, width: int, height: int, size: int) -> np.ndarray:
         return face_crop(box, width, height, size)
