@@ -20,16 +20,17 @@ from Utils.reports import report_errors, report_landmarks, report_steadiness
 def main(argv: list[str] | None = None) -> None:
     set_up_process()
     options = parse(argv, __doc__, DATABASES, flags=("experiment", "predictions"))
-    database = DATABASES[options.dataset_name].open(options)
     experiment = Experiment(options.log_path, options.experiment_name)
 
     if options.predictions:
+        database = DATABASES[options.dataset_name].open(options)
         predictions = load_predictions(options.predictions)
         landmarks, steady = np.arange(predictions.points.shape[1]), None
         experiment.open()
     else:
+        network, landmarks, iteration = load_landmark_network(experiment, options)  # decides how pictures are cut
+        database = DATABASES[options.dataset_name].open(options)
         database.check_cheaply()
-        network, landmarks, iteration = load_landmark_network(experiment, options)
         experiment.open()
         experiment.describe_run(options)
         measured = steadiness(network, landmarks, database, database.test, options)

@@ -123,7 +123,7 @@ class SecondStep(Training):
         _, checkpoint = experiment.newest_first_step()
         _, self.labels_file = experiment.newest_updated_keypoints()
         first, hyper = load_first_step(checkpoint), options.hyper
-        network = load_fan(first, checkpoint, hyper, options.device)
+        network = load_fan(first, checkpoint, options)
         self.keypoints = load_labels(self.labels_file, database.training.names)
         self.number_of_clusters = count_clusters(self.keypoints, first, hyper.number_of_clusters)
         self.active = active_clusters(self.keypoints, self.number_of_clusters, hyper.min_cluster_points)
@@ -324,11 +324,12 @@ def active_clusters(keypoints: KeypointTable, number_of_clusters: int, min_point
 def load_landmark_network(experiment: Experiment, options: Options) -> tuple[FAN, np.ndarray, int]:
     """The newest network of step two, its active maps and its iteration, for evaluation and pictures.
 
-    Takes width and picture size from the checkpoint. Raises UserError where there is none or it does not fit.
+    Takes what decides crop and network from the checkpoint, hence before the data set is opened. Raises UserError
+    where there is none or it does not fit.
     """
     epoch, path = experiment.newest_second_step()
     content = load_second_step(path)
-    network = load_fan(content, path, options.hyper, options.device)
+    network = load_fan(content, path, options)
     active = np.sort(np.asarray(content["active_channels"]).astype(np.int64).reshape(-1))
     if len(active) == 0 or active[0] < 0 or active[-1] >= network.l1.out_channels:
         raise UserError(f"{path}: active_channels do not fit the {network.l1.out_channels} maps; make it again")
