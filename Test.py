@@ -27,9 +27,8 @@ def main(argv: list[str] | None = None) -> None:
         landmarks, steady = np.arange(predictions.points.shape[1]), None
         experiment.open()
     else:
-        database = DATABASES[options.dataset_name].open(options)
-        database.check_cheaply()
-        detector = LandmarkDetector.of_experiment(experiment, options, database)
+        detector = LandmarkDetector.of_experiment(experiment, options)
+        database = detector.open_data_set()
         experiment.open()
         experiment.describe_run(options)
         landmarks, measured = detector.active, steadiness(detector, database.test)

@@ -89,7 +89,9 @@ class LandmarkDetector:
         return cls.of_checkpoint(path, options, threshold=threshold)
 
     @classmethod
-    def of_experiment(cls, experiment: Experiment, options: Options, database: Database | None = None):
+    def of_experiment(
+        cls, experiment: Experiment, options: Options, database: Database | None = None
+    ) -> "LandmarkDetector":
         """The detector of an experiment's newest epoch; see `of_checkpoint`."""
         epoch, path = experiment.newest_second_step()
         return cls.of_checkpoint(path, options, database, epoch)
@@ -109,12 +111,18 @@ class LandmarkDetector:
         of step two, or the user insists on other settings.
         """
         content = load_second_step(path)
-        network = load_fan(content, path, options.hyper, options.device).eval()
+        network = load_fan(content, path, options).eval()
         active = np.sort(np.asarray(content["active_channels"]).astype(np.int64).reshape(-1))
         if len(active) == 0 or active[0] < 0 or active[-1] >= network.l1.out_channels:
             raise UserError(f"{path}: active_channels do not fit the {network.l1.out_channels} maps; make it again")
         database = database or DATABASES[options.dataset_name].rules(options.hyper)
         return cls(network, database, options, active, int(content.get("iteration", epoch)), threshold)
+
+    def open_data_set(self) -> Database:
+        """The network's data set with its pictures, cut as the network was trained; `predict` runs on them."""
+        self.database = DATABASES[self.options.dataset_name].open(self.options)
+        self.database.check_cheaply()
+        return self.database
 
     @property
     def names(self) -> list[str]:

@@ -89,7 +89,7 @@ class SecondStep(Training):
         _, checkpoint = experiment.newest_first_step()
         _, self.labels_file = experiment.newest_updated_keypoints()
         first, hyper = load_first_step(checkpoint), options.hyper
-        network = load_fan(first, checkpoint, hyper, options.device)
+        network = load_fan(first, checkpoint, options)
         self.keypoints = load_labels(self.labels_file, database.training.names)
         self.number_of_clusters = count_clusters(self.keypoints, first, hyper.number_of_clusters)
         self.active = active_clusters(self.keypoints, self.number_of_clusters, hyper.min_cluster_points)

@@ -4,7 +4,6 @@ import numpy as np
 
 from Databases.database import Database, ImageSet, crop_picture
 from Databases.samples import GRID
-from Networks.checkpoints import adopt_architecture, load_first_step
 from Networks.detector import LandmarkDetector
 from Utils.drawing import TILE, palette, save_picture, sheet
 from Utils.experiment import Experiment
@@ -20,7 +19,7 @@ CLUSTER_COLOUR = np.array([240, 60, 60])
 
 def draw_keypoints(database: Database, options: Options, experiment: Experiment) -> None:
     """Step1_Keypoints: 8x8 training images with their keypoints."""
-    keypoints = _newest_keypoints(database, options, experiment)
+    keypoints = _newest_keypoints(database, experiment)
     chosen = _spread(np.flatnonzero(keypoints.counts() > 0), ROWS * COLUMNS)
     pictures = [_crop(database, database.training, i) for i in chosen]
     points = [_on_crop(keypoints.of(i), options) for i in chosen]
@@ -31,7 +30,7 @@ def draw_keypoints(database: Database, options: Options, experiment: Experiment)
 
 def draw_clusters(database: Database, options: Options, experiment: Experiment) -> None:
     """Step1_Clusters: for each cluster a sheet of images that have it, the point marked."""
-    keypoints = _newest_keypoints(database, options, experiment)
+    keypoints = _newest_keypoints(database, experiment)
     images, clusters = keypoints.images(), keypoints.clusters()
     folder = experiment.logs / "Clusters"
     folder.mkdir(exist_ok=True)
@@ -67,12 +66,9 @@ VISUALISATIONS = {
 }
 
 
-def _newest_keypoints(database: Database, options: Options, experiment: Experiment) -> KeypointTable:
-    """Step one's newest pseudo-groundtruth of the training images; sets the picture size it was made at."""
+def _newest_keypoints(database: Database, experiment: Experiment) -> KeypointTable:
+    """Step one's newest pseudo-groundtruth of the training images."""
     _, path = experiment.newest_updated_keypoints()
-    checkpoints = experiment.first_step_checkpoints()
-    if checkpoints:
-        adopt_architecture(options.hyper, load_first_step(checkpoints[-1][1]), checkpoints[-1][1])
     experiment.open()
     return KeypointTable.load(path).align(database.training.names)
 
