@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -113,6 +114,14 @@ def list_pictures(folder: Path, leave_out: Path | str | None = None) -> list[str
 
     Raises UserError where there are none.
     """
+    files = list_files(folder, SUFFIXES, leave_out)
+    if not files:
+        raise UserError(f"no pictures ({', '.join(s[1:] for s in SUFFIXES)}) under {folder}; correct the path")
+    return files
+
+
+def list_files(folder: Path, suffixes: Sequence[str], leave_out: Path | str | None = None) -> list[str]:
+    """All files of a folder tree with these endings, as `list_pictures` lists them; none is no error."""
     left_out = None if leave_out is None else os.path.realpath(leave_out)
     files, seen = [], set()
     for parent, folders, names in os.walk(folder, followlinks=True):
@@ -123,14 +132,9 @@ def list_pictures(folder: Path, leave_out: Path | str | None = None) -> list[str
         seen.add(real)
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         relative = Path(parent).relative_to(folder)
-        files += [(relative / name).as_posix() for name in names if _is_picture(name)]
-    if not files:
-        raise UserError(f"no pictures ({', '.join(s[1:] for s in SUFFIXES)}) under {folder}; correct the path")
+        wanted = [name for name in names if name.lower().endswith(tuple(suffixes)) and not name.startswith(".")]
+        files += [(relative / name).as_posix() for name in wanted]
     return sorted(files)
-
-
-def _is_picture(name: str) -> bool:
-    return name.lower().endswith(SUFFIXES) and not name.startswith(".")
 
 
 def _folder(options: Any) -> Path:

@@ -45,8 +45,24 @@ def read_annotations(folder: Path, files: list[str]) -> Annotations:
     return Annotations(names, names, boxes, _read_landmarks(folder / "landmarks.csv", files), splits)
 
 
-def _read_csv(path: Path, files: list[str]) -> pd.DataFrame | None:
-    """A table with a row per file of `files` that it has, indexed by file; None where there is no such table."""
+def read_boxes_of_objects(path: Path, files: list[str]) -> dict[str, np.ndarray]:
+    """File -> boxes (k, 4) of a table like boxes.csv in which a picture with several objects has several rows.
+
+    NaN: the whole picture. Raises UserError as `read_annotations` does.
+    """
+    table = _read_csv(path, files, several=True)
+    if table is None:
+        raise UserError(f"{path} does not exist; write file,x1,y1,x2,y2, a row for every picture")
+    _require_all(path, table, files)
+    boxes = _numbers(table, BOX_COLUMNS, path)
+    return {str(file): rows.to_numpy() for file, rows in boxes.groupby(level=0)}
+
+
+def _read_csv(path: Path, files: list[str], several: bool = False) -> pd.DataFrame | None:
+    """A table with a row per file of `files` that it has, indexed by file; None where there is no such table.
+
+    several: whether a file may have several rows.
+    """
     if not path.is_file():
         return None
     try:
@@ -63,7 +79,7 @@ def _read_csv(path: Path, files: list[str]) -> pd.DataFrame | None:
             f"({len(unknown)} such rows); correct the name or take the row out"
         )
     twice = table["file"][table["file"].duplicated()]
-    if len(twice):
+    if len(twice) and not several:
         raise UserError(f"{path} names {twice.iloc[0]} twice; use annotations.json for several objects in a picture")
     return table.set_index("file")
 
@@ -83,13 +99,17 @@ def _read_boxes(path: Path, files: list[str]) -> np.ndarray:
     table = _read_csv(path, files)
     if table is None:
         return np.full((len(files), 4), np.nan)
+    _require_all(path, table, files)
+    return _numbers(table, BOX_COLUMNS, path).reindex(files).to_numpy()
+
+
+def _require_all(path: Path, table: pd.DataFrame, files: list[str]) -> None:
     missing = sorted(set(files) - set(table.index))
     if missing:
         raise UserError(
             f"{path} has no box for {len(missing)} pictures, first {missing[0]}; "
             f"add the rows (with empty cells for the whole picture)"
         )
-    return _numbers(table, BOX_COLUMNS, path).reindex(files).to_numpy()
 
 
 def _read_landmarks(path: Path, files: list[str]) -> np.ndarray | None:

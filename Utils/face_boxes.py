@@ -4,7 +4,7 @@ The method's boxes are the extent of 68 landmarks with a third of its height add
 is not what a cascade finds. A fixed linear map takes the one to the other.
 """
 
-import functools
+import threading
 from pathlib import Path
 
 import cv2
@@ -31,8 +31,17 @@ LONGEST_SIDE = 320  # larger pictures are shrunk for the search
 SAME_PLACE = 0.5  # intersection over union with the median box, of boxes that belong to aligned pictures
 
 
-@functools.cache
+_of_thread = threading.local()  # a cascade is used by one thread at a time
+
+
 def _cascade(name: str) -> cv2.CascadeClassifier:
+    """One of the cascades, loaded once in each thread."""
+    if not hasattr(_of_thread, name):
+        setattr(_of_thread, name, _load_cascade(name))
+    return getattr(_of_thread, name)
+
+
+def _load_cascade(name: str) -> cv2.CascadeClassifier:
     path = Path(cv2.data.haarcascades) / f"haarcascade_{name}.xml"
     cascade = cv2.CascadeClassifier(str(path))
     if cascade.empty():

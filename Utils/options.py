@@ -4,8 +4,8 @@ import argparse
 import difflib
 import os
 import sys
-from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Protocol
 
@@ -257,6 +257,7 @@ class Options:
     images: str | None = None
     visualisation: str = ""
     predictions: str | None = None
+    own: argparse.Namespace = field(default_factory=argparse.Namespace)  # the script's own flags
 
 
 class DataSet(Protocol):
@@ -271,13 +272,16 @@ def parse(
     description: str,
     databases: Mapping[str, type[DataSet]],
     flags: Sequence[str] = (),
+    own: Callable[[argparse.ArgumentParser], None] | None = None,
+    settings: Sequence[str] = (),
 ) -> Options:
     """Read the command line of a script.
 
     `databases` maps the names that --dataset_name takes to their classes, whose `settings` override or extend
     the hyperparameters. `flags` names the options beside the common ones: resume, visualisation, predictions,
-    experiment (then --experiment_name is required). Raises UserError; a syntax error of the command line ends
-    the program with code 2 (argparse).
+    experiment (then --experiment_name is required). `own` adds flags that only this script has; they come back in
+    `Options.own`. `settings`: NAME=VALUE that hold unless the user says otherwise. Raises UserError; a syntax error
+    of the command line ends the program with code 2 (argparse).
     """
     parser = argparse.ArgumentParser(description=description)
     add = parser.add_argument
@@ -297,6 +301,8 @@ def parse(
         add("--visualisation", required=True, choices=choices, help="which pictures to draw")
     if "predictions" in flags:
         add("--predictions", metavar="FILE", help="evaluate a saved predictions pickle, without a network")
+    if own is not None:
+        own(parser)
     add("--paths", default="paths/main.yaml", metavar="FILE", help="the paths file (default: %(default)s)")
     add("--data_path", default="data/", metavar="DIR", help="lists and boxes (default: %(default)s)")
     add("--images", metavar="DIR", help="pictures of the data set Custom, instead of Custom_datapath")
@@ -315,10 +321,11 @@ def parse(
         data_path=Path(given.data_path),
         log_path=Path(paths.require("log_path")).expanduser(),
         device=_device(given.device),
-        hyper=hyperparameters(given.settings, of_database.settings, of_database.free_settings),
+        hyper=hyperparameters([*settings, *given.settings], of_database.settings, of_database.free_settings),
         images=given.images,
         visualisation=getattr(given, "visualisation", ""),
         predictions=getattr(given, "predictions", None),
+        own=given,
     )
 
 

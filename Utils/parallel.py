@@ -1,11 +1,12 @@
 """The same work on many items, on all cores."""
 
+import collections
 import multiprocessing
 import os
 import signal
 import threading
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, ThreadPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from multiprocessing.connection import wait as wait_for
 from typing import Any, TypeVar
@@ -75,6 +76,29 @@ def _end_with_parent() -> None:
     if parent is not None:  # that of a worker always is there
         wait_for([parent.sentinel])
         os._exit(1)
+
+
+def ahead(function: Callable[[Item], Result], items: Iterable[Item], threads: int, depth: int) -> Iterator[Result]:
+    """function(item) of each item, in their order, by threads that are at most `depth` items ahead of whoever asks.
+
+    For work that leaves Python's lock, such as decoding pictures; what waits is bounded by `depth`. What `function`
+    raises is raised here. No threads: each when it is asked for.
+    """
+    if threads < 1:
+        yield from map(function, items)
+        return
+    waiting: collections.deque[Future[Result]] = collections.deque()
+    with ThreadPoolExecutor(threads) as pool:
+        try:
+            for item in items:
+                waiting.append(pool.submit(function, item))
+                if len(waiting) >= depth:
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
+        finally:
+            for future in waiting:
+                future.cancel()
 
 
 def _work(function: Callable, start: int, items: Sequence) -> list[tuple[int, Any]]:

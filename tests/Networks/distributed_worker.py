@@ -7,9 +7,10 @@ import numpy as np
 import torch
 
 from Databases.samples import FirstStepSamples, SecondStepSamples, training_batches
+from Networks.detector import LandmarkDetector
 from Networks.first_step import FirstStep, first_step_losses
 from Networks.relabelling import new_keypoints
-from Networks.second_step import SecondStep, predict, second_step_losses
+from Networks.second_step import SecondStep, second_step_losses
 from tests.tiny import TinyDatabase, tiny_options
 from Utils import distributed
 from Utils.experiment import Experiment
@@ -50,9 +51,8 @@ def main(folder: Path) -> None:
     samples = SecondStepSamples(database, database.keypoints(), np.arange(12), 64, 3, "fast")
     batch = next(training_batches(samples, 0, 1, 4, 0, options.device, place))
     result["second"] = gradients(second.network, second_step_losses(second.network, batch, "float32")["total"])
-    result["predictions"], result["confidences"], _ = predict(
-        second.network, database, database.training, options, "Predictions"
-    )
+    detector = LandmarkDetector(second.network, database, options)
+    result["predictions"], result["confidences"], _ = detector.predict(database.training, "Predictions")
     if distributed.is_main():
         save_checkpoint(result, folder / "result.pth")
     distributed.stop()

@@ -15,11 +15,12 @@ import pytest
 import torch
 
 from Networks.bootstrap import store_generic_keypoints
+from Networks.detector import LandmarkDetector
 from Networks.execution import build_fan
 from Networks.first_step import FirstStep
 from Networks.landmarks import landmarks_of
 from Networks.relabelling import new_keypoints
-from Networks.second_step import SecondStep, load_landmark_network
+from Networks.second_step import SecondStep
 from Networks.steadiness import steadiness
 from Networks.superpoint import load_superpoint
 from Networks.training import Training
@@ -261,11 +262,11 @@ def read_out_of_landmarks(options: Options, experiment: Experiment) -> Path_:
     database, training = TinyDatabase(), second_step(options, experiment)
     training.epoch = 1
     training.save_checkpoint()
-    network, active, _ = load_landmark_network(experiment, options)
+    detector = LandmarkDetector.of_experiment(experiment, options, database)
 
     def path() -> list[np.ndarray]:
-        steady = steadiness(network, active, database, database.test, options)
-        return [landmarks_of(network, active, database, options).points, steady.found, steady.error]
+        steady = steadiness(detector, database.test)
+        return [landmarks_of(detector).points, steady.found, steady.error]
 
     return path
 
@@ -276,7 +277,6 @@ def test_predictions_and_read_out_of_landmarks(tmp_path):
     for cpu, gpu in zip(on_cpu, on_gpu, strict=True):
         np.testing.assert_allclose(gpu, cpu, atol=1e-5)
     assert set(notes) == {
-        ("copy to host", "predict"),
-        ("blocking copy to device", "_detect"),  # of warped pictures
-        ("copy to host", "_detect"),
+        ("blocking copy to device", "run"),  # of warped pictures
+        ("copy to host", "run"),
     }

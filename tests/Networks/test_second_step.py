@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from Databases.augmentation import Strength
+from Networks.detector import LandmarkDetector
 from Networks.fan import FAN
 from Networks.first_step import FirstStep
 from Networks.landmarks import landmarks_of
@@ -12,8 +13,6 @@ from Networks.second_step import (
     SecondStep,
     active_clusters,
     heatmap_loss,
-    load_landmark_network,
-    predict,
     start_from_descriptors,
 )
 from tests.tiny import TinyDatabase, tiny_options
@@ -215,40 +214,42 @@ def test_wrong_files_are_named(tmp_path, uninterrupted):
         SecondStep(TinyDatabase(), tiny_options(tmp_path), experiment)
     prepare(tmp_path)
     with pytest.raises(UserError, match="Train_Secondstep.py"):
-        load_landmark_network(experiment, tiny_options(tmp_path))
+        LandmarkDetector.of_experiment(experiment, tiny_options(tmp_path), TinyDatabase())
     # A checkpoint of step one under the name of one of step two.
     content = load_checkpoint(experiment.first_step_checkpoint(9))
     save_checkpoint(content, experiment.second_step_checkpoint(1))
     with pytest.raises(UserError, match="no checkpoint of step two"):
-        load_landmark_network(experiment, tiny_options(tmp_path))
+        LandmarkDetector.of_experiment(experiment, tiny_options(tmp_path), TinyDatabase())
     # A network of another width, which the user insists on.
+    whole = Experiment(uninterrupted, "tiny")
     with pytest.raises(UserError, match="width=64"):
-        load_landmark_network(Experiment(uninterrupted, "tiny"), tiny_options(tmp_path, "width=64"))
+        LandmarkDetector.of_experiment(whole, tiny_options(tmp_path, "width=64"), TinyDatabase())
     # Tensors of another shape.
-    whole = load_checkpoint(Experiment(uninterrupted, "tiny").second_step_checkpoint(5))
-    whole["state_dict"]["conv1.weight"] = torch.zeros(3, 3)
-    save_checkpoint(whole, experiment.second_step_checkpoint(2))
+    content = load_checkpoint(whole.second_step_checkpoint(5))
+    content["state_dict"]["conv1.weight"] = torch.zeros(3, 3)
+    save_checkpoint(content, experiment.second_step_checkpoint(2))
     with pytest.raises(UserError, match="conv1.weight"):
-        load_landmark_network(experiment, tiny_options(tmp_path))
+        LandmarkDetector.of_experiment(experiment, tiny_options(tmp_path), TinyDatabase())
 
 
 def test_predictions_are_in_the_256_pixel_crop(tmp_path, uninterrupted, monkeypatch):
     database, options = TinyDatabase(), tiny_options(tmp_path)
-    network, active, iteration = load_landmark_network(Experiment(uninterrupted, "tiny"), options)
-    assert iteration == 14
+    detector = LandmarkDetector.of_experiment(Experiment(uninterrupted, "tiny"), options, database)
+    active = detector.active
+    assert detector.iteration == 14
     heatmaps = torch.full((1, 12, 16, 16), 0.1)
     heatmaps[:, active[0], 5, 3] = 0.9
-    monkeypatch.setattr(network, "forward_heatmaps", lambda x: heatmaps.expand(len(x), -1, -1, -1))
-    predictions = landmarks_of(network, active, database, options)
+    monkeypatch.setattr(detector.network, "forward_heatmaps", lambda x: heatmaps.expand(len(x), -1, -1, -1))
+    predictions = landmarks_of(detector)
     assert predictions.is_test.tolist() == [False] * 24 + [True] * 8
     landmarks = predictions.points
     assert landmarks.shape == (32, len(active), 2)
     # Cell (3, 5) is pixel (12, 20) of the 64-pixel input, four times that in the 256-pixel crop.
     assert landmarks[0, 0].tolist() == [48, 80]
     assert np.isnan(landmarks[:, 1:]).all()
-    points, confidences, maps = predict(network, database, database.test, options, "Test")
-    assert points[3, active[0]].tolist() == [12, 20]
-    assert confidences[3, active[0]] == pytest.approx(0.9)
+    points, confidences, maps = detector.predict(database.test, "Test")
+    assert points[3, 0].tolist() == [12, 20]
+    assert confidences[3, 0] == pytest.approx(0.9)
     np.testing.assert_allclose(maps[0], [[1, 0, 0], [0, 1, 0]])
     np.testing.assert_allclose(predictions.groundtruth[24:], 4 * database.test.landmarks)
 

@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from Networks import second_step
+from Networks.detector import LandmarkDetector
 from Networks.second_step import SecondStep
 from Networks.steadiness import Steadiness, steadiness
 from tests.Networks.test_second_step import prepare
@@ -34,7 +35,7 @@ class TwoMaps(torch.nn.Module):
 def test_a_landmark_follows_the_picture_or_keeps_its_place(tmp_path):
     options = tiny_options(tmp_path, "readout=centroid")
     database = Spots(40, 4)
-    found = steadiness(TwoMaps(), np.array([0, 1]), database, database.training, options)
+    found = steadiness(LandmarkDetector(TwoMaps(), database, options, np.array([0, 1])), database.training)
     assert found.found.tolist() == [1, 1]
     assert found.r2[0] > 0.6  # a spot of 7 pixels, a shift of about 3, cells of 4
     assert found.r2[1] == pytest.approx(0, abs=1e-6)

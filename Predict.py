@@ -1,0 +1,53 @@
+"""Landmarks on any pictures and videos: a table, COCO keypoints, and annotated copies."""
+
+import argparse
+import sys
+from pathlib import Path
+
+from Databases import DATABASES
+from Databases.inputs import boxes_of_inputs, find_inputs
+from Networks.detector import CONFIDENT, LandmarkDetector
+from Networks.prediction import Prediction
+from Utils.errors import exit_cleanly
+from Utils.experiment import Experiment
+from Utils.options import parse
+from Utils.outputs import claim_folder
+from Utils.process import set_up_process
+
+
+def flags(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("--input", required=True, nargs="+", metavar="INPUT", help="a picture, a folder, a video or a glob")
+    add(
+        "--boxes", metavar="FILE", help="file,x1,y1,x2,y2 of each object (default: faces are found, else all is used)"
+    )
+    add("--output", metavar="DIR", help="folder of the results (default: Predictions in the experiment's)")
+    add("--threshold", type=float, default=CONFIDENT, help="confidence that counts as found (default: %(default)s)")
+    add("--smooth", action="store_true", help="smooth the landmarks of videos over time")
+
+
+@exit_cleanly
+def main(argv: list[str] | None = None) -> int:
+    set_up_process()
+    options = parse(argv, __doc__, DATABASES, ("experiment",), flags, settings=["readout=centroid"])
+    given, experiment = options.own, Experiment(options.log_path, options.experiment_name)
+    output = Path(given.output) if given.output else experiment.folder / "Predictions"
+    inputs = find_inputs(given.input, leave_out=output)
+    boxes = boxes_of_inputs(given.boxes, inputs) if given.boxes else None
+    detector = LandmarkDetector.of_experiment(experiment, options)
+    detector.threshold = given.threshold
+    claim_folder(output, options, {"iteration": detector.iteration, "landmarks": detector.names})
+
+    prediction = Prediction(detector, inputs, output, boxes, given.smooth)
+    pictures, objects = prediction.run()
+    for fault in prediction.faults:
+        print(fault, file=sys.stderr)
+    print(
+        f"{objects} objects in {pictures} pictures and frames, {len(prediction.faults)} files not or not wholly read"
+    )
+    print(f"{output}: landmarks.csv, landmarks.json and pictures/")
+    return 1 if prediction.faults else 0
+
+
+if __name__ == "__main__":
+    main()
