@@ -93,6 +93,8 @@ class Custom(Database):
         return read_picture(kept)
 
     def crop(self, box: np.ndarray, width: int, height: int, size: int) -> np.ndarray:
+        """The box grown on each side by 0.08 of its mean side to whole pixels, cut off at the picture, resized to a
+        square."""
         return padded_crop(box, width, height, size, CROP_MARGIN)
 
     def view(self, box: np.ndarray, width: int, height: int) -> tuple[np.ndarray, tuple[int, int]]:

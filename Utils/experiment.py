@@ -170,6 +170,14 @@ class Experiment:
         with writing(path) as temporary:
             temporary.write_text(yaml.safe_dump(runs, sort_keys=False), encoding="utf-8")
 
+    def recorded_runs(self) -> list[dict[str, Any]]:
+        """What `describe_run` has recorded, oldest first; empty where there is nothing or it is damaged."""
+        try:
+            runs = yaml.safe_load((self.logs / "run.yaml").read_text(encoding="utf-8"))
+        except (OSError, yaml.YAMLError, UnicodeDecodeError):
+            return []
+        return [run for run in runs if isinstance(run, dict)] if isinstance(runs, list) else []
+
     def first_step_files(self) -> list[Path]:
         """What a run of step one has left so far."""
         files = [self.bootstrap_keypoints(), self.first_step_state()]

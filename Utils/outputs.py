@@ -1,4 +1,4 @@
-"""Folders of results outside an experiment: claimed before anything is written, so that nothing else is overwritten."""
+"""Folders of results, claimed before anything is written, so that nothing else is overwritten."""
 
 import datetime
 from pathlib import Path

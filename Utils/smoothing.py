@@ -8,8 +8,8 @@ import math
 import numpy as np
 
 # Chosen on rendered, moving heads (benchmarks/smoothing.py); speeds are in sides of the object's box per second.
-MINIMUM_CUTOFF = 1.0  # hertz, for a point at rest
-SPEED_GAIN = 4.0  # hertz per unit of speed
+MINIMUM_CUTOFF = 0.5  # hertz, for a point at rest
+SPEED_GAIN = 8.0  # hertz per unit of speed
 SPEED_CUTOFF = 1.0  # hertz, of the speed's own filter
 
 

@@ -46,6 +46,8 @@ class Demo(Database):
         return database
 
     def crop(self, box: np.ndarray, width: int, height: int, size: int) -> np.ndarray:
+        """The box grown on each side by int(8 d / 100) pixels, d = ((1.2 x2 - x1) + (2 y2 - y1)) / 2 (by 8 where
+        d < 20), and cut off at the picture's last row and column, resized to a square."""
         return face_crop(box, width, height, size)
 
     def normalisers(self, groundtruth: np.ndarray) -> np.ndarray:

@@ -1,0 +1,108 @@
+"""Error curves of several experiments, and of other methods, in one picture per direction and one table.
+
+    python tools/compare_experiments.py --dataset_name Demo --experiment_names a b --curve "paper=paper.csv"
+
+Experiments are those that Test.py has evaluated. A curve of elsewhere is a CSV file with the columns
+landmarks,nme_percent, the mean error over the best 1, 2, 3 ... landmarks, and, where it is not of the forward error,
+direction (forward or backward in each row; one file may hold both). Written to --output: ForwardError.jpg,
+BackwardError.jpg and Errors.csv, which has these columns and name.
+"""
+
+import argparse
+import csv
+import sys
+from pathlib import Path
+
+import numpy as np
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from Databases import DATABASES
+from Utils.curves import curve_of_rows, draw_curves, read_curve, read_rows
+from Utils.errors import UserError, exit_cleanly
+from Utils.experiment import Experiment
+from Utils.files import writing
+from Utils.options import Options, parse
+from Utils.process import set_up_process
+
+DIRECTIONS = {"forward": "groundtruth landmarks", "backward": "discovered landmarks"}
+COLUMNS = ("name", "direction", "landmarks", "nme_percent")
+Curves = dict[str, dict[str, np.ndarray]]  # direction -> name -> curve
+
+
+def flags(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("--experiment_names", nargs="*", default=[], metavar="NAME", help="experiments that Test.py has evaluated")
+    add("--curve", action="append", default=[], metavar="NAME=FILE", help="a curve of elsewhere; repeatable")
+    add("--output", type=Path, metavar="DIR", help="folder of the results (default: Comparison in log_path)")
+
+
+def add(curves: Curves, name: str, direction: str, curve: np.ndarray) -> None:
+    if name in curves[direction]:
+        raise UserError(f"two {direction} curves are named {name}; give them different names")
+    curves[direction][name] = curve
+
+
+def add_experiment(curves: Curves, name: str, options: Options) -> None:
+    """The two curves of an experiment. Raises UserError where it was not tested or is of another data set."""
+    experiment = Experiment(options.log_path, name)
+    recorded = {str(run.get("dataset_name")) for run in experiment.recorded_runs()}
+    if recorded and options.dataset_name not in recorded:
+        raise UserError(f"experiment {name} is of {min(recorded)} and not of {options.dataset_name}; leave it out")
+    for direction in DIRECTIONS:
+        add(curves, name, direction, read_curve(experiment.logs / f"{direction.capitalize()}Error.csv"))
+
+
+def add_file(curves: Curves, text: str) -> None:
+    """The curves of NAME=FILE; rows without a direction are forward errors."""
+    name, equals, file = text.partition("=")
+    if not equals or not name or not file:
+        raise UserError(f'--curve {text}: write it as "name=file.csv"')
+    path = Path(file)
+    if not path.is_file():
+        raise UserError(f"--curve {text}: {path} does not exist; correct the path")
+    rows = read_rows(path)
+    if not rows:
+        raise UserError(f"{path} has no rows; write the columns landmarks,nme_percent")
+    directions = [row.get("direction") or "forward" for row in rows]
+    for direction in dict.fromkeys(directions):
+        if direction not in DIRECTIONS:
+            raise UserError(f"{path}: direction {direction!r}; write forward or backward")
+        own = [row for row, of_row in zip(rows, directions) if of_row == direction]
+        add(curves, name, direction, curve_of_rows(own, path))
+
+
+@exit_cleanly
+def main(argv: list[str] | None = None) -> None:
+    set_up_process()
+    options = parse(argv, __doc__.splitlines()[0], DATABASES, own=flags)
+    given = options.own
+    if not given.experiment_names and not given.curve:
+        raise UserError("nothing to compare; give --experiment_names or --curve")
+    curves: Curves = {direction: {} for direction in DIRECTIONS}
+    for name in given.experiment_names:
+        add_experiment(curves, name, options)
+    for text in given.curve:
+        add_file(curves, text)
+
+    output = given.output or options.log_path / "Comparison"
+    if output.exists() and not output.is_dir():
+        raise UserError(f"--output {output} is a file; give a folder")
+    rows = [
+        (name, direction, count, f"{value:.6f}")
+        for direction, named in curves.items()
+        for name, curve in named.items()
+        for count, value in enumerate(curve, start=1)
+    ]
+    with writing(output / "Errors.csv") as temporary, temporary.open("w", newline="") as file:
+        csv.writer(file).writerows((COLUMNS, *rows))
+    for direction, named in curves.items():
+        draw_curves(named, output / f"{direction.capitalize()}Error.jpg", DIRECTIONS[direction])
+        for name, curve in named.items():
+            final = f"{curve[-1]:.2f}% over {len(curve)}" if len(curve) else "no landmarks"
+            print(f"{direction:9} {name:24} {final}")
+    print(f"{output}: ForwardError.jpg, BackwardError.jpg, Errors.csv")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,59 @@
+"""Write the network of step two as ONNX or as a PyTorch program (.pt2), its read-out included, and check the file.
+
+    python tools/export_onnx.py --dataset_name Demo --experiment_name demo --output model.onnx
+
+In: crops (N, 3, S, S) RGB in [0, 1], N free. Out: points (N, L, 2) in pixels of the crop, confidence (N, L). How
+to cut a crop stands in the file's metadata, with the landmarks' names. The file is compared with PyTorch.
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from Databases import DATABASES
+from Networks import export
+from Networks.detector import LandmarkDetector
+from Utils.errors import UserError, exit_cleanly
+from Utils.experiment import Experiment
+from Utils.files import writing
+from Utils.options import parse
+from Utils.process import set_up_process
+
+# What writes a file and what compares it with PyTorch, by its ending.
+FORMATS = {
+    ".onnx": (export.write_onnx, export.onnx_difference),
+    ".pt2": (export.write_program, export.program_difference),
+}
+
+
+def flags(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--output", required=True, type=Path, metavar="FILE", help="model.onnx or model.pt2")
+
+
+@exit_cleanly
+def main(argv: list[str] | None = None) -> None:
+    set_up_process()
+    options = parse(argv, __doc__.splitlines()[0], DATABASES, ("experiment",), flags, settings=["readout=centroid"])
+    output: Path = options.own.output
+    if output.suffix not in FORMATS:
+        raise UserError(f"--output {output}: give a file that ends in {' or '.join(FORMATS)}")
+    write, compare = FORMATS[output.suffix]
+    if output.suffix == ".onnx":
+        for package in ("onnx", "onnxscript", "onnxruntime"):
+            export.require(package)
+    detector = LandmarkDetector.of_experiment(Experiment(options.log_path, options.experiment_name), options)
+    graph = export.graph_of(detector)
+    facts = export.metadata(detector)
+    with writing(output) as temporary:
+        write(export.export_program(graph, detector.size), facts, temporary)
+        difference = compare(temporary, graph, detector.size)
+        if difference > export.TOLERANCE:
+            raise UserError(f"{output} would give other landmarks than PyTorch, by {difference:.3g} pixels")
+    print(f"{output}: {len(detector.names)} landmarks of crops of {detector.size}x{detector.size} pixels")
+    print(f"largest difference to PyTorch: {difference:.2g} pixels")
+
+
+if __name__ == "__main__":
+    main()
