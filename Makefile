@@ -31,6 +31,7 @@ demo: setup
 	$(RUN) Visualise.py --visualisation Step1_Clusters $(DEMO)
 	$(RUN) Visualise.py --visualisation Step2 $(DEMO)
 	$(RUN) tools/compare_stages.py $(DEMO)
+	$(RUN) tools/report.py $(DEMO)
 
 test: setup-dev
 	$(VENV)/bin/ruff check .

@@ -1,11 +1,13 @@
 """The three visualisations, each a function of database, options and experiment."""
 
+import cv2
 import numpy as np
 
 from Databases.database import Database, ImageSet, crop_picture
 from Databases.samples import GRID
 from Networks.detector import LandmarkDetector
-from Utils.drawing import TILE, palette, save_picture, sheet
+from Utils import crops
+from Utils.drawing import TILE, mark, palette, save_picture, sheet
 from Utils.experiment import Experiment
 from Utils.keypoints import KeypointTable
 from Utils.options import Options
@@ -13,6 +15,8 @@ from Utils.progress import progress
 
 ROWS, COLUMNS = 8, 8  # of the sheets of step one
 RESULT_ROWS, RESULT_COLUMNS = 8, 13  # of the sheet of step two
+STRIP, STRIP_PICTURES = 8, 48  # patches of a landmark, and the pictures that they are chosen from
+PATCH = 0.35  # of the crop's side
 KEYPOINT_COLOUR = np.array([60, 220, 60])
 CLUSTER_COLOUR = np.array([240, 60, 60])
 
@@ -57,6 +61,29 @@ def draw_results(database: Database, options: Options, experiment: Experiment) -
     path = experiment.logs / "Step2.jpg"
     save_picture(sheet(pictures, list(points), colours, RESULT_COLUMNS, RESULT_ROWS), path)
     experiment.log(f"Landmarks of {len(chosen)} test pictures: {path}")
+
+
+def landmark_strips(detector: LandmarkDetector, images: ImageSet, side: int) -> list[np.ndarray | None]:
+    """For each landmark a row of patches (side, n * side, 3) around it, from pictures spread over the set in which it
+    is found, at most STRIP of them; None where it is found in none of those looked at."""
+    some = images.subset(_spread(np.arange(len(images)), STRIP_PICTURES))
+    points, confidences, _ = detector.predict(some, "Landmarks of the report")
+    points = points * (TILE / detector.size)
+    pictures = [_crop(detector.database, some, i) for i in range(len(some))]
+    strips: list[np.ndarray | None] = []
+    for number, colour in enumerate(palette(len(detector.active))):
+        rows = _spread(np.flatnonzero(confidences[:, number] >= detector.threshold), STRIP)
+        patches = [_patch(pictures[i], points[i, number], colour, side) for i in rows]
+        strips.append(np.concatenate(patches, axis=1) if patches else None)
+    return strips
+
+
+def _patch(picture: np.ndarray, point: np.ndarray, colour: np.ndarray, side: int) -> np.ndarray:
+    """The surroundings (side, side, 3) of a point of a drawn crop, which is marked."""
+    scale = side / (PATCH * TILE)
+    around = np.array([[scale, 0.0, side / 2 - scale * point[0]], [0.0, scale, side / 2 - scale * point[1]]])
+    patch = crops.warp(picture, around, side, cv2.BORDER_REPLICATE)
+    return mark(patch, np.array([[side / 2, side / 2]]), colour, radius=3)
 
 
 VISUALISATIONS = {

@@ -12,6 +12,7 @@ from Utils.files import writing
 
 TILE = 256  # pixels; small pictures are enlarged before anything is drawn, so that markers stay crisp
 _GAP = 4
+TILE_STEP = TILE + _GAP  # from one tile of a sheet to the next, pixels
 _PAPER = (255, 255, 255)
 _DARK, _LIGHT = (20, 20, 20), (250, 250, 250)
 _SUBPIXELS = 4  # cv2 draws at 1/16 pixel
@@ -98,12 +99,11 @@ def sheet(
     """
     count = min(len(pictures), rows * columns)
     rows = max(1, -(-count // columns))
-    step = TILE + _GAP
-    canvas = np.full((rows * step + _GAP, columns * step + _GAP, 3), _PAPER, np.uint8)
+    canvas = np.full((rows * TILE_STEP + _GAP, columns * TILE_STEP + _GAP, 3), _PAPER, np.uint8)
     each: Sequence[np.ndarray] = [colours] * count if isinstance(colours, np.ndarray) else colours
     for number in range(count):
         row, column = divmod(number, columns)
-        top, left = _GAP + row * step, _GAP + column * step
+        top, left = _GAP + row * TILE_STEP, _GAP + column * TILE_STEP
         canvas[top : top + TILE, left : left + TILE] = tile(pictures[number], points[number], each[number], radius)
     return canvas
 

@@ -1,0 +1,203 @@
+"""A page that shows an experiment: settings, curves, errors, keypoints, clusters and landmarks, in one file.
+
+    python tools/report.py --dataset_name Demo --experiment_name demo
+
+Written to the experiment's Logs as report.html, which needs nothing beside it. It shows what there is: errors where
+Test.py was run, stages where tools/compare_stages.py was, curves where the training's TensorBoard files are.
+"""
+
+import datetime
+import sys
+from pathlib import Path
+from typing import Any
+
+import cv2
+import jinja2
+import numpy as np
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from Databases import DATABASES
+from Databases.database import Database
+from Databases.samples import GRID
+from Networks.checkpoints import adopt_newest, load_second_step
+from Networks.detector import LandmarkDetector
+from Networks.visualisations import VISUALISATIONS, landmark_strips
+from Utils.charts import Series, data_address, line_chart, read_scalars
+from Utils.curves import read_curve, read_rows
+from Utils.drawing import TILE_STEP, palette
+from Utils.errors import exit_cleanly
+from Utils.experiment import Experiment
+from Utils.files import writing
+from Utils.keypoints import KeypointTable
+from Utils.options import Options, parse
+from Utils.pictures import encode_jpeg, read_picture
+from Utils.process import set_up_process
+
+SECTIONS = ("landmarks", "errors", "training", "keypoints", "settings")
+SHEET_WIDTH, STRIP_HEIGHT = 1400, 72  # pixels of pictures on the page
+CLUSTERS_SHOWN = 4  # of the best and of the worst
+QUALITY = 82  # of JPEG
+CHARTS = (  # title, tags of TensorBoard by the line's name, whether the axis is logarithmic
+    ("Losses", {"total": "loss/total", "detector": "loss/detector", "descriptor": "loss/descriptor"}, True),
+    ("Loss of the heatmaps", {"heatmaps": "loss/heatmaps"}, True),
+    ("Learning rate", {"learning rate": "lr"}, False),
+    ("Keypoints per picture", {"keypoints": "keypoints_per_picture"}, False),
+    ("Clusters", {"clusters": "clusters"}, False),
+    ("Labels that groundtruth explains, R2", {"R2": "labels/r2"}, False),
+)
+
+
+def picture_address(picture: np.ndarray, width: int | None = None, height: int | None = None) -> str:
+    """An RGB picture at most so wide or high, as an address."""
+    scale = min(1.0, (width or picture.shape[1]) / picture.shape[1], (height or picture.shape[0]) / picture.shape[0])
+    size = (max(1, round(scale * picture.shape[1])), max(1, round(scale * picture.shape[0])))
+    shrunk = cv2.resize(picture, size, interpolation=cv2.INTER_AREA)
+    return data_address(encode_jpeg(shrunk, QUALITY), "image/jpeg")
+
+
+def sheet(name: str, file: str, database: Database, options: Options, experiment: Experiment) -> str:
+    """A sheet of Visualise.py, drawn where it is not there yet."""
+    path = experiment.logs / file
+    if not path.is_file():
+        VISUALISATIONS[name](database, options, experiment)
+    return picture_address(read_picture(path), SHEET_WIDTH)
+
+
+def landmarks(detector: LandmarkDetector, experiment: Experiment) -> list[dict[str, Any]]:
+    """A row per landmark: figures of Landmarks.csv, where Test.py has written it, and a strip of test pictures."""
+    path = experiment.logs / "Landmarks.csv"
+    known = {row.get("landmark", ""): row for row in read_rows(path)} if path.is_file() else {}
+    strips = landmark_strips(detector, detector.database.test, STRIP_HEIGHT)
+    rows = []
+    for k, colour, strip in zip(detector.active.tolist(), palette(len(strips)), strips, strict=True):
+        of_file = known.get(str(k), {})
+        columns = {"found": "found_percent", "r2": "r2", "backward": "backward_percent"}
+        figures = {name: of_file.get(column, "") for name, column in columns.items()}
+        rows.append(
+            {
+                "name": k,
+                "colour": f"#{bytes(colour.tolist()).hex()}",
+                "strip": picture_address(strip) if strip is not None else None,
+                "steadiness": of_file.get("steadiness_percent", ""),
+                **figures,
+            }
+        )
+    return rows
+
+
+def clusters(database: Database, options: Options, experiment: Experiment) -> list[tuple[str, list[dict[str, Any]]]]:
+    """The clusters whose keypoints keep their place best, and worst, with the first row of their sheets."""
+    files = experiment.updated_keypoints_files()
+    if not files:
+        return []
+    folder = experiment.logs / "Clusters"
+    if not folder.is_dir():
+        VISUALISATIONS["Step1_Clusters"](database, options, experiment)
+    table = KeypointTable.load(files[-1][1])
+    rows = []
+    for k in np.unique(table.clusters()[table.clusters() >= 0]).tolist():
+        path = folder / f"Cluster{k}.jpg"
+        points = table.points[table.clusters() == k, :2]
+        if len(points) > 1 and path.is_file():
+            spread = np.sqrt(points.var(axis=0).sum()) * GRID / options.hyper.image_size
+            rows.append((float(spread), k, len(points), path))
+    rows.sort()
+    shown = min(CLUSTERS_SHOWN, len(rows) // 2)
+    parts = (("Clusters of the smallest spread", rows[:shown]), ("Clusters of the largest spread", rows[-shown:]))
+    return [(title, [_cluster(*row) for row in some]) for title, some in parts if shown]
+
+
+def _cluster(spread: float, k: int, points: int, path: Path) -> dict[str, Any]:
+    strip = picture_address(read_picture(path)[:TILE_STEP], SHEET_WIDTH // 2)
+    return {"name": k, "points": points, "spread": f"{100 * spread:.1f}", "strip": strip}
+
+
+def training_charts(experiment: Experiment) -> list[tuple[str, str]]:
+    """Titles and charts of both steps, from the TensorBoard files."""
+    charts = []
+    for step, title in (("step1", "Step one"), ("step2", "Step two")):
+        scalars = read_scalars(experiment.logs / "tensorboard" / step)
+        for what, tags, logarithmic in CHARTS:
+            lines = {name: scalars[tag] for name, tag in tags.items() if tag in scalars}
+            if lines:
+                caption = f"{title}: {what[0].lower() if what[1].islower() else what[0]}{what[1:]}"
+                charts.append((caption, line_chart(lines, "iteration", what, logarithmic)))
+    return charts
+
+
+def error_charts(experiment: Experiment) -> tuple[list[tuple[str, str]], str]:
+    """The two error curves, and a sentence with the final errors."""
+    charts, said = [], []
+    for direction, what in (("Forward", "groundtruth landmarks"), ("Backward", "discovered landmarks")):
+        path = experiment.logs / f"{direction}Error.csv"
+        curve = read_curve(path) if path.is_file() else np.zeros(0)
+        if len(curve):
+            line: Series = (np.arange(1, len(curve) + 1), curve)
+            title = f"{direction} error: {curve[-1]:.2f}% over {len(curve)} {what}"
+            charts.append((title, line_chart({direction: line}, f"number of {what}", "mean error, %")))
+            said.append(f"{direction.lower()} error {curve[-1]:.2f}%")
+    return charts, ", ".join(said)
+
+
+def runs(experiment: Experiment) -> list[dict[str, Any]]:
+    """The recorded runs, newest first: when, command, and a table of settings and versions."""
+    shown = []
+    for run in reversed(experiment.recorded_runs()):
+        settings = {"device": run.get("device"), **(run.get("hyperparameters") or {}), **(run.get("versions") or {})}
+        shown.append({"started": run.get("started"), "command": run.get("command"), "table": list(settings.items())})
+    return shown
+
+
+def stages(experiment: Experiment) -> list[list[str]]:
+    """The table of stages with its header, empty where there is none."""
+    path = experiment.logs / "Stages.csv"
+    rows = read_rows(path) if path.is_file() else []
+    return (
+        [[name.replace("_percent", " %").replace("_", " ") for name in rows[0]], *map(_cells, rows)] if rows else []
+    )
+
+
+def _cells(row: dict[str, str]) -> list[str]:
+    return [cell or "" for cell in row.values()]
+
+
+@exit_cleanly
+def main(argv: list[str] | None = None) -> None:
+    set_up_process()
+    options = parse(argv, __doc__.splitlines()[0], DATABASES, flags=("experiment",))
+    experiment = Experiment(options.log_path, options.experiment_name)
+    adopt_newest(options, [experiment.newest_second_step()], load_second_step)
+    database = DATABASES[options.dataset_name].open(options)
+    database.check_cheaply()
+    experiment.open()
+    detector = LandmarkDetector.of_experiment(experiment, options, database)
+    charts, errors = error_charts(experiment)
+    has_keypoints = bool(experiment.updated_keypoints_files())
+    content = {
+        "experiment": experiment.name,
+        "dataset": options.dataset_name,
+        "written": datetime.datetime.now().isoformat(sep=" ", timespec="minutes"),
+        "summary": f"{len(detector.active)} landmarks" + (f", {errors}." if errors else "."),
+        "sections": [(name, name.capitalize()) for name in SECTIONS],
+        "sheet": sheet("Step2", "Step2.jpg", database, options, experiment),
+        "landmarks": landmarks(detector, experiment),
+        "stages": stages(experiment),
+        "error_charts": charts,
+        "training_charts": training_charts(experiment),
+        "keypoints": sheet("Step1_Keypoints", "Step1_Keypoints.jpg", database, options, experiment)
+        if has_keypoints
+        else None,
+        "clusters": clusters(database, options, experiment),
+        "runs": runs(experiment),
+    }
+    templates = jinja2.FileSystemLoader(Path(__file__).parent / "templates")
+    page = jinja2.Environment(loader=templates, autoescape=True, undefined=jinja2.StrictUndefined)
+    path = experiment.logs / "report.html"
+    with writing(path) as temporary:
+        temporary.write_text(page.get_template("report.html").render(content), encoding="utf-8")
+    experiment.log(f"Report: {path}")
+
+
+if __name__ == "__main__":
+    main()
