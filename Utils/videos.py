@@ -1,6 +1,7 @@
 """Videos through PyAV: the frames of one, and one of frames."""
 
 from collections.abc import Iterator
+from contextlib import ExitStack
 from fractions import Fraction
 from pathlib import Path
 from types import TracebackType
@@ -13,14 +14,15 @@ from Utils.errors import UserError, one_line
 from Utils.files import writing
 
 SUFFIXES = (".mp4", ".mov", ".m4v", ".avi", ".mkv", ".webm", ".mpg", ".mpeg", ".wmv", ".ogv", ".gif")
+SLACK = 0.02  # of the frames: so many fewer than a file says it has are none of its faults
 _QUALITY = "18"  # constant rate factor of x264; lower is better
 
 
 class Video:
     """The first video stream of a file.
 
-    rate: frames per second; frames: how many the file says it has, 0 where it does not say. Raises UserError where
-    the file is missing or no video.
+    rate: frames per second; frames: how many there should be, by the file's own word or its duration, 0 where it says
+    neither. Raises UserError where the file is missing or no video.
     """
 
     def __init__(self, path: Path | str) -> None:
@@ -30,7 +32,8 @@ class Video:
             with av.open(str(path)) as container:
                 stream = container.streams.video[0]
                 self.rate = Fraction(stream.average_rate or stream.guessed_rate or 25)
-                self.frames = stream.frames
+                seconds = Fraction(container.duration or 0, av.time_base)
+                self.frames = stream.frames or round(seconds * self.rate)
         except FileNotFoundError:
             raise UserError(f"video {path} does not exist; correct the path") from None
         except (av.FFmpegError, IndexError, OSError, ValueError) as error:
@@ -47,7 +50,7 @@ class Video:
                     count += 1
         except (av.FFmpegError, OSError) as error:
             self.fault = f"video {self.path} ends in the middle, after {count} frames ({one_line(error)})"
-        if self.fault is None and count < self.frames:
+        if self.fault is None and count + SLACK * self.frames + 1 < self.frames:
             self.fault = f"video {self.path} ends in the middle, after {count} of {self.frames} frames"
 
 
@@ -63,34 +66,28 @@ class VideoWriter:
     """
 
     def __init__(self, path: Path | str, rate: Fraction) -> None:
-        self.rate = rate.limit_denominator(65535)
-        self._file = writing(path)
+        self.path, self.rate = path, rate.limit_denominator(65535)
+        self._open = ExitStack()
         self._container: av.container.OutputContainer | None = None
-        self._stream: av.video.stream.VideoStream | None = None
 
     def __enter__(self) -> "VideoWriter":
-        self._container = av.open(str(self._file.__enter__()), "w", format="mp4")
         return self
 
     def add(self, picture: np.ndarray) -> None:
-        """Append a frame (H, W, 3) uint8."""
-        assert self._container is not None
+        """Append a frame (H, W, 3) uint8; the first one makes the file."""
         height, width = picture.shape[:2]
         picture = cv2.copyMakeBorder(picture, 0, height % 2, 0, width % 2, cv2.BORDER_REPLICATE)
-        if self._stream is None:
+        if self._container is None:
+            self._container = av.open(str(self._open.enter_context(writing(self.path))), "w", format="mp4")
+            self._open.callback(self._container.close)
             self._stream = self._container.add_stream("libx264", rate=self.rate, options={"crf": _QUALITY})
             self._stream.height, self._stream.width = picture.shape[:2]
             self._stream.pix_fmt = "yuv420p"
-        frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(picture), format="rgb24")
-        self._container.mux(self._stream.encode(frame))
+        self._container.mux(self._stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        assert self._container is not None
-        try:
-            if kind is None and self._stream is not None:
-                self._container.mux(self._stream.encode())
-        finally:
-            self._container.close()
-            self._file.__exit__(kind, error, trace)
+        if kind is None and self._container is not None:
+            self._container.mux(self._stream.encode())
+        self._open.__exit__(kind, error, trace)

@@ -1,0 +1,85 @@
+"""Videos: what goes in comes out, and a video that ends in the middle gives what there is and says so."""
+
+from fractions import Fraction
+
+import av
+import numpy as np
+import pytest
+
+from Utils.errors import UserError
+from Utils.videos import Video, VideoWriter
+
+RATE = Fraction(30000, 1001)
+
+
+def frames(count: int, height: int = 48, width: int = 64) -> list[np.ndarray]:
+    """A bright square that moves by two pixels in each frame."""
+    pictures = []
+    for i in range(count):
+        picture = np.full((height, width, 3), 40, np.uint8)
+        picture[16:32, 2 * i : 2 * i + 16] = (220, 180, 60)
+        pictures.append(picture)
+    return pictures
+
+
+def write(path, pictures, form: str, codec: str, **options: str) -> None:
+    """A video of noise and pictures by PyAV alone."""
+    with av.open(str(path), "w", format=form, options=options) as container:
+        stream = container.add_stream(codec, rate=RATE)
+        stream.height, stream.width = pictures[0].shape[:2]
+        stream.pix_fmt = "yuv420p"
+        for picture in pictures:
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
+        container.mux(stream.encode())
+
+
+def test_a_written_video_is_read_back(tmp_path):
+    with VideoWriter(tmp_path / "a.mp4", RATE) as writer:
+        for picture in frames(12):
+            writer.add(picture)
+    video = Video(tmp_path / "a.mp4")
+    assert (video.rate, video.frames) == (RATE, 12)
+    back = list(video)
+    assert video.fault is None
+    assert len(back) == 12
+    assert max(np.abs(a.astype(int) - b).mean() for a, b in zip(back, frames(12))) < 4
+
+
+def test_odd_sides_are_made_even(tmp_path):
+    with VideoWriter(tmp_path / "a.mp4", RATE) as writer:
+        writer.add(frames(1, 47, 65)[0])
+    assert next(iter(Video(tmp_path / "a.mp4"))).shape == (48, 66, 3)
+
+
+def test_nothing_is_left_of_a_video_that_fails(tmp_path):
+    def fail() -> None:
+        with VideoWriter(tmp_path / "a.mp4", RATE) as writer:
+            writer.add(frames(1)[0])
+            raise KeyError
+
+    with pytest.raises(KeyError):
+        fail()
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("form", "codec", "options"), [("mp4", "libx264", {"movflags": "faststart"}), ("matroska", "libx264", {})]
+)
+def test_a_video_that_ends_in_the_middle(tmp_path, form, codec, options):
+    noise = list(np.random.default_rng(0).integers(0, 255, (40, 48, 64, 3), dtype=np.uint8))
+    write(tmp_path / "whole", noise, form, codec, **options)
+    content = (tmp_path / "whole").read_bytes()
+    (tmp_path / "half").write_bytes(content[: len(content) // 2])
+    whole, half = Video(tmp_path / "whole"), Video(tmp_path / "half")
+    assert len(list(whole)) == 40
+    assert whole.fault is None
+    assert 5 < len(list(half)) < 35
+    assert "half ends in the middle, after" in half.fault
+
+
+def test_files_that_are_no_videos_are_named(tmp_path):
+    (tmp_path / "a.mp4").write_bytes(b"no video")
+    with pytest.raises(UserError, match=r"a\.mp4 is no picture or video"):
+        Video(tmp_path / "a.mp4")
+    with pytest.raises(UserError, match=r"b\.mp4 does not exist"):
+        Video(tmp_path / "b.mp4")
