@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from Databases.database import Database, ImageSet
+from Databases.database import Database, ImageSet, evenly
 from Databases.samples import GRID, SecondStepBatch, SecondStepSamples, to_input
 from Networks.checkpoints import (
     clusters_from_state,
@@ -236,7 +236,7 @@ class SecondStep(Training):
     def some_training_pictures(self) -> ImageSet:
         """Enough of them to judge clusters by, from the whole list."""
         training = self.database.training
-        return training.subset(np.unique(np.linspace(0, len(training) - 1, PICTURES_JUDGED).round().astype(int)))
+        return training.subset(evenly(np.arange(len(training)), PICTURES_JUDGED))
 
     def active_labels(self) -> KeypointTable:
         """The labels of the active clusters alone."""

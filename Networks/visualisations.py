@@ -3,7 +3,7 @@
 import cv2
 import numpy as np
 
-from Databases.database import Database, ImageSet
+from Databases.database import Database, ImageSet, evenly
 from Databases.samples import GRID
 from Networks.fan import FAN
 from Networks.landmarks import landmarks_of
@@ -31,7 +31,7 @@ CLUSTER_COLOUR = np.array([240, 60, 60])
 def draw_keypoints(database: Database, options: Options, experiment: Experiment) -> None:
     """Step1_Keypoints: 8x8 training images with their keypoints."""
     keypoints = _newest_keypoints(database, experiment)
-    chosen = _spread(np.flatnonzero(keypoints.counts() > 0), ROWS * COLUMNS)
+    chosen = evenly(np.flatnonzero(keypoints.counts() > 0), ROWS * COLUMNS)
     pictures = [_crop(database, database.training, i) for i in chosen]
     points = [_on_crop(keypoints.of(i), options) for i in chosen]
     path = experiment.logs / "Step1_Keypoints.jpg"
@@ -48,7 +48,7 @@ def draw_clusters(database: Database, options: Options, experiment: Experiment) 
     present = np.unique(clusters[clusters >= 0])
     strips, names = [], []
     for k in progress(present, "Clusters", unit="sheet"):
-        rows = _spread(np.flatnonzero(clusters == k), ROWS * COLUMNS)
+        rows = evenly(np.flatnonzero(clusters == k), ROWS * COLUMNS)
         pictures = [_crop(database, database.training, images[row]) for row in rows]
         points = [_on_crop(keypoints.points[[row]], options) for row in rows]
         save_picture(sheet(pictures, points, CLUSTER_COLOUR, COLUMNS, ROWS, radius=6), folder / f"Cluster{k}.jpg")
@@ -63,7 +63,7 @@ def draw_clusters(database: Database, options: Options, experiment: Experiment) 
 
 def _strip(pictures: list[np.ndarray], points: list[np.ndarray]) -> np.ndarray:
     """A row of some of a cluster's pictures, small."""
-    some = _spread(np.arange(len(pictures)), OVERVIEW_PICTURES)
+    some = evenly(np.arange(len(pictures)), OVERVIEW_PICTURES)
     tiles = [tile(pictures[i], points[i], CLUSTER_COLOUR, radius=10) for i in some]
     tiles += [np.full_like(tiles[0], 255)] * (OVERVIEW_PICTURES - len(tiles))
     row = np.concatenate(tiles, axis=1)
@@ -77,7 +77,7 @@ def draw_results(database: Database, options: Options, experiment: Experiment) -
     found = _found(network, active, iteration, database, options, experiment)
     report_failure(experiment, found)
     kept = np.flatnonzero(found > OFTEN)
-    chosen = _spread(np.arange(len(database.test)), RESULT_ROWS * RESULT_COLUMNS)
+    chosen = evenly(np.arange(len(database.test)), RESULT_ROWS * RESULT_COLUMNS)
     images = database.test.subset(chosen)
     points, confidences, _ = predict(network, database, images, options, "Test images")
     points *= TILE / options.hyper.image_size
@@ -119,13 +119,6 @@ def _newest_keypoints(database: Database, experiment: Experiment) -> KeypointTab
     _, path = experiment.newest_updated_keypoints()
     experiment.open()
     return KeypointTable.load(path).align(database.training.names)
-
-
-def _spread(items: np.ndarray, count: int) -> np.ndarray:
-    """At most `count` items, evenly from the whole list."""
-    if len(items) <= count:
-        return items
-    return items[np.linspace(0, len(items) - 1, count).round().astype(int)]
 
 
 def _crop(database: Database, images: ImageSet, i: int, side: int = TILE) -> np.ndarray:
