@@ -116,7 +116,7 @@ def test_a_legend_shows_every_colour_and_the_named_points(width):
     assert min(counts) > 150  # a disc of radius 9 each, also of the point that the picture lacks
 
 
-@pytest.mark.parametrize(("count", "shape"), [(1, (164, 616)), (7, (4 * 164, 2 * 616))])
+@pytest.mark.parametrize(("count", "shape"), [(1, (164, 616)), (12, (6 * 164, 2 * 616))])
 def test_an_overview_has_every_strip_once(count, shape):
     strips = [np.full((128, 600, 3), 10 + number, np.uint8) for number in range(count)]
     page = overview(strips, [str(number) for number in range(count)])
