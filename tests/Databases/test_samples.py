@@ -57,7 +57,7 @@ def test_keypoints_follow_the_picture():
         rng = batch.rng_at(position)
         pixels, points = batch.augmented(position, rng)
         inside = ((points[:, :2] >= 1) & (points[:, :2] <= 14)).all(axis=1)
-        for x, y, cluster in points[inside]:
+        for x, y, cluster in np.rint(points[inside]).astype(int):
             patch = pixels[4 * y - 3 : 4 * y + 4, 4 * x - 3 : 4 * x + 4].reshape(-1, 3).astype(int)
             colour = database.colours[cluster].astype(int)
             right += (np.abs(patch - colour).max(axis=1) < 12).any()

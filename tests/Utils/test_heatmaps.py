@@ -33,7 +33,7 @@ def test_keypoints_off_the_grid_leave_no_trace(point):
 
 
 def test_gaussians_of_a_batch_go_to_their_maps():
-    maps = targets([[1.2, 0.9], [3, 3], [2, 1]], [0, 1, 1], [2, 0, 0], (2, 3, 5, 5))
+    maps = targets([[1, 1], [3, 3], [2, 1]], [0, 1, 1], [2, 0, 0], (2, 3, 5, 5))
     assert maps[0, 2, 1, 1] == 1
     assert maps[1, 0, 3, 3] == 1
     assert maps[1, 0, 1, 2] == 1
