@@ -5,7 +5,7 @@ Grid coordinates: x is the column, y the row; a keypoint belongs to the cell tha
 
 import torch
 
-# The 3x3 Gaussian of the paper's code: 1 at the keypoint, this in the cell beside it, its square at the corners.
+# The 3x3 Gaussian of the paper's code: 1 at the keypoint, this in the cells beside it, its square at the corners.
 _EDGE = 0.41111228
 
 
@@ -15,20 +15,20 @@ def gaussian_targets(
     """Target maps of step two (the paper, section 3.2): a Gaussian at each keypoint, else 0.
 
     images, clusters: (n,) int64, the map that a keypoint belongs to; points: (n, 2) x, y in grid cells, also between
-    them; shape: (B, K, H, W). Returns float32 maps of that shape on the device of the points. The Gaussian reaches
-    one and a half cells either way, which are 3x3 about the middle of a cell. It is cut at the border; keypoints off
-    the grid are left out; where two meet in a map, the larger value stays.
+    them; shape: (B, K, H, W). Returns float32 maps of that shape on the device of the points. The Gaussian is cut
+    at the border; keypoints off the grid are left out; where two meet in a map, the larger value stays. Between cells
+    it is interpolated, so that its centre of mass is the keypoint.
     """
     _, number_of_clusters, height, width = shape
     # Made on the device: copied there, they would make the host wait for a GPU in each iteration.
     reach = torch.arange(-2, 3, device=points.device)
     centres = points.round().long()
     around = centres[:, None] + torch.cartesian_prod(reach, reach)  # (n, 25, 2)
-    off = around - points[:, None]
-    valid = on_grid(centres, height, width)[:, None] & on_grid(around, height, width) & (off.abs() <= 1.5).all(dim=2)
+    valid = on_grid(centres, height, width)[:, None] & on_grid(around, height, width)
     planes = (images * number_of_clusters + clusters)[:, None]
     flat = (planes * height + around[..., 1]) * width + around[..., 0]
-    values = _EDGE ** off.square().sum(dim=2).float()
+    distance = (around - points[:, None]).abs().float()
+    values = torch.where(distance < 1, 1 - (1 - _EDGE) * distance, _EDGE * (2 - distance).clamp(min=0)).prod(dim=2)
     maps = torch.zeros(shape, device=points.device)
     # Values off the grid go to the first cell as 0, which changes nothing: picking out the others would make
     # the host wait for a GPU.
