@@ -22,7 +22,8 @@ def arguments(folder, logs=None, **settings) -> list[str]:
 
 def table(log: str) -> dict[str, tuple[int, int]]:
     """Stage -> expected and taken seconds, of the last run."""
-    rows = re.findall(r":\d\d ([a-z][a-z ]*[a-z]) +(\d+):(\d\d) +(\d+):(\d\d)$", log.rpartition("took\n")[2], re.MULTILINE)
+    row = re.compile(r":\d\d ([a-z][a-z ]*[a-z]) +(\d+):(\d\d) +(\d+):(\d\d)$", re.MULTILINE)
+    rows = row.findall(log.rpartition("took\n")[2])
     return {name: (60 * int(a) + int(b), 60 * int(c) + int(d)) for name, a, b, c, d in rows}
 
 
