@@ -7,17 +7,19 @@ from Networks.detector import LandmarkDetector
 from Networks.landmarks import landmarks_of
 from Networks.steadiness import steadiness
 from Utils.errors import exit_cleanly
-from Utils.evaluation import evaluate
+from Utils.evaluation import evaluate, missing_share
 from Utils.experiment import Experiment
 from Utils.movement import explained_movement
 from Utils.options import parse
 from Utils.predictions import load_predictions, save_predictions
 from Utils.process import set_up_process
-from Utils.reports import report_errors, report_landmarks, report_steadiness
+from Utils.reports import TRAIN_LONGER, report_errors, report_failure, report_landmarks, report_steadiness
+
+OF_PREDICTIONS = "check the file: NaN is what is not found"
 
 
 @exit_cleanly
-def main(argv: list[str] | None = None) -> None:
+def main(argv: list[str] | None = None) -> int:
     set_up_process()
     options = parse(argv, __doc__, DATABASES, flags=("experiment", "predictions"))
     experiment = Experiment(options.log_path, options.experiment_name)
@@ -35,8 +37,8 @@ def main(argv: list[str] | None = None) -> None:
         steady = (measured.error, measured.r2)
         if database.test.landmarks is None:
             report_steadiness(experiment, measured.found, measured.error, landmarks)
-            report_landmarks(experiment, landmarks, steadiness=steady)
-            return
+            report_landmarks(experiment, landmarks, measured.found, steadiness=steady)
+            return int(report_failure(experiment, measured.found))
         predictions = landmarks_of(detector)
         save_predictions(predictions, experiment.predictions(detector.iteration))
 
@@ -44,7 +46,9 @@ def main(argv: list[str] | None = None) -> None:
     errors = evaluate(predictions, normalisers, database.ridge_samples, options.hyper.seed)
     report_errors(experiment, errors)
     movement = explained_movement(predictions.points, predictions.groundtruth)
-    report_landmarks(experiment, landmarks, movement, errors, steady)
+    found = 1 - missing_share(predictions.points)
+    report_landmarks(experiment, landmarks, found, movement, errors, steady)
+    return int(report_failure(experiment, found, OF_PREDICTIONS if options.predictions else TRAIN_LONGER))
 
 
 if __name__ == "__main__":

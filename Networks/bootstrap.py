@@ -125,6 +125,7 @@ def store_generic_keypoints(
         device,
         indices,
     )
+    found = 0
     with Progress("Bootstrap: SuperPoint", len(indices)) as progress, autocast(device, hyper.precision):
         for groups in batches:
             rows = [
@@ -135,8 +136,9 @@ def store_generic_keypoints(
             kept = np.flatnonzero(inside | (database.constant_background & ~in_box))
             kept = kept[np.argsort(numbers[kept], kind="stable")]
             store.append(descriptors[kept], cells[kept], numbers[kept], flags=inside[kept])
-            done = sum(len(group[2]) for group in groups)
-            progress.update(done, keypoints=float(inside.sum()) / done)
+            progress.update(sum(len(group[2]) for group in groups))
+            found += int(inside.sum())
+            progress.show(per_picture=found / progress.done)
     distributed.collect_rows(store)
 
 

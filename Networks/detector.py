@@ -139,17 +139,19 @@ class LandmarkDetector:
         """
         single = isinstance(pictures, (str, Path)) or (isinstance(pictures, np.ndarray) and pictures.ndim == 3)
         several: Sequence[Picture] = [pictures] if single else pictures  # type: ignore[list-item, assignment]
-        given = [box] if single else [None] * len(several) if box is None else box
+        given: Sequence[np.ndarray | None] = [box] if single else [None] * len(several) if box is None else box  # type: ignore[list-item, assignment]
         if len(given) != len(several):
             raise UserError(f"{len(given)} boxes for {len(several)} pictures; give one for each, or none")
         count, batch = len(self.active), INFERENCE_BATCH[self.options.device.type]
-        parts = [(np.zeros((0, count, 2)), np.zeros((0, count), np.float32), np.zeros((0, 4)))]
+        parts: list[tuple[np.ndarray, ...]] = []
+        parts.append((np.zeros((0, count, 2)), np.zeros((0, count), np.float32), np.zeros((0, 4))))
         for start in range(0, len(several), batch):
             stop = min(start + batch, len(several))
             cut = [self.cut(_pixels(several[i]), given[i]) for i in range(start, stop)]
             crop, to_crop, boxes = (np.stack(column) for column in zip(*cut, strict=True))
             parts.append((*self.detect(crop, to_crop), boxes))
-        return Landmarks(*(np.concatenate(column) for column in zip(*parts, strict=True)), self.names)
+        points, confidence, boxes = (np.concatenate(column) for column in zip(*parts, strict=True))
+        return Landmarks(points, confidence, boxes, self.names)
 
     def cut(self, picture: np.ndarray, box: np.ndarray | None) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """The crop (S, S, 3) of a picture from anywhere, the map (2, 3) to it, and the box (4,) that was used."""

@@ -40,7 +40,7 @@ class LandmarkGraph(nn.Module):
 def graph_of(detector: LandmarkDetector) -> LandmarkGraph:
     """The detector's network and read-out, on the CPU in float32."""
     network = copy_network(detector.network, detector.options.hyper).cpu().float()
-    network = network.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
+    network = network.to(memory_format=torch.contiguous_format)
     return LandmarkGraph(network, detector.active, detector.options.hyper.readout).eval()
 
 

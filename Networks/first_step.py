@@ -35,6 +35,7 @@ DESCRIPTOR_WEIGHT = {"margin": 10.0, "softmax": 1.0}
 TEMPERATURE = 0.1  # of the softmax over cosines
 COSINE_STEPS = 5  # scheduler steps of one cosine period, which is one clustering round
 LOWEST_LEARNING_RATE = 5e-6
+SHARE_TO_LEARN = 4  # of the keypoints that a cluster can have, one in so many makes it worth learning
 LONG_ON_CPU = 128 * 256**2  # width x pixels of a network whose training is none for a CPU
 
 
@@ -60,12 +61,7 @@ def descriptor_loss(descriptors: Tensor, batch: FirstStepBatch, pairs: int | Non
     max(0, 0.8 - sqrt(d^2 + 1e-9))^2 for negative ones. 0 where the batch has no pair. pairs: how many the mean
     is of, where these are a part of them only.
     """
-    # Embeddings: the backward pass of indexing adds with atomics on several threads, in an order that varies.
-    picture, x, y = batch.ends.unbind(1)
-    _, dimension, height, width = descriptors.shape
-    rows = descriptors.permute(0, 2, 3, 1).reshape(-1, dimension)
-    ends = functional.embedding((picture * height + y) * width + x, rows)
-    one, other = functional.embedding(batch.pairs, ends).unbind(1)
+    one, other = functional.embedding(batch.pairs, descriptors_of_ends(descriptors, batch)).unbind(1)
     squared = (one - other).square().sum(dim=1)
     apart = functional.relu(MARGIN - torch.sqrt(squared + 1e-9)).square()
     losses = torch.where(batch.positive, squared, apart)
@@ -79,11 +75,9 @@ def softmax_loss(descriptors: Tensor, batch: FirstStepBatch, positives: int | No
     where the margin of the contrastive loss is soon kept by most pairs. 0 where the batch has no pair. positives: how
     many positive pairs the mean is of, where these are a part of them only.
     """
-    picture, x, y = batch.ends.unbind(1)
-    _, dimension, height, width = descriptors.shape
-    rows = descriptors.permute(0, 2, 3, 1).reshape(-1, dimension)
-    ends = functional.normalize(functional.embedding((picture * height + y) * width + x, rows), dim=1)
+    ends = functional.normalize(descriptors_of_ends(descriptors, batch), dim=1)
     similarity = ends @ ends.T / TEMPERATURE
+    picture = batch.ends[:, 0]
     facing = (picture // 2)[:, None] == (picture // 2)[None]
     facing &= picture[:, None] != picture[None]
     log_share = functional.log_softmax(similarity.masked_fill(~facing, -1e4), dim=1)
@@ -91,6 +85,15 @@ def softmax_loss(descriptors: Tensor, batch: FirstStepBatch, positives: int | No
     # Pairs that are not positive count nothing: to pick out the others would make the host wait for a GPU.
     both_ways = -(log_share[one, other] + log_share[other, one]) / 2
     return distributed.mean(both_ways * batch.positive, positives_of(batch) if positives is None else positives)
+
+
+def descriptors_of_ends(descriptors: Tensor, batch: FirstStepBatch) -> Tensor:
+    """(2B, D, G, G) -> (m, D): those of the points that pairs join."""
+    # Embeddings: the backward pass of indexing adds with atomics on several threads, in an order that varies.
+    picture, x, y = batch.ends.unbind(1)
+    _, dimension, height, width = descriptors.shape
+    rows = descriptors.permute(0, 2, 3, 1).reshape(-1, dimension)
+    return functional.embedding((picture * height + y) * width + x, rows)
 
 
 def positives_of(batch: FirstStepBatch) -> int:
@@ -140,6 +143,11 @@ def learning_rate_at(iteration: int, hyper: Hyperparameters) -> float:
     return lowest + (hyper.learning_rate - lowest) * (1 + math.cos(math.pi * step / COSINE_STEPS)) / 2
 
 
+def most_cluster_points(pictures: int, hyper: Hyperparameters) -> int:
+    """How many keypoints a cluster can have in the labels of so many pictures: one in each, or in the surest ones."""
+    return int(hyper.match_fraction * (pictures - 1)) + 1 if hyper.relabelling == "match" else pictures
+
+
 # Training
 
 
@@ -164,6 +172,13 @@ class FirstStep(Training):
         if self.options.device.type == "cpu" and self.hyper.width * self.hyper.image_size**2 >= LONG_ON_CPU:
             self.experiment.log(
                 f"{self.title}: at this size and length a CPU takes weeks; --set preset=small takes minutes"
+            )
+        reach = most_cluster_points(len(self.database.training), self.hyper)
+        if reach <= self.hyper.min_cluster_points:
+            self.experiment.log(
+                f"Warning: with {len(self.database.training)} training pictures a cluster gets at most {reach} "
+                f"keypoints, and step two learns only clusters with more than {self.hyper.min_cluster_points}; give "
+                f"step two --set min_cluster_points={reach // SHARE_TO_LEARN}, or both steps more pictures"
             )
         if self.options.resume:
             self.load_newest()

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from Databases.database import Database
+from Databases.database import Database, ImageSet, evenly
 from Databases.samples import SecondStepBatch, SecondStepSamples, to_input
 from Networks.checkpoints import (
     clusters_from_state,
@@ -31,6 +31,7 @@ from Utils.heatmaps import gaussian_targets
 from Utils.keypoints import KeypointTable
 from Utils.merging import merge_clusters, merge_labels
 from Utils.options import Options
+from Utils.reports import report_failure
 
 BATCH_SIZE = 32  # pictures
 LEARNING_RATE_DROP = 0.1
@@ -38,7 +39,7 @@ EPOCHS_BETWEEN_MERGES = 2
 COINCIDENCE = 5.7  # pixels of the network's input
 SIMILARITY_GAIN = 1.25  # maps that begin as cosines c begin as 1.25 c - 0.25
 PICTURES_MEASURED = 64
-PICTURES_WARPED = 500  # training pictures on which clusters have to be steady
+PICTURES_JUDGED = 500  # training pictures by which clusters are judged at the end
 
 
 def heatmap_loss(heatmaps: Tensor, keypoints: Tensor, points: int | None = None, peak_weight: float = 0.0) -> Tensor:
@@ -49,11 +50,11 @@ def heatmap_loss(heatmaps: Tensor, keypoints: Tensor, points: int | None = None,
     points: how many the mean is of, where these keypoints are a part of them only. peak_weight: a cell counts
     1 + peak_weight times its target, so that the nine cells of a keypoint are not outvoted by a thousand empty ones.
     """
-    picture, cluster, x, y = keypoints.unbind(1)
+    picture, cluster = keypoints[:, :2].long().unbind(1)
     maps = heatmaps[picture, cluster]
     number = torch.arange(len(maps), device=maps.device)
     shape = (len(maps), 1, *maps.shape[1:])
-    targets = gaussian_targets(number, torch.zeros_like(number), torch.stack([x, y], dim=1), shape)[:, 0]
+    targets = gaussian_targets(number, torch.zeros_like(number), keypoints[:, 2:], shape)[:, 0]
     squared = (maps - targets).square()
     if peak_weight:
         squared = squared * (1 + peak_weight * targets)
@@ -120,6 +121,7 @@ class SecondStep(Training):
         while self.iteration < self.hyper.total_iterations:
             self.train_epoch()
             self.finish_epoch()
+        report_failure(self.experiment, self.found())
         self.scalars.close()
 
     def train_epoch(self) -> None:
@@ -135,6 +137,7 @@ class SecondStep(Training):
             hyper.seed,
             hyper.augmentation,
             origin,
+            hyper.places == "between",
             **augmentation_changes(hyper),
         )
         length = -(-len(samples) // per_iteration)
@@ -178,21 +181,28 @@ class SecondStep(Training):
         if len(self.active) < len(before):
             joined = ", ".join(f"{k} into {joins[k]}" for k in before if joins[k] != k)
             self.report_labels(f"merged {joined}; {len(self.active)} active clusters; ", self.active_labels())
-        else:
-            self.experiment.log(f"{self.title}, iteration {self.iteration}: no two clusters coincide")
 
     def drop_unsteady(self) -> None:
         """Leave out the clusters whose maps do not follow pictures under known warps; the steadiest one stays."""
-        training = self.database.training
-        some = training.subset(np.unique(np.linspace(0, len(training) - 1, PICTURES_WARPED).round().astype(int)))
         detector = LandmarkDetector(self.learned, self.database, self.options, self.active)
-        follows = np.nan_to_num(steadiness(detector, some).r2, nan=-1)
+        follows = np.nan_to_num(steadiness(detector, self.some_training_pictures()).r2, nan=-1)
         steady = (follows >= self.hyper.least_steadiness) | (follows == follows.max())
         self.experiment.log(
             f"{self.title}: {steady.sum()} of {len(steady)} clusters follow pictures under known warps; the others "
             "are left out"
         )
         self.active = self.active[steady]
+
+    def found(self) -> np.ndarray:
+        """Share (A,) of some training pictures in which each active cluster is found."""
+        detector = LandmarkDetector(self.learned, self.database, self.options, self.active)
+        _, confidences, _ = detector.predict(self.some_training_pictures(), "Landmarks")
+        return (confidences >= CONFIDENT).mean(axis=0)
+
+    def some_training_pictures(self) -> ImageSet:
+        """Enough of them to judge clusters by, from the whole list."""
+        training = self.database.training
+        return training.subset(evenly(np.arange(len(training)), PICTURES_JUDGED))
 
     def active_labels(self) -> KeypointTable:
         """The labels of the active clusters alone."""

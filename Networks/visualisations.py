@@ -3,20 +3,27 @@
 import cv2
 import numpy as np
 
-from Databases.database import Database, ImageSet, crop_picture
+from Databases.database import Database, ImageSet, crop_picture, evenly
 from Databases.samples import GRID
 from Networks.detector import LandmarkDetector
+from Networks.landmarks import landmarks_of
 from Utils import crops
-from Utils.drawing import TILE, mark, palette, save_picture, sheet
+from Utils.drawing import TILE, mark, overview, palette, save_picture, sheet, tile, with_legend
+from Utils.evaluation import missing_share
 from Utils.experiment import Experiment
 from Utils.keypoints import KeypointTable
+from Utils.movement import OFTEN
 from Utils.options import Options
+from Utils.predictions import load_predictions
 from Utils.progress import progress
+from Utils.reports import report_failure
 
 ROWS, COLUMNS = 8, 8  # of the sheets of step one
 RESULT_ROWS, RESULT_COLUMNS = 8, 13  # of the sheet of step two
 STRIP, STRIP_PICTURES = 8, 48  # patches of a landmark, and the pictures that they are chosen from
 PATCH = 0.35  # of the crop's side
+KEY_SIDE = 2 * TILE  # of the picture that names the landmarks, pixels
+OVERVIEW_PICTURES, OVERVIEW_SHRINK = 6, 2  # of each cluster on the page of all of them
 KEYPOINT_COLOUR = np.array([60, 220, 60])
 CLUSTER_COLOUR = np.array([240, 60, 60])
 
@@ -24,7 +31,7 @@ CLUSTER_COLOUR = np.array([240, 60, 60])
 def draw_keypoints(database: Database, options: Options, experiment: Experiment) -> None:
     """Step1_Keypoints: 8x8 training images with their keypoints."""
     keypoints = _newest_keypoints(database, experiment)
-    chosen = _spread(np.flatnonzero(keypoints.counts() > 0), ROWS * COLUMNS)
+    chosen = evenly(np.flatnonzero(keypoints.counts() > 0), ROWS * COLUMNS)
     pictures = [_crop(database, database.training, i) for i in chosen]
     points = [_on_crop(keypoints.of(i), options) for i in chosen]
     path = experiment.logs / "Step1_Keypoints.jpg"
@@ -33,46 +40,83 @@ def draw_keypoints(database: Database, options: Options, experiment: Experiment)
 
 
 def draw_clusters(database: Database, options: Options, experiment: Experiment) -> None:
-    """Step1_Clusters: for each cluster a sheet of images that have it, the point marked."""
+    """Step1_Clusters: for each cluster a sheet of images that have it, the point marked, and a page of them all."""
     keypoints = _newest_keypoints(database, experiment)
     images, clusters = keypoints.images(), keypoints.clusters()
     folder = experiment.logs / "Clusters"
     folder.mkdir(exist_ok=True)
     present = np.unique(clusters[clusters >= 0])
+    strips, names = [], []
     for k in progress(present, "Clusters", unit="sheet"):
-        rows = _spread(np.flatnonzero(clusters == k), ROWS * COLUMNS)
+        rows = evenly(np.flatnonzero(clusters == k), ROWS * COLUMNS)
         pictures = [_crop(database, database.training, images[row]) for row in rows]
         points = [_on_crop(keypoints.points[[row]], options) for row in rows]
         save_picture(sheet(pictures, points, CLUSTER_COLOUR, COLUMNS, ROWS, radius=6), folder / f"Cluster{k}.jpg")
-    experiment.log(f"{len(present)} clusters: {folder}/Cluster<k>.jpg")
+        strips.append(_strip(pictures, points))
+        names.append(f"{k}  ({(clusters == k).sum()} keypoints)")
+    if strips:
+        save_picture(overview(strips, names), folder / "Overview.jpg")
+    experiment.log(
+        f"{len(present)} clusters: {folder}/Cluster<k>.jpg, all of them on one page: {folder}/Overview.jpg"
+    )
+
+
+def _strip(pictures: list[np.ndarray], points: list[np.ndarray]) -> np.ndarray:
+    """A row of some of a cluster's pictures, small."""
+    some = evenly(np.arange(len(pictures)), OVERVIEW_PICTURES)
+    tiles = [tile(pictures[i], points[i], CLUSTER_COLOUR, radius=10) for i in some]
+    tiles += [np.full_like(tiles[0], 255)] * (OVERVIEW_PICTURES - len(tiles))
+    row = np.concatenate(tiles, axis=1)
+    return cv2.resize(row, None, fx=1 / OVERVIEW_SHRINK, fy=1 / OVERVIEW_SHRINK, interpolation=cv2.INTER_AREA)
 
 
 def draw_results(database: Database, options: Options, experiment: Experiment) -> None:
-    """Step2: 13x8 test images, each landmark in its own colour."""
+    """Step2: up to 13x8 test images with the landmarks that are evaluated, each in its own colour and named below."""
     detector = LandmarkDetector.of_experiment(experiment, options, database)
+    active = detector.active
     experiment.open()
-    chosen = _spread(np.arange(len(database.test)), RESULT_ROWS * RESULT_COLUMNS)
+    found = _found(detector, experiment)
+    report_failure(experiment, found)
+    kept = np.flatnonzero(found > OFTEN)
+    chosen = evenly(np.arange(len(database.test)), RESULT_ROWS * RESULT_COLUMNS)
     images = database.test.subset(chosen)
     points, confidences, _ = detector.predict(images, "Test images")
     points *= TILE / detector.size
     points[confidences < detector.threshold] = np.nan
+    points = points[:, kept]
     pictures = [_crop(database, images, i) for i in range(len(images))]
-    colours = palette(len(detector.active))
+    names, colours = [str(k) for k in active[kept]], palette(len(active))[kept]
+    drawn = sheet(pictures, list(points), colours, RESULT_COLUMNS, RESULT_ROWS)
+    fullest = int(np.isfinite(points).all(axis=2).sum(axis=1).argmax())
+    key = _crop(database, images, fullest, KEY_SIDE)
     path = experiment.logs / "Step2.jpg"
-    save_picture(sheet(pictures, list(points), colours, RESULT_COLUMNS, RESULT_ROWS), path)
-    experiment.log(f"Landmarks of {len(chosen)} test pictures: {path}")
+    save_picture(with_legend(drawn, key, KEY_SIDE / TILE * points[fullest], names, colours), path)
+    experiment.log(f"{len(kept)} landmarks of {len(active)}, on {len(chosen)} test pictures: {path}")
+
+
+def _found(detector: LandmarkDetector, experiment: Experiment) -> np.ndarray:
+    """Share (L,) of the pictures in which Test.py finds each landmark: from its predictions, else found anew."""
+    test = detector.database.test
+    if test.landmarks is None:
+        _, confidences, _ = detector.predict(test, "Test images")
+        return (confidences >= detector.threshold).mean(axis=0)
+    path = experiment.predictions(detector.iteration)
+    points = load_predictions(path).points if path.exists() else np.zeros((0, 0, 2))
+    if points.shape[1] != len(detector.active):
+        points = landmarks_of(detector).points
+    return 1 - missing_share(points)
 
 
 def landmark_strips(detector: LandmarkDetector, images: ImageSet, side: int) -> list[np.ndarray | None]:
     """For each landmark a row of patches (side, n * side, 3) around it, from pictures spread over the set in which it
     is found, at most STRIP of them; None where it is found in none of those looked at."""
-    some = images.subset(_spread(np.arange(len(images)), STRIP_PICTURES))
+    some = images.subset(evenly(np.arange(len(images)), STRIP_PICTURES))
     points, confidences, _ = detector.predict(some, "Landmarks of the report")
     points = points * (TILE / detector.size)
     pictures = [_crop(detector.database, some, i) for i in range(len(some))]
     strips: list[np.ndarray | None] = []
     for number, colour in enumerate(palette(len(detector.active))):
-        rows = _spread(np.flatnonzero(confidences[:, number] >= detector.threshold), STRIP)
+        rows = evenly(np.flatnonzero(confidences[:, number] >= detector.threshold), STRIP)
         patches = [_patch(pictures[i], points[i, number], colour, side) for i in rows]
         strips.append(np.concatenate(patches, axis=1) if patches else None)
     return strips
@@ -100,16 +144,9 @@ def _newest_keypoints(database: Database, experiment: Experiment) -> KeypointTab
     return KeypointTable.load(path).align(database.training.names)
 
 
-def _spread(items: np.ndarray, count: int) -> np.ndarray:
-    """At most `count` items, evenly from the whole list."""
-    if len(items) <= count:
-        return items
-    return items[np.linspace(0, len(items) - 1, count).round().astype(int)]
-
-
-def _crop(database: Database, images: ImageSet, i: int) -> np.ndarray:
+def _crop(database: Database, images: ImageSet, i: int, side: int = TILE) -> np.ndarray:
     """The crop of picture i, as large as it is drawn."""
-    return crop_picture(database, database.read(images, i), images.boxes[i], TILE)[0]
+    return crop_picture(database, database.read(images, i), images.boxes[i], side)[0]
 
 
 def _on_crop(keypoints: np.ndarray, options: Options) -> np.ndarray:

@@ -41,6 +41,7 @@ HYPERPARAMETERS: dict[str, Any] = {
     "descriptor_window": 1,
     "relabelling": "detect",
     "match_fraction": 0.6,
+    "places": "cell",
     "weight_average": 0.0,
     "augmentation_shift": 0.05,
     "augmentation_border": "black",
@@ -63,6 +64,7 @@ RECIPES: dict[str, dict[str, Any]] = {
         "descriptor_loss": "softmax",
         "descriptor_window": 3,
         "relabelling": "match",
+        "places": "between",
         "weight_average": 0.98,
         "augmentation_shift": 0.2,
         "augmentation_border": "reflect",
@@ -99,6 +101,7 @@ _CHOICES = {
     "augmentation": ("fast", "imgaug"),
     "augmentation_border": ("black", "reflect"),
     "heatmap_start": ("fresh", "descriptors"),
+    "places": ("cell", "between"),
     "readout": ("cell", "centroid"),
     "precision": ("auto", "float32", "bfloat16"),
 }
@@ -133,6 +136,7 @@ _AT_LEAST = {
     "seed": 0,
 }
 _MULTIPLE_OF = {"image_size": 64, "width": 32}
+_ODD = ("descriptor_window",)  # a window has a cell in its middle
 _BELOW = {
     "outlier_fraction": 1.0,
     "match_fraction": 1.0,
@@ -356,10 +360,16 @@ def hyperparameters(
     """
     values = {**HYPERPARAMETERS, **of_database}
     of_user = _read_settings(settings, values)
-    recipe, preset = ({**values, **of_user}[name] for name in ("recipe", "preset"))
-    _check_range("recipe", recipe)
-    _check_range("preset", preset)
-    values = {**HYPERPARAMETERS, **RECIPES[recipe], **PRESETS[preset], **of_database, **of_user}
+    values |= of_user
+    for name in ("recipe", "preset"):
+        _check_range(name, values[name])
+    values = {
+        **HYPERPARAMETERS,
+        **RECIPES[values["recipe"]],
+        **PRESETS[values["preset"]],
+        **of_database,
+        **of_user,
+    }
     for name, value in values.items():
         _check_range(name, value)
     return Hyperparameters(values, of_user, [name for name in of_database if name not in HYPERPARAMETERS], free)
@@ -407,6 +417,8 @@ def _check_range(name: str, value: Any) -> None:
         raise UserError(f"--set {name}={value}: the value must be at least {_AT_LEAST[name]}")
     if name in _MULTIPLE_OF and value % _MULTIPLE_OF[name]:
         raise UserError(f"--set {name}={value}: the value must be a multiple of {_MULTIPLE_OF[name]}")
+    if name in _ODD and value % 2 == 0:
+        raise UserError(f"--set {name}={value}: the value must be odd")
     if name in _BELOW and value >= _BELOW[name]:
         raise UserError(f"--set {name}={value}: the value must be below {_BELOW[name]}")
 

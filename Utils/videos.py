@@ -76,7 +76,8 @@ class VideoWriter:
     def add(self, picture: np.ndarray) -> None:
         """Append a frame (H, W, 3) uint8; the first one makes the file."""
         height, width = picture.shape[:2]
-        picture = cv2.copyMakeBorder(picture, 0, height % 2, 0, width % 2, cv2.BORDER_REPLICATE)
+        even = cv2.copyMakeBorder(picture, 0, height % 2, 0, width % 2, cv2.BORDER_REPLICATE)
+        picture = np.ascontiguousarray(even, np.uint8)
         if self._container is None:
             self._container = av.open(str(self._open.enter_context(writing(self.path))), "w", format="mp4")
             self._open.callback(self._container.close)
