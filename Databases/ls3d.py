@@ -47,7 +47,8 @@ class LS3D(Database):
 
         first = database.training.names[:REGRESSION_PICTURES]
         points = np.stack([_read_mat(_mat_file(root, name)) for name in first])
-        database.regression = ImageSet(root, first, boxes_of_points(points), points, size=TRAINING_SIZE)
+        known = points.astype(np.float32)
+        database.regression = ImageSet(root, first, boxes_of_points(points), known, size=TRAINING_SIZE)
         database.test = _test_set(options.paths.folder("LS3Dbalanced_datapath"))
         return database
 
@@ -66,7 +67,7 @@ class LS3D(Database):
 def boxes_of_points(points: np.ndarray) -> np.ndarray:
     """Extent of the points in whole pixels, a third of its height added for the forehead: (n, G, 2) -> (n, 4).
 
-    In double precision throughout: the crop cuts off at whole pixels, and a rounded third may fall short of one.
+    From points in the files' own precision: what lies just below a whole pixel must not be rounded up to it.
     """
     boxes = np.trunc(np.concatenate([points.min(1), points.max(1)], axis=1).astype(np.float64))
     boxes[:, 1] -= (boxes[:, 3] - boxes[:, 1]) / 3
@@ -80,7 +81,7 @@ def _test_set(root: Path) -> ImageSet:
         raise UserError(f"no pictures (*.jpg) under {root}; correct LS3Dbalanced_datapath")
     points = np.stack([_read_t7(path.with_suffix(".t7")) for path in pictures])
     names = np.array([path.relative_to(root).as_posix() for path in pictures])
-    return ImageSet(root, names, boxes_of_points(points), points)
+    return ImageSet(root, names, boxes_of_points(points), points.astype(np.float32))
 
 
 def _training_root(folder: Path, first: str) -> Path:
@@ -94,7 +95,7 @@ def _mat_file(root: Path, name: str) -> Path:
 
 
 def _read_mat(file: Path) -> np.ndarray:
-    """The key pts_3d of a MATLAB file, x and y: (68, 2) float32, picture pixels."""
+    """The key pts_3d of a MATLAB file, x and y: (68, 2) float64, picture pixels."""
     import scipy.io
 
     if not file.is_file():
@@ -109,7 +110,7 @@ def _read_mat(file: Path) -> np.ndarray:
 
 
 def _read_t7(file: Path) -> np.ndarray:
-    """A Torch7 tensor of 68 points: (68, 2) float32, picture pixels."""
+    """A Torch7 tensor of 68 points: (68, 2) float64, picture pixels."""
     import torchfile
 
     if not file.is_file():
@@ -125,4 +126,4 @@ def _points(points: Any, file: Path) -> np.ndarray:
     if not isinstance(points, np.ndarray) or points.ndim != 2 or len(points) != LANDMARKS or points.shape[1] < 2:
         shape = "x".join(map(str, getattr(points, "shape", ()))) or type(points).__name__
         raise UserError(f"{file} holds {shape} and not {LANDMARKS}x2 points; download it again")
-    return points[:, :2].astype(np.float32)
+    return points[:, :2].astype(np.float64)

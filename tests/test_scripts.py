@@ -129,12 +129,26 @@ def test_runs_are_described(trained):
 def test_a_saved_predictions_file_gives_the_same_errors(trained, tmp_path, capsys):
     file = trained / "Logs/demo/CheckPoints/EvaluateStep2Keypoints12.pickle"
     capsys.readouterr()
-    shutil.copytree(trained / "Logs/DemoData", tmp_path / "Logs/DemoData")
     succeed(Test.main, arguments(tmp_path, "--predictions", str(file)))
     lines = [line for line in capsys.readouterr().out.splitlines() if " error:" in line]
     assert len(lines) == 2
     logged = (trained / "Logs/demo/Logs/demo.txt").read_text()
     assert all(line in logged for line in lines)
+
+
+def test_predictions_are_evaluated_without_the_data_set(trained, tmp_path, capsys):
+    """The rule of CelebA, whose paths name nothing that exists."""
+    rng = np.random.default_rng(0)
+    content = {}
+    for i in range(40):
+        truth = rng.uniform(0, 256, (68, 2))
+        content[f"{i}.jpg"] = {"prediction": truth[:9] + 1, "groundtruth": truth, "is_it_test_sample": i >= 30}
+    dump_pickle(content, tmp_path / "other.pickle")
+    argv = arguments(tmp_path, "--predictions", str(tmp_path / "other.pickle"), dataset_name="CelebA")
+    (tmp_path / "paths.yaml").write_text(f"log_path: {tmp_path}/Logs\nCelebA_datapath: /nowhere\n")
+    succeed(Test.main, argv)
+    assert (tmp_path / "Logs/demo/Logs/ForwardError.csv").read_text().count("\n") == 69
+    assert "Backward error:" in capsys.readouterr().out
 
 
 def test_stages_are_compared(trained):

@@ -73,6 +73,19 @@ def test_boxes_of_points_by_hand():
     assert boxes_of_points(points).tolist() == [[50, 40, 170, 240]]
 
 
+def test_points_just_below_a_whole_pixel_are_cut_off_there(tree):
+    """In single precision 139.99999999 is 140, and the crop begins a pixel further down."""
+    points = points_of(0).clip(150, 290)
+    points[0], points[1] = (106.5, 139.99999999), (343.5, 330.5)
+    file = tree / "300W_LP" / "landmarks" / "AFW" / "AFW_2_1_0_pts.mat"
+    scipy.io.savemat(file, {"pts_3d": points})
+    database = open_tree(tree)
+    box = database.regression.boxes[0]
+    assert box.tolist() == [106, 139 - (330 - 139) / 3, 343, 330]
+    corner = apply(invert(database.crop(box, 450, 450, 256)), np.zeros((1, 2)))[0]
+    assert corner == pytest.approx((71, 40))
+
+
 def test_crop_and_round_trip(tree):
     database = open_tree(tree)
     # d = ((1.2 * 400 - 10) + (2 * 410 - 20)) / 2 = 635: margin 50; window 0, 0 to 449, 449
