@@ -52,7 +52,9 @@ def _read_csv(path: Path, files: list[str]) -> pd.DataFrame | None:
     try:
         table = pd.read_csv(path, dtype={"file": str}, encoding="utf-8-sig", skipinitialspace=True)
     except (ValueError, OSError) as error:
-        raise UserError(f"{path} cannot be read as a table ({one_line(error)}); see README for its form") from error
+        raise UserError(
+            f"{path} cannot be read as a table ({one_line(error)}); see docs/data.md for its form"
+        ) from error
     if "file" not in table.columns:
         raise UserError(f"{path} has no column `file`; its first line names the columns")
     table["file"] = table["file"].fillna("").str.replace("\\", "/").str.removeprefix("./")
@@ -71,7 +73,7 @@ def _read_csv(path: Path, files: list[str]) -> pd.DataFrame | None:
 def _numbers(table: pd.DataFrame, columns: list[str], path: Path) -> pd.DataFrame:
     for column in columns:
         if column not in table.columns:
-            raise UserError(f"{path} has no column `{column}`; see README for its form")
+            raise UserError(f"{path} has no column `{column}`; see docs/data.md for its form")
     try:
         return table[columns].astype(np.float64)
     except (ValueError, TypeError) as error:
@@ -137,7 +139,7 @@ def read_coco(path: Path, files: list[str]) -> Annotations:
         rows = [(paths[row["image_id"]], row.get("bbox"), row.get("keypoints") or []) for row in rows]
     except (ValueError, KeyError, TypeError, AttributeError, OSError) as error:
         reason = f"missing key {error}" if isinstance(error, KeyError) else one_line(error)
-        raise UserError(f"{path} is no COCO keypoints file ({reason}); see README for its form") from error
+        raise UserError(f"{path} is no COCO keypoints file ({reason}); see docs/data.md for its form") from error
     if not rows:
         raise UserError(f"{path} has no annotations; add some or take the file away")
     resolve = _resolver(path, files)

@@ -47,6 +47,13 @@ class ImageSet:
         return replace(self, **{k: v[indices] for k, v in arrays.items() if isinstance(v, np.ndarray)})
 
 
+def evenly(items: np.ndarray, most: int) -> np.ndarray:
+    """At most so many of the items, evenly from the whole list."""
+    if len(items) <= most:
+        return items
+    return items[np.linspace(0, len(items) - 1, most).round().astype(int)]
+
+
 class Database(ABC):
     """One data set. Subclasses live in one file each and are registered in `Databases.DATABASES`."""
 

@@ -60,12 +60,7 @@ def descriptor_loss(descriptors: Tensor, batch: FirstStepBatch, pairs: int | Non
     max(0, 0.8 - sqrt(d^2 + 1e-9))^2 for negative ones. 0 where the batch has no pair. pairs: how many the mean
     is of, where these are a part of them only.
     """
-    # Embeddings: the backward pass of indexing adds with atomics on several threads, in an order that varies.
-    picture, x, y = batch.ends.unbind(1)
-    _, dimension, height, width = descriptors.shape
-    rows = descriptors.permute(0, 2, 3, 1).reshape(-1, dimension)
-    ends = functional.embedding((picture * height + y) * width + x, rows)
-    one, other = functional.embedding(batch.pairs, ends).unbind(1)
+    one, other = functional.embedding(batch.pairs, descriptors_of_ends(descriptors, batch)).unbind(1)
     squared = (one - other).square().sum(dim=1)
     apart = functional.relu(MARGIN - torch.sqrt(squared + 1e-9)).square()
     losses = torch.where(batch.positive, squared, apart)
@@ -79,11 +74,9 @@ def softmax_loss(descriptors: Tensor, batch: FirstStepBatch, positives: int | No
     where the margin of the contrastive loss is soon kept by most pairs. 0 where the batch has no pair. positives: how
     many positive pairs the mean is of, where these are a part of them only.
     """
-    picture, x, y = batch.ends.unbind(1)
-    _, dimension, height, width = descriptors.shape
-    rows = descriptors.permute(0, 2, 3, 1).reshape(-1, dimension)
-    ends = functional.normalize(functional.embedding((picture * height + y) * width + x, rows), dim=1)
+    ends = functional.normalize(descriptors_of_ends(descriptors, batch), dim=1)
     similarity = ends @ ends.T / TEMPERATURE
+    picture = batch.ends[:, 0]
     facing = (picture // 2)[:, None] == (picture // 2)[None]
     facing &= picture[:, None] != picture[None]
     log_share = functional.log_softmax(similarity.masked_fill(~facing, -1e4), dim=1)
@@ -91,6 +84,15 @@ def softmax_loss(descriptors: Tensor, batch: FirstStepBatch, positives: int | No
     # Pairs that are not positive count nothing: to pick out the others would make the host wait for a GPU.
     both_ways = -(log_share[one, other] + log_share[other, one]) / 2
     return distributed.mean(both_ways * batch.positive, positives_of(batch) if positives is None else positives)
+
+
+def descriptors_of_ends(descriptors: Tensor, batch: FirstStepBatch) -> Tensor:
+    """(2B, D, G, G) -> (m, D): those of the points that pairs join."""
+    # Embeddings: the backward pass of indexing adds with atomics on several threads, in an order that varies.
+    picture, x, y = batch.ends.unbind(1)
+    _, dimension, height, width = descriptors.shape
+    rows = descriptors.permute(0, 2, 3, 1).reshape(-1, dimension)
+    return functional.embedding((picture * height + y) * width + x, rows)
 
 
 def positives_of(batch: FirstStepBatch) -> int:

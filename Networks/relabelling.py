@@ -3,6 +3,7 @@
 The paper, section 3.2.
 """
 
+from collections.abc import Iterator
 from dataclasses import replace
 
 import numpy as np
@@ -66,14 +67,19 @@ def _join_previous(
     previous: KeypointTable, numbers: np.ndarray, points: Tensor, scores: Tensor, owners: Tensor
 ) -> tuple[Tensor, Tensor]:
     """Points (n, 2) and pictures in the batch (n,) of the new and the previous keypoints, after suppression."""
-    old = [previous.of(number)[:, :2] for number in numbers]
-    old_owners = np.repeat(np.arange(len(numbers)), [len(part) for part in old])
-    points = torch.cat([torch.from_numpy(np.concatenate(old)).to(points), points])
+    old, old_owners = _keypoints_of(previous, numbers)
+    points = torch.cat([torch.from_numpy(old[:, :2]).to(points), points])
     owners = torch.cat([torch.from_numpy(old_owners).to(owners), owners])
     # Detector scores are at most 1, so that the previous points go first.
     scores = torch.cat([torch.full((len(old_owners),), 2.0).to(scores), scores])
     kept = suppress(points, scores, owners, NMS_FAN)
     return points[kept], owners[kept]
+
+
+def _keypoints_of(table: KeypointTable, numbers: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The keypoints (n, 3) of some pictures, and which of these each is in (n,)."""
+    parts = [table.of(number) for number in numbers]
+    return np.concatenate(parts), np.repeat(np.arange(len(parts)), [len(part) for part in parts])
 
 
 def new_keypoints(
@@ -153,11 +159,23 @@ def matched_keypoints(
     return distributed.from_main(result)
 
 
-def _descriptor_maps(network: FAN, pictures: Tensor, options: Options) -> Tensor:
-    """(B, 3, S, S) uint8 -> (B, D, G, G), L2-normalised, each a mean over `descriptor_window` cells either way."""
-    with autocast(options.device, options.hyper.precision):
-        _, descriptors = network(to_input(pictures.to(options.device, non_blocking=True)))
-    return functional.normalize(smoothed(descriptors, options.hyper.descriptor_window), dim=1)
+def _descriptor_maps(
+    network: FAN, database: Database, options: Options, description: str
+) -> Iterator[tuple[Tensor, np.ndarray]]:
+    """Descriptors of this process's part of the training pictures, batch by batch, and the pictures' indices (B,).
+
+    (B, D, G, G), L2-normalised, each a mean over `descriptor_window` cells either way.
+    """
+    hyper, device = options.hyper, options.device
+    indices = distributed.shard(len(database.training))
+    network.eval()
+    with Progress(description, len(indices)) as progress:
+        for pictures, _, numbers in inference_batches(database, database.training, options, indices):
+            with autocast(device, hyper.precision):
+                _, descriptors = network(to_input(pictures.to(device, non_blocking=True)))
+            yield functional.normalize(smoothed(descriptors, hyper.descriptor_window), dim=1), numbers
+            progress.update(len(numbers))
+    network.train()
 
 
 def smoothed(descriptors: Tensor, window: int) -> Tensor:
@@ -171,20 +189,14 @@ def _mean_descriptors(
     network: FAN, database: Database, options: Options, labels: KeypointTable, count: int
 ) -> np.ndarray:
     """Centroids (count, D) float32: the normalised means of the descriptors of each cluster's keypoints."""
-    indices = distributed.shard(len(database.training))
-    sums = torch.zeros(count, network.l1.out_channels, device=options.device)
-    network.eval()
-    with Progress("Clusters: descriptors", len(indices)) as progress:
-        for pictures, _, numbers in inference_batches(database, database.training, options, indices):
-            maps = _descriptor_maps(network, pictures, options)
-            points = np.concatenate([labels.of(number) for number in numbers])
-            owners = np.repeat(np.arange(len(numbers)), [len(labels.of(number)) for number in numbers])
-            x, y, clusters = torch.from_numpy(np.rint(points).astype(np.int64)).to(options.device).unbind(1)
-            vectors = maps[torch.from_numpy(owners).to(options.device), :, y, x]
-            members = functional.one_hot(clusters, count).to(vectors.dtype)
-            sums += members.T @ vectors  # as a product the order of the additions is fixed
-            progress.update(len(numbers))
-    network.train()
+    device = options.device
+    sums = torch.zeros(count, network.l1.out_channels, device=device)
+    for maps, numbers in _descriptor_maps(network, database, options, "Clusters: descriptors"):
+        points, owners = _keypoints_of(labels, numbers)
+        x, y, clusters = torch.from_numpy(np.rint(points).astype(np.int64)).to(device).unbind(1)
+        vectors = maps[torch.from_numpy(owners).to(device), :, y, x]
+        members = functional.one_hot(clusters, count).to(vectors.dtype)
+        sums += members.T @ vectors  # as a product the order of the additions is fixed
     total = torch.from_numpy(distributed.gather(sums.cpu().numpy()[None]).sum(axis=0))
     return functional.normalize(total, dim=1).numpy()
 
@@ -193,20 +205,14 @@ def _candidates(
     network: FAN, database: Database, options: Options, centroids: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
     """The places most similar to each centroid (K, D): cells (n, K, T, 2) x, y and similarities (n, K, T)."""
-    indices = distributed.shard(len(database.training))
     there = torch.from_numpy(centroids).to(options.device)
     side = options.hyper.image_size // GRID
     places = [np.zeros((0, len(centroids), CANDIDATES, 2))]
     similarity = [np.zeros((0, len(centroids), CANDIDATES))]
-    network.eval()
-    with Progress("Clusters: matching", len(indices)) as progress:
-        for pictures, _, numbers in inference_batches(database, database.training, options, indices):
-            maps = _descriptor_maps(network, pictures, options)
-            scores, cells = peaks(torch.einsum("bdyx,kd->bkyx", maps, there), CANDIDATES)
-            places.append(torch.stack([cells % side, cells // side], dim=3).cpu().numpy().astype(np.float64))
-            similarity.append(scores.cpu().numpy().astype(np.float64))
-            progress.update(len(numbers))
-    network.train()
+    for maps, _ in _descriptor_maps(network, database, options, "Clusters: matching"):
+        scores, cells = peaks(torch.einsum("bdyx,kd->bkyx", maps, there), CANDIDATES)
+        places.append(torch.stack([cells % side, cells // side], dim=3).cpu().numpy().astype(np.float64))
+        similarity.append(scores.cpu().numpy().astype(np.float64))
     return distributed.gather(np.concatenate(places)), distributed.gather(np.concatenate(similarity))
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from Databases.database import Database, ImageSet
+from Databases.database import Database, ImageSet, evenly
 from Databases.samples import GRID, SecondStepBatch, SecondStepSamples, to_input
 from Networks.checkpoints import (
     clusters_from_state,
@@ -219,7 +219,7 @@ class SecondStep(Training):
     def drop_unsteady(self) -> None:
         """Leave out the clusters whose maps do not follow pictures under known warps; the steadiest one stays."""
         training = self.database.training
-        some = training.subset(np.unique(np.linspace(0, len(training) - 1, PICTURES_WARPED).round().astype(int)))
+        some = training.subset(evenly(np.arange(len(training)), PICTURES_WARPED))
         follows = np.nan_to_num(steadiness(self.learned, self.active, self.database, some, self.options).r2, nan=-1)
         steady = (follows >= self.hyper.least_steadiness) | (follows == follows.max())
         self.experiment.log(

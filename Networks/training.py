@@ -190,6 +190,8 @@ class Training(ABC):
 
     def report_labels(self, news: str, labels: KeypointTable) -> None:
         """Say of new labels how many they are, and how well they follow the groundtruth where there is some."""
+        if not distributed.is_main():
+            return
         movement = self.quality.of(labels)
         quality = "" if movement is None else f"; against groundtruth: {movement.describe()}"
         self.experiment.log(f"{self.title}, iteration {self.iteration}: {news}{labels.describe()}{quality}")

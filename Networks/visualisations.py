@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from Databases.database import Database, ImageSet
+from Databases.database import Database, ImageSet, evenly
 from Databases.samples import GRID
 from Networks.checkpoints import adopt_architecture, load_first_step
 from Networks.second_step import load_landmark_network, predict
@@ -23,7 +23,7 @@ CLUSTER_COLOUR = np.array([240, 60, 60])
 def draw_keypoints(database: Database, options: Options, experiment: Experiment) -> None:
     """Step1_Keypoints: 8x8 training images with their keypoints."""
     keypoints = _newest_keypoints(database, options, experiment)
-    chosen = _spread(np.flatnonzero(keypoints.counts() > 0), ROWS * COLUMNS)
+    chosen = evenly(np.flatnonzero(keypoints.counts() > 0), ROWS * COLUMNS)
     pictures = [_crop(database, database.training, i) for i in chosen]
     points = [_on_crop(keypoints.of(i), options) for i in chosen]
     path = experiment.logs / "Step1_Keypoints.jpg"
@@ -39,7 +39,7 @@ def draw_clusters(database: Database, options: Options, experiment: Experiment) 
     folder.mkdir(exist_ok=True)
     present = np.unique(clusters[clusters >= 0])
     for k in progress(present, "Clusters", unit="sheet"):
-        rows = _spread(np.flatnonzero(clusters == k), ROWS * COLUMNS)
+        rows = evenly(np.flatnonzero(clusters == k), ROWS * COLUMNS)
         pictures = [_crop(database, database.training, images[row]) for row in rows]
         points = [_on_crop(keypoints.points[[row]], options) for row in rows]
         save_picture(sheet(pictures, points, CLUSTER_COLOUR, COLUMNS, ROWS, radius=6), folder / f"Cluster{k}.jpg")
@@ -50,7 +50,7 @@ def draw_results(database: Database, options: Options, experiment: Experiment) -
     """Step2: 13x8 test images, each landmark in its own colour."""
     network, active, _ = load_landmark_network(experiment, options)
     experiment.open()
-    chosen = _spread(np.arange(len(database.test)), RESULT_ROWS * RESULT_COLUMNS)
+    chosen = evenly(np.arange(len(database.test)), RESULT_ROWS * RESULT_COLUMNS)
     images = database.test.subset(chosen)
     points, confidences, _ = predict(network, database, images, options, "Test images")
     points *= TILE / options.hyper.image_size
@@ -77,13 +77,6 @@ def _newest_keypoints(database: Database, options: Options, experiment: Experime
         adopt_architecture(options.hyper, load_first_step(checkpoints[-1][1]), checkpoints[-1][1])
     experiment.open()
     return KeypointTable.load(path).align(database.training.names)
-
-
-def _spread(items: np.ndarray, count: int) -> np.ndarray:
-    """At most `count` items, evenly from the whole list."""
-    if len(items) <= count:
-        return items
-    return items[np.linspace(0, len(items) - 1, count).round().astype(int)]
 
 
 def _crop(database: Database, images: ImageSet, i: int) -> np.ndarray:

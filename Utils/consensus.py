@@ -19,11 +19,10 @@ STIFFNESS = 1.0  # weight of "no map": of so many clusters that stay where the m
 
 @dataclass(frozen=True)
 class Consensus:
-    """chosen: (n, K) int64, which candidate; cost: (n, K), low where place and looks agree; spread: (K,) sides."""
+    """chosen: (n, K) int64, which candidate; cost: (n, K), low where place and looks agree."""
 
     chosen: np.ndarray
     cost: np.ndarray
-    spread: np.ndarray
 
 
 def agree(candidates: np.ndarray, similarity: np.ndarray, iterations: int = 12) -> Consensus:
@@ -35,9 +34,10 @@ def agree(candidates: np.ndarray, similarity: np.ndarray, iterations: int = 12) 
     usual = np.quantile(similarity[:, :, 0], 0.5, axis=0) if len(similarity) else np.zeros(similarity.shape[1])
     looks = (usual[None, :, None] - similarity) / SIMILARITY_SCALE
     chosen = np.zeros(candidates.shape[:2], np.int64)
-    weights = (similarity[:, :, 0] >= usual).astype(float)
+    alike = similarity[:, :, 0] >= usual
+    weights = alike.astype(float)
     places = candidates[:, :, 0]
-    shape = np.stack([_weighted_median(places[:, k], weights[:, k]) for k in range(places.shape[1])])
+    shape = np.stack([_median(places[alike[:, k], k]) for k in range(places.shape[1])])
     spread: np.ndarray = np.full(len(shape), 30 / 256)
     cost = looks[:, :, 0]
     for _ in range(iterations):
@@ -57,7 +57,7 @@ def agree(candidates: np.ndarray, similarity: np.ndarray, iterations: int = 12) 
         cost = np.take_along_axis(costs, chosen[:, :, None], 2)[:, :, 0]
         places = np.take_along_axis(candidates, chosen[:, :, None, None], 2)[:, :, 0]
         weights = 1 / (1 + np.exp(cost - DOUBT))
-    return Consensus(chosen, cost, spread)
+    return Consensus(chosen, cost)
 
 
 def _expected(places: np.ndarray, shape: np.ndarray, weights: np.ndarray, spread: np.ndarray) -> np.ndarray:
@@ -74,7 +74,6 @@ def _expected(places: np.ndarray, shape: np.ndarray, weights: np.ndarray, spread
     return expected
 
 
-def _weighted_median(points: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """Median (2,) of the points (n, 2) whose weight is positive, the middle of the crop without any."""
-    kept = points[weights > 0]
-    return np.median(kept, axis=0) if len(kept) else np.full(2, 0.5)
+def _median(points: np.ndarray) -> np.ndarray:
+    """Median (2,) of points (n, 2), the middle of the crop without any."""
+    return np.median(points, axis=0) if len(points) else np.full(2, 0.5)

@@ -133,6 +133,7 @@ _AT_LEAST = {
     "seed": 0,
 }
 _MULTIPLE_OF = {"image_size": 64, "width": 32}
+_ODD = ("descriptor_window",)  # a window has a cell in its middle
 _BELOW = {
     "outlier_fraction": 1.0,
     "match_fraction": 1.0,
@@ -301,10 +302,16 @@ def hyperparameters(settings: Sequence[str], of_database: Mapping[str, Any]) -> 
     """
     values = {**HYPERPARAMETERS, **of_database}
     of_user = _read_settings(settings, values)
-    recipe, preset = ({**values, **of_user}[name] for name in ("recipe", "preset"))
-    _check_range("recipe", recipe)
-    _check_range("preset", preset)
-    values = {**HYPERPARAMETERS, **RECIPES[recipe], **PRESETS[preset], **of_database, **of_user}
+    values |= of_user
+    for name in ("recipe", "preset"):
+        _check_range(name, values[name])
+    values = {
+        **HYPERPARAMETERS,
+        **RECIPES[values["recipe"]],
+        **PRESETS[values["preset"]],
+        **of_database,
+        **of_user,
+    }
     for name, value in values.items():
         _check_range(name, value)
     return Hyperparameters(values, of_user)
@@ -352,6 +359,8 @@ def _check_range(name: str, value: Any) -> None:
         raise UserError(f"--set {name}={value}: the value must be at least {_AT_LEAST[name]}")
     if name in _MULTIPLE_OF and value % _MULTIPLE_OF[name]:
         raise UserError(f"--set {name}={value}: the value must be a multiple of {_MULTIPLE_OF[name]}")
+    if name in _ODD and value % 2 == 0:
+        raise UserError(f"--set {name}={value}: the value must be odd")
     if name in _BELOW and value >= _BELOW[name]:
         raise UserError(f"--set {name}={value}: the value must be below {_BELOW[name]}")
 

@@ -8,7 +8,7 @@ import numpy as np
 from Utils.errors import UserError
 from Utils.files import dump_pickle, load_pickle
 
-_REMEDY = "write it with Test.py, or see README for the layout"
+_REMEDY = "write it with Test.py, or see docs/testing.md for the layout"
 
 
 @dataclass(frozen=True)

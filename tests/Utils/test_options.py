@@ -70,6 +70,7 @@ def test_the_user_has_the_last_word(paths_file):
         ("number_of_clusters=1", "at least 2"),
         ("image_size=100", "multiple of 64"),
         ("width=48", "multiple of 32"),
+        ("descriptor_window=2", "must be odd"),
         ("outlier_fraction=1", "below 1"),
         ("augmentation=none", "one of fast, imgaug"),
         ("compile=perhaps", "must be a bool"),
