@@ -31,6 +31,7 @@ SETTINGS = {
     "confidence_superpoint": 0.01,
     "nms_superpoint": 4,
     "confidence_fan": 0.02,
+    "least_steadiness": 0.0,  # so short a training leaves nothing that is steady
 }
 DEMO_SETTINGS = {"demo_training": 40, "demo_test": 12}
 
