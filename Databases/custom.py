@@ -20,7 +20,7 @@ from Databases.database import (
 )
 from Utils.crops import padded_crop, padded_window
 from Utils.errors import UserError, one_line
-from Utils.files import dump_pickle, load_pickle, writing
+from Utils.files import dump_pickle, load_pickle, remove_left_overs, writing
 from Utils.parallel import parallel_map
 from Utils.pictures import SUFFIXES, encode_jpeg, picture_size, read_picture
 
@@ -68,6 +68,7 @@ class Custom(Database):
         annotations = read_annotations(folder, files)
         normalise_by = _normaliser(options.hyper.normalise_by, annotations.landmarks)
         cache = Path(options.log_path) / "Custom" / _digest(str(folder.resolve()))[:12]
+        remove_left_overs(cache, cache / "pictures")
         sizes, stamps = _sizes(folder, annotations.files, cache / "sizes.pickle", options.num_workers)
         images = _working_set(folder, annotations, sizes, stamps, int(options.hyper.working_size))
         training, regression, test = _split(images, annotations)

@@ -4,6 +4,7 @@ import datetime
 import platform
 import re
 import sys
+import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ import yaml
 
 from Utils import distributed
 from Utils.errors import UserError
-from Utils.files import writing
+from Utils.files import remove_left_overs, writing
 from Utils.options import Options, command_line, plain
 
 
@@ -124,15 +125,13 @@ class Experiment:
         for folder in (self.logs, self.checkpoints):
             try:
                 folder.mkdir(parents=True, exist_ok=True)
-                probe = folder / ".writable"
-                probe.touch()
-                probe.unlink()
-                for left_over in folder.glob(".*.part*"):  # of a process that was killed while it wrote
-                    left_over.unlink(missing_ok=True)
+                with tempfile.TemporaryFile(dir=folder):
+                    pass
             except OSError as error:
                 raise UserError(
                     f"{folder} is not writable ({error.strerror}); set log_path in the paths file to another folder"
                 ) from error
+        remove_left_overs(self.logs, self.logs / "Clusters", self.checkpoints)
 
     def log(self, message: str) -> None:
         """Print a line and append it, with the time, to the text log; of several processes the main one does."""
