@@ -123,6 +123,11 @@ class SecondStep(Training):
         _, checkpoint = experiment.newest_first_step()
         _, self.labels_file = experiment.newest_updated_keypoints()
         first, hyper = load_first_step(checkpoint), options.hyper
+        if not first.get("relabelled", True):
+            raise UserError(
+                f"{checkpoint} was saved within a round, whose labels are not made yet; "
+                f"let Train_Firststep.py end it with --resume"
+            )
         network = load_fan(first, checkpoint, hyper, options.device)
         self.keypoints = load_labels(self.labels_file, database.training.names)
         self.number_of_clusters = count_clusters(self.keypoints, first, hyper.number_of_clusters)
@@ -151,10 +156,15 @@ class SecondStep(Training):
         if self.options.resume:
             self.load_newest()
         self.experiment.log(f"{self.title}: {len(self.active)} of {self.number_of_clusters} clusters are active")
-        while self.iteration < self.hyper.total_iterations:
+        while self.iteration < self.hyper.total_iterations or self.epoch_is_open:
             self.train_epoch()
             self.finish_epoch()
         self.scalars.close()
+
+    @property
+    def epoch_is_open(self) -> bool:
+        """Whether the running epoch still lacks its end, as in a state that was saved at its last iteration."""
+        return self.iteration > self.epoch_start
 
     def train_epoch(self) -> None:
         """Train from where the running epoch is to its end."""
@@ -192,8 +202,6 @@ class SecondStep(Training):
             self.drop_unsteady()
         self.scalars.add(self.iteration, {"clusters": float(len(self.active))})
         self.save_checkpoint()
-        if distributed.is_main():
-            self.remove_old_checkpoints()
 
     def merge(self) -> None:
         """Join the clusters that coincide, in the labels and among the active ones."""
@@ -232,14 +240,13 @@ class SecondStep(Training):
         """The labels of the active clusters alone."""
         return self.keypoints.keep(np.isin(self.keypoints.clusters(), self.active))
 
-    def remove_old_checkpoints(self) -> None:
+    def remove_superseded(self) -> None:
         """Keep the newest checkpoints only; on a small data set each epoch takes seconds."""
+        super().remove_superseded()
         kept = self.hyper.checkpoints_kept
-        for epoch in range(self.epoch - kept, 0, -1) if kept else ():
-            path = self.experiment.second_step_checkpoint(epoch)
-            if not path.exists():
-                break
-            path.unlink()
+        for epoch, path in self.experiment.second_step_checkpoints() if kept else ():
+            if epoch <= self.epoch - kept and path.parent == self.experiment.checkpoints:
+                path.unlink(missing_ok=True)
 
     # State
 

@@ -217,10 +217,14 @@ class Training(ABC):
         }
 
     def save_checkpoint(self) -> None:
-        """Save the state for good; the one that was saved in between is superseded."""
+        """Save the state for good, and remove what it supersedes."""
         if distributed.is_main():
             save_checkpoint(self.state(), self.checkpoint())
-            self.keeper.remove()
+            self.remove_superseded()
+
+    def remove_superseded(self) -> None:
+        """Remove what the checkpoint just saved, or gone on from, makes useless: the state between two."""
+        self.keeper.remove()
 
     def load_newest(self) -> None:
         """Go on from the newest checkpoint or the state between two; from the beginning where there is none."""
@@ -235,6 +239,8 @@ class Training(ABC):
         load_optimizer(self.optimizer, content["optimizer"], path)
         self.iteration = int(content["iteration"])
         self.load_own_state(content)
+        if distributed.is_main() and path != self.keeper.path:
+            self.remove_superseded()  # a run that was killed just after its checkpoint did not come to it
         self.experiment.log(f"{self.title} goes on from iteration {self.iteration} ({path.name})")
 
     @abstractmethod

@@ -65,7 +65,7 @@ def prepare(folder) -> Experiment:
     experiment = Experiment(folder, "tiny")
     experiment.open()
     step = FirstStep(database, tiny_options(folder), experiment)
-    step.iteration = 9
+    step.iteration, step.relabelled = 9, True
     step.save_checkpoint()
     database.keypoints().save(experiment.updated_keypoints(9))
     return experiment
@@ -197,6 +197,15 @@ def test_step_two_begins_with_step_one_s_weights(tmp_path):
     for name, tensor in step.network.state_dict().items():
         if not name.startswith("l1."):
             assert torch.equal(tensor, first[name])
+
+
+def test_a_round_of_step_one_has_to_have_ended(tmp_path):
+    """Killed between its checkpoint and its labels, step one leaves the labels of the round before."""
+    experiment = prepare(tmp_path)
+    content = load_checkpoint(experiment.first_step_checkpoint(9))
+    save_checkpoint({**content, "relabelled": False}, experiment.first_step_checkpoint(9))
+    with pytest.raises(UserError, match="Train_Firststep.py end it with --resume"):
+        SecondStep(TinyDatabase(), tiny_options(tmp_path), experiment)
 
 
 def test_the_architecture_need_not_be_told_again(tmp_path):

@@ -1,0 +1,84 @@
+"""Killed at each of its seams and resumed, a training ends with the same files, byte by byte. About a minute."""
+
+import shutil
+
+import pytest
+
+from Networks.first_step import FirstStep
+from Networks.second_step import SecondStep
+from tests.seams import Killed, Seams
+from tests.tiny import TinyDatabase, tiny_options
+from Utils.experiment import Experiment
+from Utils.files import save_checkpoint
+
+STEPS = {
+    "first": (FirstStep, ("iterations_first=2", "clustering_rounds=1", "confidence_fan=0.3", "relabelling=match")),
+    "second": (
+        SecondStep,
+        (
+            *("total_iterations=5", "iterations_before_merging=2", "cluster_overlap=0.05", "checkpoints_kept=1"),
+            *("batch_size=12", "gradient_accumulation=1", "least_steadiness=0.01", "learning_rate_steps=2,4"),
+        ),
+    ),
+}
+SEAMS = {"first": 15, "second": 14}
+
+
+def train(folder, step: str) -> None:
+    """The step from where it is to its end, a state saved at every iteration."""
+    experiment = Experiment(folder, "tiny")
+    experiment.open()
+    kind, settings = STEPS[step]
+    options = tiny_options(folder, "weight_average=0.9", "minutes_between_checkpoints=0", *settings, resume=True)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("Networks.training.ITERATIONS_PER_LOOK", 1)
+        kind(TinyDatabase(), options, experiment).run()
+
+
+def bootstrapped(folder) -> None:
+    """What the bootstrap leaves."""
+    experiment = Experiment(folder, "tiny")
+    experiment.open()
+    save_checkpoint({"hyperparameters": {}}, experiment.bootstrap_clusters())
+    TinyDatabase().keypoints().save(experiment.bootstrap_keypoints())
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """Step -> the folder before it, and its acts and files when nothing killed it."""
+    first, second, end = (tmp_path_factory.mktemp("whole") / name for name in ("first", "second", "end"))
+    bootstrapped(first)
+    found = {}
+    for step, before, after in (("first", first, second), ("second", second, end)):
+        shutil.copytree(before, after)
+        with Seams() as seams:
+            train(after, step)
+        found[step] = before, seams.acts, contents(after)
+    return found
+
+
+def contents(folder) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in (folder / "tiny" / "CheckPoints").iterdir()}
+
+
+def test_the_seams(whole):
+    """States between, checkpoints, labels, removals of states and of old checkpoints."""
+    for step, number in SEAMS.items():
+        _, acts, files = whole[step]
+        assert len(acts) == number, acts
+        assert not any("State" in name or name.startswith(".") for name in files)
+    assert "rename UpdatedKeypoints2.pickle" in whole["first"][1]
+    assert "rename MergedKeypoints4.pickle" in whole["second"][1]
+    assert "remove tinySecondStepEpoch1.pth" in whole["second"][1]
+
+
+@pytest.mark.parametrize(("step", "seam"), [(step, seam) for step, number in SEAMS.items() for seam in range(number)])
+def test_killed_at_each_seam(whole, tmp_path, step, seam):
+    before, _, files = whole[step]
+    shutil.copytree(before, tmp_path, dirs_exist_ok=True)
+    with pytest.raises(Killed), Seams(kill_at=seam):
+        train(tmp_path, step)
+    train(tmp_path, step)
+    ours = contents(tmp_path)
+    assert set(ours) == set(files)
+    assert [name for name in files if ours[name] != files[name]] == []
