@@ -18,8 +18,8 @@ def main(argv: list[str] | None = None) -> None:
     database.check_cheaply()
     experiment = Experiment(options.log_path, options.experiment_name)
     experiment.newest_updated_keypoints()  # step one comes first: say so before anything is written
-    experiment.begin(options, experiment.second_step_files())
-    SecondStep(database, options, experiment).run()
+    with experiment.training(options, experiment.second_step_files):
+        SecondStep(database, options, experiment).run()
     distributed.stop()
 
 

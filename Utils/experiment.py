@@ -1,18 +1,20 @@
 """One experiment's files below log_path: where they are, which is newest, and its log."""
 
+import contextlib
 import datetime
 import platform
 import re
 import sys
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import yaml
+from filelock import FileLock, Timeout
 
 from Utils import distributed
-from Utils.errors import UserError
+from Utils.errors import FaultReport, UserError
 from Utils.files import remove_left_overs, writing
 from Utils.options import Options, command_line, plain
 
@@ -131,6 +133,7 @@ class Experiment:
                 raise UserError(
                     f"{folder} is not writable ({error.strerror}); set log_path in the paths file to another folder"
                 ) from error
+        FaultReport.folder = self.logs
         remove_left_overs(self.logs, self.logs / "Clusters", self.checkpoints)
 
     def log(self, message: str) -> None:
@@ -144,6 +147,10 @@ class Experiment:
 
     def describe_run(self, options: Options) -> None:
         """Append this run's command, hyperparameters, versions and seed to Logs/run.yaml."""
+        with FileLock(self.logs / ".run.yaml.lock"):  # a Test.py beside a training describes itself too
+            self._describe_run(options)
+
+    def _describe_run(self, options: Options) -> None:
         path = self.logs / "run.yaml"
         runs: list[dict[str, Any]] = []
         if path.is_file():
@@ -179,17 +186,38 @@ class Experiment:
         state = [self.second_step_state()] if self.second_step_state().exists() else []
         return state + [path for _, path in self.second_step_checkpoints()]
 
-    def begin(self, options: Options, earlier: list[Path]) -> None:
-        """Open the experiment for a training script; refuse to write over an `earlier` run not to be resumed."""
+    @contextlib.contextmanager
+    def training(self, options: Options, earlier: Callable[[], list[Path]]) -> Iterator[None]:
+        """Hold the experiment for a training script; refuse to write over an `earlier` run not to be resumed.
+
+        Raises UserError where another process trains it. However this one ends, the experiment is free then.
+        """
         if not distributed.is_main():
+            yield
             return
+        self._refuse_earlier(options, earlier())
+        self.open()
+        lock = FileLock(self.folder / ".training.lock")
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            raise UserError(
+                f"experiment {self.name} is being trained by another process ({self.folder}); "
+                f"wait for its end, or choose another --experiment_name"
+            ) from None
+        try:
+            self._refuse_earlier(options, earlier())
+            self.describe_run(options)
+            yield
+        finally:
+            lock.release()
+
+    def _refuse_earlier(self, options: Options, earlier: list[Path]) -> None:
         if earlier and not options.resume:
             raise UserError(
                 f"{earlier[0]} exists: experiment {self.name} was begun before; go on with --resume, "
                 f"or choose another --experiment_name"
             )
-        self.open()
-        self.describe_run(options)
 
     def scalars(self, step: str) -> "Scalars":
         """TensorBoard scalars of one step, in Logs/tensorboard/<step>."""

@@ -15,7 +15,7 @@ from Databases.demo.scene import sample_scene
 from Databases.demo.surface import LANDMARKS
 from Utils.errors import UserError
 from Utils.files import dump_pickle, load_pickle, remove_left_overs, writing
-from Utils.process import set_up_process
+from Utils.process import set_up_worker
 from Utils.progress import progress
 
 
@@ -86,7 +86,7 @@ def _as_is(item: Any) -> Any:
 
 
 def _start_worker(_: int) -> None:
-    set_up_process()
+    set_up_worker()
     cv2.setNumThreads(0)
 
 

@@ -81,7 +81,9 @@ def first_step(options: Options, experiment: Experiment) -> FirstStep:
 def second_step(options: Options, experiment: Experiment) -> SecondStep:
     """Step two after a step one of no iterations, whose checkpoint the CPU wrote."""
     database = TinyDatabase()
-    FirstStep(database, tiny_options(options.log_path), experiment).save_checkpoint()
+    first = FirstStep(database, tiny_options(options.log_path), experiment)
+    first.relabelled = True
+    first.save_checkpoint()
     database.keypoints().save(experiment.updated_keypoints(0))
     return SecondStep(database, options, experiment)
 

@@ -1,15 +1,20 @@
 """Killed at each of its seams and resumed, a training ends with the same files, byte by byte. About a minute."""
 
+import os
 import shutil
+import signal
 
 import pytest
+import torch
 
+from Networks.checkpoints import StateKeeper
 from Networks.first_step import FirstStep
 from Networks.second_step import SecondStep
 from tests.seams import Killed, Seams
 from tests.tiny import TinyDatabase, tiny_options
 from Utils.experiment import Experiment
-from Utils.files import save_checkpoint
+from Utils.files import load_checkpoint, save_checkpoint
+from Utils.interruption import TerminatedError, ending_when_asked
 
 STEPS = {
     "first": (FirstStep, ("iterations_first=2", "clustering_rounds=1", "confidence_fan=0.3", "relabelling=match")),
@@ -24,15 +29,29 @@ STEPS = {
 SEAMS = {"first": 15, "second": 14}
 
 
-def train(folder, step: str) -> None:
-    """The step from where it is to its end, a state saved at every iteration."""
+def train(folder, step: str, asked_at: int | None = None) -> None:
+    """The step from where it is to its end, a state saved at every iteration.
+
+    asked_at: the iteration at which, within the step of the weights, SIGTERM comes; no other state is saved then.
+    """
     experiment = Experiment(folder, "tiny")
     experiment.open()
     kind, settings = STEPS[step]
     options = tiny_options(folder, "weight_average=0.9", "minutes_between_checkpoints=0", *settings, resume=True)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("Networks.training.ITERATIONS_PER_LOOK", 1)
-        kind(TinyDatabase(), options, experiment).run()
+        training = kind(TinyDatabase(), options, experiment)
+        if asked_at is not None:
+            whole = training.step_weights
+
+            def asked() -> None:
+                if training.iteration == asked_at:
+                    os.kill(os.getpid(), signal.SIGTERM)
+                whole()
+
+            patch.setattr(training, "step_weights", asked)
+            patch.setattr(training.keeper, "after_look", lambda: None)
+        training.run()
 
 
 def bootstrapped(folder) -> None:
@@ -82,3 +101,31 @@ def test_killed_at_each_seam(whole, tmp_path, step, seam):
     ours = contents(tmp_path)
     assert set(ours) == set(files)
     assert [name for name in files if ours[name] != files[name]] == []
+
+
+@pytest.mark.parametrize(("step", "iteration"), [("first", 4), ("second", 2)])
+def test_asked_to_end_a_training_saves_where_it_is(whole, tmp_path, step, iteration):
+    before, _, files = whole[step]
+    shutil.copytree(before, tmp_path, dirs_exist_ok=True)
+    with pytest.raises(TerminatedError), ending_when_asked():
+        train(tmp_path, step, asked_at=iteration)
+    kind = {"first": "First", "second": "Second"}[step]
+    state = load_checkpoint(tmp_path / "tiny" / "CheckPoints" / f"tiny{kind}StepState.pth")
+    assert state["iteration"] == iteration + 1
+    train(tmp_path, step)
+    ours = contents(tmp_path)
+    assert set(ours) == set(files)
+    assert [name for name in files if ours[name] != files[name]] == []
+
+
+def test_weights_that_are_no_numbers_are_not_saved(tmp_path):
+    content = {"state_dict": {"a": torch.tensor([1.0, float("nan")])}, "optimizer": {"state": {}}}
+    keeper = StateKeeper(tmp_path / "state.pth", 60, lambda: content)
+    keeper.save_in_time()
+    assert not keeper.path.exists()
+    content["state_dict"]["a"] = torch.zeros(1).expand(10**8)  # as large as no slow disk takes in a second
+    keeper.save_in_time()
+    assert not keeper.path.exists()
+    content["state_dict"]["a"] = torch.zeros(3)
+    keeper.save_in_time()
+    assert keeper.path.exists()
