@@ -7,37 +7,40 @@ from Networks.landmarks import landmarks_of
 from Networks.second_step import load_landmark_network
 from Networks.steadiness import steadiness
 from Utils.errors import exit_cleanly
-from Utils.evaluation import evaluate
+from Utils.evaluation import evaluate, missing_share
 from Utils.experiment import Experiment
 from Utils.movement import explained_movement
 from Utils.options import parse
 from Utils.predictions import load_predictions, save_predictions
 from Utils.process import set_up_process
-from Utils.reports import report_errors, report_landmarks, report_steadiness
+from Utils.reports import TRAIN_LONGER, report_errors, report_failure, report_landmarks, report_steadiness
+
+OF_PREDICTIONS = "check the file: NaN is what is not found"
 
 
 @exit_cleanly
-def main(argv: list[str] | None = None) -> None:
+def main(argv: list[str] | None = None) -> int:
     set_up_process()
     options = parse(argv, __doc__, DATABASES, flags=("experiment", "predictions"))
-    database = DATABASES[options.dataset_name].open(options)
     experiment = Experiment(options.log_path, options.experiment_name)
 
     if options.predictions:
+        database = DATABASES[options.dataset_name].open(options)
         predictions = load_predictions(options.predictions)
         landmarks, steady = np.arange(predictions.points.shape[1]), None
         experiment.open()
     else:
+        network, landmarks, iteration = load_landmark_network(experiment, options)  # decides how pictures are cut
+        database = DATABASES[options.dataset_name].open(options)
         database.check_cheaply()
-        network, landmarks, iteration = load_landmark_network(experiment, options)
         experiment.open()
         experiment.describe_run(options)
         measured = steadiness(network, landmarks, database, database.test, options)
         steady = (measured.error, measured.r2)
         if database.test.landmarks is None:
             report_steadiness(experiment, measured.found, measured.error, landmarks)
-            report_landmarks(experiment, landmarks, steadiness=steady)
-            return
+            report_landmarks(experiment, landmarks, measured.found, steadiness=steady)
+            return int(report_failure(experiment, measured.found))
         predictions = landmarks_of(network, landmarks, database, options)
         save_predictions(predictions, experiment.predictions(iteration))
 
@@ -45,7 +48,9 @@ def main(argv: list[str] | None = None) -> None:
     errors = evaluate(predictions, normalisers, database.ridge_samples, options.hyper.seed)
     report_errors(experiment, errors)
     movement = explained_movement(predictions.points, predictions.groundtruth)
-    report_landmarks(experiment, landmarks, movement, errors, steady)
+    found = 1 - missing_share(predictions.points)
+    report_landmarks(experiment, landmarks, found, movement, errors, steady)
+    return int(report_failure(experiment, found, OF_PREDICTIONS if options.predictions else TRAIN_LONGER))
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """Step two: learn one heatmap per cluster of step one, and merge clusters that coincide."""
 
 from Databases import DATABASES
+from Networks.checkpoints import adopt_newest, load_first_step
 from Networks.second_step import SecondStep
 from Utils import distributed
 from Utils.errors import exit_cleanly
@@ -14,10 +15,11 @@ def main(argv: list[str] | None = None) -> None:
     set_up_process()
     options = parse(argv, __doc__, DATABASES, flags=("experiment", "resume"))
     distributed.start(options.device)
-    database = DATABASES[options.dataset_name].open(options)
-    database.check_cheaply()
     experiment = Experiment(options.log_path, options.experiment_name)
     experiment.newest_updated_keypoints()  # step one comes first: say so before anything is written
+    adopt_newest(options, experiment.first_step_checkpoints(), load_first_step)
+    database = DATABASES[options.dataset_name].open(options)
+    database.check_cheaply()
     with experiment.training(options, experiment.second_step_files):
         SecondStep(database, options, experiment).run()
     distributed.stop()

@@ -1,6 +1,7 @@
 """Draw what was learned: keypoints and clusters of step one, landmarks of step two."""
 
 from Databases import DATABASES
+from Networks.checkpoints import adopt_newest, load_first_step, load_second_step
 from Networks.visualisations import VISUALISATIONS
 from Utils.errors import exit_cleanly
 from Utils.experiment import Experiment
@@ -12,8 +13,12 @@ from Utils.process import set_up_process
 def main(argv: list[str] | None = None) -> None:
     set_up_process()
     options = parse(argv, __doc__, DATABASES, flags=("experiment", "visualisation"))
-    database = DATABASES[options.dataset_name].open(options)
     experiment = Experiment(options.log_path, options.experiment_name)
+    if options.visualisation == "Step2":
+        adopt_newest(options, experiment.second_step_checkpoints(), load_second_step)
+    else:
+        adopt_newest(options, experiment.first_step_checkpoints(), load_first_step)
+    database = DATABASES[options.dataset_name].open(options)
     VISUALISATIONS[options.visualisation](database, options, experiment)
 
 

@@ -46,6 +46,7 @@ class Custom(Database):
     # Two landmarks whose distance divides errors, such as 41,46 (empty: the extent of all of them); the
     # longest side in pixels to which large pictures are shrunk.
     settings = {"recipe": "consensus", "normalise_by": "", "working_size": 450}
+    free_settings = ("normalise_by",)
 
     def __init__(
         self,

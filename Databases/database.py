@@ -59,6 +59,7 @@ class Database(ABC):
 
     name: ClassVar[str]  # as in --dataset_name
     settings: ClassVar[dict[str, Any]] = {}  # defaults of --set names that this data set overrides or adds
+    free_settings: ClassVar[tuple[str, ...]] = ()  # own names that may change once a network is trained
     ridge_samples: int = 300  # N of the evaluation: regression pictures per regressor
     constant_background: bool = False  # whether the bootstrap drops points like those outside the boxes
 

@@ -36,7 +36,7 @@ def bootstrap(database: Database, options: Options, experiment: Experiment) -> K
     keypoints_file, clusters_file = experiment.bootstrap_keypoints(), experiment.bootstrap_clusters()
     if options.resume and keypoints_file.exists():
         if clusters_file.exists():
-            check_resumed(hyper, load_checkpoint(clusters_file), clusters_file)
+            check_resumed(options, load_checkpoint(clusters_file), clusters_file)
         return KeypointTable.load(keypoints_file).align(database.training.names)
     superpoint = load_superpoint(options.paths.optional("path_to_superpoint_checkpoint"), options.device)
     with DescriptorStore(experiment.checkpoints) as store:
@@ -54,7 +54,8 @@ def bootstrap(database: Database, options: Options, experiment: Experiment) -> K
         clusters = cluster(store, pictures, hyper.number_of_clusters, hyper.seed, among=among, device=options.device)
         table = keypoint_table(store, clusters, database.training.names)
     state = clusters_to_state(clusters.centroids, clusters.thresholds)
-    save_checkpoint({**state, "hyperparameters": hyper.as_dict()}, clusters_file)
+    made_with = {"hyperparameters": hyper.as_dict(), "dataset_name": options.dataset_name}
+    save_checkpoint({**state, **made_with}, clusters_file)
     table.save(keypoints_file)  # last: that it exists says that the bootstrap is complete
     experiment.log(f"Bootstrap: {table.describe()}")
     return distributed.from_main(table)
@@ -124,6 +125,7 @@ def store_generic_keypoints(
         device,
         indices,
     )
+    found = 0
     with Progress("Bootstrap: SuperPoint", len(indices)) as progress, autocast(device, hyper.precision):
         for groups in batches:
             rows = [
@@ -134,8 +136,9 @@ def store_generic_keypoints(
             kept = np.flatnonzero(inside | (database.constant_background & ~in_box))
             kept = kept[np.argsort(numbers[kept], kind="stable")]
             store.append(descriptors[kept], cells[kept], numbers[kept], flags=inside[kept])
-            done = sum(len(group[2]) for group in groups)
-            progress.update(done, keypoints=float(inside.sum()) / done)
+            progress.update(sum(len(group[2]) for group in groups))
+            found += int(inside.sum())
+            progress.show(per_picture=found / progress.done)
     distributed.collect_rows(store)
 
 

@@ -13,11 +13,12 @@ from Networks.fan import FAN
 from Utils import distributed
 from Utils.errors import UserError
 from Utils.files import load_checkpoint, save_checkpoint
-from Utils.options import Hyperparameters, plain
+from Utils.options import Options, plain, setting
 
-# What a checkpoint says of its network, so that later steps need not be told again.
+# What later steps take from a checkpoint beside the data set's own settings, so that they need not be told again.
 PAPER_IMAGE_SIZE = 256  # of published checkpoints, which do not say
-_ARCHITECTURE = ("width", "image_size")
+_OF_NETWORK = ("width", "image_size")
+_OF_LANDMARKS = ("readout",)
 SECONDS_TO_SAVE = 1.0  # that a process takes for it when it is asked to end
 BYTES_PER_SECOND = 100e6  # that a slow disk takes
 # What may change when a run is resumed; everything else decides the result.
@@ -60,13 +61,10 @@ def clusters_from_state(content: Mapping[str, Any]) -> tuple[np.ndarray | None, 
     )
 
 
-def load_fan(content: Mapping[str, Any], source: Path | str, hyper: Hyperparameters, device: torch.device) -> FAN:
-    """The network of a checkpoint of either step; `hyper` takes its width and picture size over.
-
-    Raises UserError where the content is not that of a checkpoint, or the user insists on another size.
-    """
-    adopt_architecture(hyper, content, source)
-    network = build_fan(content["state_dict"]["l1.weight"].shape[0], hyper, device)
+def load_fan(content: Mapping[str, Any], source: Path | str, options: Options) -> FAN:
+    """The network of a checkpoint of either step; the options take its settings over as by `adopt_settings`."""
+    adopt_settings(options, content, source)
+    network = build_fan(content["state_dict"]["l1.weight"].shape[0], options.hyper, options.device)
     load_fan_weights(network, content["state_dict"], source)
     return network
 
@@ -94,8 +92,21 @@ def require_keys(content: Mapping[str, Any], keys: tuple[str, ...], source: Path
         raise UserError(f"{source} has no {missing[0]}: it is no checkpoint of {step}; give the file of {step}")
 
 
-def adopt_architecture(hyper: Hyperparameters, content: Mapping[str, Any], source: Path | str) -> None:
-    """Take width and picture size over from a checkpoint (its hyperparameters, else its tensors and the paper)."""
+def adopt_newest(
+    options: Options, checkpoints: list[tuple[int, Path]], load: Callable[[Path], dict[str, Any]]
+) -> None:
+    """Take over the settings of the last of the checkpoints (numbers and paths), before the data set is opened."""
+    for _, path in checkpoints[-1:]:
+        adopt_settings(options, load(path), path)
+
+
+def adopt_settings(options: Options, content: Mapping[str, Any], source: Path | str) -> None:
+    """Take over what decides crop and network: width, picture size, and what the data set has of its own.
+
+    From the checkpoint's hyperparameters; of published ones, which have none, from the tensors and the paper. Raises
+    UserError where the content is no checkpoint's, is of another data set, or the user insists on something else.
+    """
+    check_data_set(options, content, source)
     weights = content["state_dict"]
     if not isinstance(weights, Mapping) or "l1.weight" not in weights:
         raise UserError(f"{source}: state_dict holds no FAN; give a checkpoint of this method")
@@ -103,20 +114,46 @@ def adopt_architecture(hyper: Hyperparameters, content: Mapping[str, Any], sourc
     if not isinstance(head, torch.Tensor) or head.ndim != 4 or head.shape[1] < 32 or head.shape[1] % 32:
         raise UserError(f"{source}: l1.weight is not that of a FAN; give a checkpoint of this method")
     values = {"width": head.shape[1], "image_size": PAPER_IMAGE_SIZE}
+    saved = _hyperparameters_of(content, source)
+    names = (*_OF_NETWORK, *options.hyper.of_data_set, *(_OF_LANDMARKS if "active_channels" in content else ()))
+    values.update({name: saved[name] for name in names if name in saved})
+    options.hyper.adopt(values, source)
+
+
+def check_data_set(options: Options, content: Mapping[str, Any], source: Path | str) -> None:
+    """UserError where a checkpoint says that it is of another data set."""
+    name = content.get("dataset_name", options.dataset_name)
+    if name != options.dataset_name:
+        raise UserError(
+            f"--dataset_name {options.dataset_name}: {source} was made with --dataset_name {name}; give that one, "
+            f"or another experiment"
+        )
+
+
+def check_resumed(options: Options, content: Mapping[str, Any], source: Path | str) -> None:
+    """UserError that names all settings in which a run to be resumed differs from how it was begun."""
+    check_data_set(options, content, source)
+    now = options.hyper.as_dict()
+    differing = {
+        name: before
+        for name, before in _hyperparameters_of(content, source).items()
+        if name not in _FREE_ON_RESUME and plain(now.get(name)) != plain(before)
+    }
+    if differing:
+        then = [setting(name, before) for name, before in differing.items()]
+        raise UserError(
+            f"--resume: {source} was made with {', '.join(then)}; this run has "
+            f"{', '.join(setting(name, now.get(name)) for name in differing)}; "
+            f"give {' '.join(f'--set {one}' for one in then)} or use another experiment"
+        )
+
+
+def _hyperparameters_of(content: Mapping[str, Any], source: Path | str) -> Mapping[str, Any]:
+    """What a checkpoint was made with; empty of a published one."""
     saved = content.get("hyperparameters") or {}
-    values.update({name: saved[name] for name in _ARCHITECTURE if name in saved})
-    hyper.adopt(values, source)
-
-
-def check_resumed(hyper: Hyperparameters, content: Mapping[str, Any], source: Path | str) -> None:
-    """UserError where a run to be resumed was begun with other hyperparameters."""
-    for name, before in (content.get("hyperparameters") or {}).items():
-        now = hyper.as_dict().get(name)
-        if name not in _FREE_ON_RESUME and plain(now) != plain(before):
-            raise UserError(
-                f"--resume: {source} was made with {name}={before}, this run has {now}; "
-                f"give --set {name}={before} or use another experiment"
-            )
+    if not isinstance(saved, Mapping):
+        raise UserError(f"{source}: hyperparameters are no dictionary; get or make the file again")
+    return saved
 
 
 def newest_state(

@@ -35,6 +35,7 @@ DESCRIPTOR_WEIGHT = {"margin": 10.0, "softmax": 1.0}
 TEMPERATURE = 0.1  # of the softmax over cosines
 COSINE_STEPS = 5  # scheduler steps of one cosine period, which is one clustering round
 LOWEST_LEARNING_RATE = 5e-6
+SHARE_TO_LEARN = 4  # of the keypoints that a cluster can have, one in so many makes it worth learning
 LONG_ON_CPU = 128 * 256**2  # width x pixels of a network whose training is none for a CPU
 
 
@@ -142,6 +143,11 @@ def learning_rate_at(iteration: int, hyper: Hyperparameters) -> float:
     return lowest + (hyper.learning_rate - lowest) * (1 + math.cos(math.pi * step / COSINE_STEPS)) / 2
 
 
+def most_cluster_points(pictures: int, hyper: Hyperparameters) -> int:
+    """How many keypoints a cluster can have in the labels of so many pictures: one in each, or in the surest ones."""
+    return int(hyper.match_fraction * (pictures - 1)) + 1 if hyper.relabelling == "match" else pictures
+
+
 # Training
 
 
@@ -166,6 +172,13 @@ class FirstStep(Training):
         if self.options.device.type == "cpu" and self.hyper.width * self.hyper.image_size**2 >= LONG_ON_CPU:
             self.experiment.log(
                 f"{self.title}: at this size and length a CPU takes weeks; --set preset=small takes minutes"
+            )
+        reach = most_cluster_points(len(self.database.training), self.hyper)
+        if reach <= self.hyper.min_cluster_points:
+            self.experiment.log(
+                f"Warning: with {len(self.database.training)} training pictures a cluster gets at most {reach} "
+                f"keypoints, and step two learns only clusters with more than {self.hyper.min_cluster_points}; give "
+                f"step two --set min_cluster_points={reach // SHARE_TO_LEARN}, or both steps more pictures"
             )
         if self.options.resume:
             self.load_newest()

@@ -58,7 +58,8 @@ def store_fan_keypoints(
             descriptors = smoothed(descriptors, hyper.descriptor_window)
             vectors = functional.normalize(descriptors[owners, :, y, x], dim=1)
             store.append(vectors.cpu().numpy(), points.cpu().numpy(), numbers[owners.cpu().numpy()])
-            progress.update(len(numbers), keypoints=len(points) / len(numbers))
+            progress.update(len(numbers))
+            progress.show(per_picture=len(store) / progress.done)
     network.train()
     distributed.collect_rows(store)
 
@@ -117,6 +118,7 @@ def detected_keypoints(
         if not distributed.is_main():
             return distributed.from_main(None)
         hyper, names = options.hyper, database.training.names
+        experiment.log(f"Keypoints: FAN: {len(store) / len(names):.1f} per picture, before they are clustered")
         clusters = cluster(
             store, len(names), hyper.number_of_clusters, hyper.seed, initial=centroids, device=options.device
         )

@@ -31,6 +31,7 @@ from Utils.keypoints import KeypointTable
 from Utils.merging import merge_clusters, merge_labels
 from Utils.options import Options
 from Utils.progress import Progress
+from Utils.reports import report_failure
 
 BATCH_SIZE = 32  # pictures
 LEARNING_RATE_DROP = 0.1
@@ -38,7 +39,7 @@ EPOCHS_BETWEEN_MERGES = 2
 COINCIDENCE = 5.7  # pixels of the network's input
 SIMILARITY_GAIN = 1.25  # maps that begin as cosines c begin as 1.25 c - 0.25
 PICTURES_MEASURED = 64
-PICTURES_WARPED = 500  # training pictures on which clusters have to be steady
+PICTURES_JUDGED = 500  # training pictures by which clusters are judged at the end
 
 
 def heatmap_loss(heatmaps: Tensor, keypoints: Tensor, points: int | None = None, peak_weight: float = 0.0) -> Tensor:
@@ -128,7 +129,7 @@ class SecondStep(Training):
                 f"{checkpoint} was saved within a round, whose labels are not made yet; "
                 f"let Train_Firststep.py end it with --resume"
             )
-        network = load_fan(first, checkpoint, hyper, options.device)
+        network = load_fan(first, checkpoint, options)
         self.keypoints = load_labels(self.labels_file, database.training.names)
         self.number_of_clusters = count_clusters(self.keypoints, first, hyper.number_of_clusters)
         self.active = active_clusters(self.keypoints, self.number_of_clusters, hyper.min_cluster_points)
@@ -159,6 +160,7 @@ class SecondStep(Training):
         while self.iteration < self.hyper.total_iterations or self.epoch_is_open:
             self.train_epoch()
             self.finish_epoch()
+        report_failure(self.experiment, self.found())
         self.scalars.close()
 
     @property
@@ -221,20 +223,28 @@ class SecondStep(Training):
         if len(self.active) < len(before):
             joined = ", ".join(f"{k} into {joins[k]}" for k in before if joins[k] != k)
             self.report_labels(f"merged {joined}; {len(self.active)} active clusters; ", self.active_labels())
-        else:
-            self.experiment.log(f"{self.title}, iteration {self.iteration}: no two clusters coincide")
 
     def drop_unsteady(self) -> None:
         """Leave out the clusters whose maps do not follow pictures under known warps; the steadiest one stays."""
-        training = self.database.training
-        some = training.subset(evenly(np.arange(len(training)), PICTURES_WARPED))
-        follows = np.nan_to_num(steadiness(self.learned, self.active, self.database, some, self.options).r2, nan=-1)
+        measured = steadiness(self.learned, self.active, self.database, self.some_training_pictures(), self.options)
+        follows = np.nan_to_num(measured.r2, nan=-1)
         steady = (follows >= self.hyper.least_steadiness) | (follows == follows.max())
         self.experiment.log(
             f"{self.title}: {steady.sum()} of {len(steady)} clusters follow pictures under known warps; the others "
             "are left out"
         )
         self.active = self.active[steady]
+
+    def found(self) -> np.ndarray:
+        """Share (A,) of some training pictures in which each active cluster is found."""
+        some = self.some_training_pictures()
+        _, confidences, _ = predict(self.learned, self.database, some, self.options, "Landmarks")
+        return (confidences[:, self.active] >= CONFIDENT).mean(axis=0)
+
+    def some_training_pictures(self) -> ImageSet:
+        """Enough of them to judge clusters by, from the whole list."""
+        training = self.database.training
+        return training.subset(evenly(np.arange(len(training)), PICTURES_JUDGED))
 
     def active_labels(self) -> KeypointTable:
         """The labels of the active clusters alone."""
@@ -331,11 +341,12 @@ def active_clusters(keypoints: KeypointTable, number_of_clusters: int, min_point
 def load_landmark_network(experiment: Experiment, options: Options) -> tuple[FAN, np.ndarray, int]:
     """The newest network of step two, its active maps and its iteration, for evaluation and pictures.
 
-    Takes width and picture size from the checkpoint. Raises UserError where there is none or it does not fit.
+    Takes what decides crop and network from the checkpoint, hence before the data set is opened. Raises UserError
+    where there is none or it does not fit.
     """
     epoch, path = experiment.newest_second_step()
     content = load_second_step(path)
-    network = load_fan(content, path, options.hyper, options.device)
+    network = load_fan(content, path, options)
     active = np.sort(np.asarray(content["active_channels"]).astype(np.int64).reshape(-1))
     if len(active) == 0 or active[0] < 0 or active[-1] >= network.l1.out_channels:
         raise UserError(f"{path}: active_channels do not fit the {network.l1.out_channels} maps; make it again")

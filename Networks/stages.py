@@ -7,7 +7,7 @@ import numpy as np
 from Databases.database import Database, ImageSet
 from Databases.samples import GRID
 from Networks.bootstrap import store_generic_keypoints
-from Networks.checkpoints import adopt_architecture, clusters_from_state, load_fan, load_first_step
+from Networks.checkpoints import adopt_newest, clusters_from_state, load_fan, load_first_step
 from Networks.groundtruth import PREDICTION_SIZE, crop_maps, groundtruth_of
 from Networks.landmarks import join_splits, landmarks_of
 from Networks.relabelling import store_fan_keypoints
@@ -31,7 +31,7 @@ MISSING_LIMIT = 0.2
 
 def bootstrap_landmarks(database: Database, options: Options, experiment: Experiment) -> tuple[Predictions, float]:
     """Each cluster of the bootstrap as a landmark, and the share of pictures in which one may be missing."""
-    _adopt_from_first_step(options, experiment)
+    adopt_newest(options, [experiment.newest_first_step()], load_first_step)
     superpoint = load_superpoint(options.paths.optional("path_to_superpoint_checkpoint"), options.device)
     path = experiment.bootstrap_clusters()
     centroids, thresholds = clusters_from_state(load_checkpoint(path))
@@ -52,7 +52,7 @@ def first_step_landmarks(database: Database, options: Options, experiment: Exper
     centroids, thresholds = clusters_from_state(content)
     if centroids is None or thresholds is None:
         raise UserError(f"{path} has no clusters of its own; let step one end its round with --resume")
-    network = load_fan(content, path, options.hyper, options.device)
+    network = load_fan(content, path, options)
 
     def fill(images: ImageSet, store: DescriptorStore) -> None:
         store_fan_keypoints(network, database, images, options, store)
@@ -65,11 +65,6 @@ def second_step_landmarks(database: Database, options: Options, experiment: Expe
     """The landmarks of step two, and the share of pictures in which one may be missing."""
     network, active, _ = load_landmark_network(experiment, options)
     return landmarks_of(network, active, database, options), MISSING_LIMIT
-
-
-def _adopt_from_first_step(options: Options, experiment: Experiment) -> None:
-    _, path = experiment.newest_first_step()
-    adopt_architecture(options.hyper, load_first_step(path), path)
 
 
 def _cluster_landmarks(

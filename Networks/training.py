@@ -246,7 +246,7 @@ class Training(ABC):
         if newest is None:
             return
         content, path = newest
-        check_resumed(self.hyper, content, path)
+        check_resumed(self.options, content, path)
         load_fan_weights(self.network, content.get("training_state_dict", content["state_dict"]), path)
         if self.average is not None:
             load_fan_weights(self.average, content["state_dict"], path)

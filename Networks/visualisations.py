@@ -1,28 +1,36 @@
 """The three visualisations, each a function of database, options and experiment."""
 
+import cv2
 import numpy as np
 
 from Databases.database import Database, ImageSet, evenly
 from Databases.samples import GRID
-from Networks.checkpoints import adopt_architecture, load_first_step
+from Networks.fan import FAN
+from Networks.landmarks import landmarks_of
 from Networks.second_step import load_landmark_network, predict
 from Networks.steadiness import CONFIDENT
 from Utils import crops
-from Utils.drawing import TILE, palette, save_picture, sheet
+from Utils.drawing import TILE, overview, palette, save_picture, sheet, tile, with_legend
+from Utils.evaluation import missing_share
 from Utils.experiment import Experiment
 from Utils.keypoints import KeypointTable
+from Utils.movement import OFTEN
 from Utils.options import Options
+from Utils.predictions import load_predictions
 from Utils.progress import progress
+from Utils.reports import report_failure
 
 ROWS, COLUMNS = 8, 8  # of the sheets of step one
 RESULT_ROWS, RESULT_COLUMNS = 8, 13  # of the sheet of step two
+KEY_SIDE = 2 * TILE  # of the picture that names the landmarks, pixels
+OVERVIEW_PICTURES, OVERVIEW_SHRINK = 6, 2  # of each cluster on the page of all of them
 KEYPOINT_COLOUR = np.array([60, 220, 60])
 CLUSTER_COLOUR = np.array([240, 60, 60])
 
 
 def draw_keypoints(database: Database, options: Options, experiment: Experiment) -> None:
     """Step1_Keypoints: 8x8 training images with their keypoints."""
-    keypoints = _newest_keypoints(database, options, experiment)
+    keypoints = _newest_keypoints(database, experiment)
     chosen = evenly(np.flatnonzero(keypoints.counts() > 0), ROWS * COLUMNS)
     pictures = [_crop(database, database.training, i) for i in chosen]
     points = [_on_crop(keypoints.of(i), options) for i in chosen]
@@ -32,34 +40,71 @@ def draw_keypoints(database: Database, options: Options, experiment: Experiment)
 
 
 def draw_clusters(database: Database, options: Options, experiment: Experiment) -> None:
-    """Step1_Clusters: for each cluster a sheet of images that have it, the point marked."""
-    keypoints = _newest_keypoints(database, options, experiment)
+    """Step1_Clusters: for each cluster a sheet of images that have it, the point marked, and a page of them all."""
+    keypoints = _newest_keypoints(database, experiment)
     images, clusters = keypoints.images(), keypoints.clusters()
     folder = experiment.logs / "Clusters"
     folder.mkdir(exist_ok=True)
     present = np.unique(clusters[clusters >= 0])
+    strips, names = [], []
     for k in progress(present, "Clusters", unit="sheet"):
         rows = evenly(np.flatnonzero(clusters == k), ROWS * COLUMNS)
         pictures = [_crop(database, database.training, images[row]) for row in rows]
         points = [_on_crop(keypoints.points[[row]], options) for row in rows]
         save_picture(sheet(pictures, points, CLUSTER_COLOUR, COLUMNS, ROWS, radius=6), folder / f"Cluster{k}.jpg")
-    experiment.log(f"{len(present)} clusters: {folder}/Cluster<k>.jpg")
+        strips.append(_strip(pictures, points))
+        names.append(f"{k}  ({(clusters == k).sum()} keypoints)")
+    if strips:
+        save_picture(overview(strips, names), folder / "Overview.jpg")
+    experiment.log(
+        f"{len(present)} clusters: {folder}/Cluster<k>.jpg, all of them on one page: {folder}/Overview.jpg"
+    )
+
+
+def _strip(pictures: list[np.ndarray], points: list[np.ndarray]) -> np.ndarray:
+    """A row of some of a cluster's pictures, small."""
+    some = evenly(np.arange(len(pictures)), OVERVIEW_PICTURES)
+    tiles = [tile(pictures[i], points[i], CLUSTER_COLOUR, radius=10) for i in some]
+    tiles += [np.full_like(tiles[0], 255)] * (OVERVIEW_PICTURES - len(tiles))
+    row = np.concatenate(tiles, axis=1)
+    return cv2.resize(row, None, fx=1 / OVERVIEW_SHRINK, fy=1 / OVERVIEW_SHRINK, interpolation=cv2.INTER_AREA)
 
 
 def draw_results(database: Database, options: Options, experiment: Experiment) -> None:
-    """Step2: 13x8 test images, each landmark in its own colour."""
-    network, active, _ = load_landmark_network(experiment, options)
+    """Step2: up to 13x8 test images with the landmarks that are evaluated, each in its own colour and named below."""
+    network, active, iteration = load_landmark_network(experiment, options)
     experiment.open()
+    found = _found(network, active, iteration, database, options, experiment)
+    report_failure(experiment, found)
+    kept = np.flatnonzero(found > OFTEN)
     chosen = evenly(np.arange(len(database.test)), RESULT_ROWS * RESULT_COLUMNS)
     images = database.test.subset(chosen)
     points, confidences, _ = predict(network, database, images, options, "Test images")
     points *= TILE / options.hyper.image_size
     points[confidences < CONFIDENT] = np.nan
+    points = points[:, active[kept]]
     pictures = [_crop(database, images, i) for i in range(len(images))]
-    colours = palette(len(active))
+    names, colours = [str(k) for k in active[kept]], palette(len(active))[kept]
+    drawn = sheet(pictures, list(points), colours, RESULT_COLUMNS, RESULT_ROWS)
+    fullest = int(np.isfinite(points).all(axis=2).sum(axis=1).argmax())
+    key = _crop(database, images, fullest, KEY_SIDE)
     path = experiment.logs / "Step2.jpg"
-    save_picture(sheet(pictures, list(points[:, active]), colours, RESULT_COLUMNS, RESULT_ROWS), path)
-    experiment.log(f"Landmarks of {len(chosen)} test pictures: {path}")
+    save_picture(with_legend(drawn, key, KEY_SIDE / TILE * points[fullest], names, colours), path)
+    experiment.log(f"{len(kept)} landmarks of {len(active)}, on {len(chosen)} test pictures: {path}")
+
+
+def _found(
+    network: FAN, active: np.ndarray, iteration: int, database: Database, options: Options, experiment: Experiment
+) -> np.ndarray:
+    """Share (L,) of the pictures in which Test.py finds each landmark: from its predictions, else found anew."""
+    if database.test.landmarks is None:
+        _, confidences, _ = predict(network, database, database.test, options, "Test images")
+        return (confidences[:, active] >= CONFIDENT).mean(axis=0)
+    path = experiment.predictions(iteration)
+    points = load_predictions(path).points if path.exists() else np.zeros((0, 0, 2))
+    if points.shape[1] != len(active):
+        points = landmarks_of(network, active, database, options).points
+    return 1 - missing_share(points)
 
 
 VISUALISATIONS = {
@@ -69,21 +114,18 @@ VISUALISATIONS = {
 }
 
 
-def _newest_keypoints(database: Database, options: Options, experiment: Experiment) -> KeypointTable:
-    """Step one's newest pseudo-groundtruth of the training images; sets the picture size it was made at."""
+def _newest_keypoints(database: Database, experiment: Experiment) -> KeypointTable:
+    """Step one's newest pseudo-groundtruth of the training images."""
     _, path = experiment.newest_updated_keypoints()
-    checkpoints = experiment.first_step_checkpoints()
-    if checkpoints:
-        adopt_architecture(options.hyper, load_first_step(checkpoints[-1][1]), checkpoints[-1][1])
     experiment.open()
     return KeypointTable.load(path).align(database.training.names)
 
 
-def _crop(database: Database, images: ImageSet, i: int) -> np.ndarray:
+def _crop(database: Database, images: ImageSet, i: int, side: int = TILE) -> np.ndarray:
     """The crop of picture i, as large as it is drawn."""
     picture = database.read(images, i)
     height, width = picture.shape[:2]
-    return crops.warp(picture, database.crop(images.boxes[i], width, height, TILE), TILE)
+    return crops.warp(picture, database.crop(images.boxes[i], width, height, side), side)
 
 
 def _on_crop(keypoints: np.ndarray, options: Options) -> np.ndarray:

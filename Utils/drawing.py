@@ -15,6 +15,8 @@ _GAP = 4
 _PAPER = (255, 255, 255)
 _DARK, _LIGHT = (20, 20, 20), (250, 250, 250)
 _SUBPIXELS = 4  # cv2 draws at 1/16 pixel
+_FONT, _FONT_HEIGHT = cv2.FONT_HERSHEY_SIMPLEX, 22
+_ENTRY_WIDTH, _ENTRY_HEIGHT = 90, 36  # of a legend, pixels
 
 
 @functools.cache
@@ -49,6 +51,14 @@ def stroke(
     """Draw a straight line on a picture (H, W) or (H, W, C) uint8; start, end: (2,) x, y on pixel centres."""
     a, b = np.round(np.stack([start, end]) * (1 << _SUBPIXELS)).astype(int).tolist()
     cv2.line(picture, a, b, colour, width, cv2.LINE_AA, _SUBPIXELS)
+
+
+def write(picture: np.ndarray, text: str, left: float, middle: float, height: float = 16) -> None:
+    """Write dark on a light rim on an RGB picture; left, middle: x where it begins, y of its middle, pixels."""
+    scale = height / _FONT_HEIGHT
+    origin = (round(left), round(middle + height / 2))
+    for shade, thickness in ((_LIGHT, 3), (_DARK, 1)):
+        cv2.putText(picture, text, origin, _FONT, scale, shade, thickness, cv2.LINE_AA)
 
 
 def mark(picture: np.ndarray, points: np.ndarray, colours: np.ndarray, radius: float = 4) -> np.ndarray:
@@ -91,12 +101,13 @@ def sheet(
     rows: int = 8,
     radius: float = 4,
 ) -> np.ndarray:
-    """A grid of the first rows x columns pictures, RGB uint8; rows that would stay empty are left out.
+    """A grid of the first rows x columns pictures, RGB uint8; rows and columns that would stay empty are left out.
 
     pictures: RGB, any sizes; points: one (n, 2) per picture, in its pixels, NaN are skipped; colours: (3,) or
     (n, 3) uint8 for all pictures, or a list with such an array per picture.
     """
     count = min(len(pictures), rows * columns)
+    columns = max(1, min(columns, count))
     rows = max(1, -(-count // columns))
     step = TILE + _GAP
     canvas = np.full((rows * step + _GAP, columns * step + _GAP, 3), _PAPER, np.uint8)
@@ -105,6 +116,58 @@ def sheet(
         row, column = divmod(number, columns)
         top, left = _GAP + row * step, _GAP + column * step
         canvas[top : top + TILE, left : left + TILE] = tile(pictures[number], points[number], each[number], radius)
+    return canvas
+
+
+def with_legend(
+    drawn: np.ndarray, picture: np.ndarray, points: np.ndarray, names: Sequence[str], colours: np.ndarray
+) -> np.ndarray:
+    """A sheet (H, W, 3), and below it what its points are called; RGB uint8, at least as wide as the picture.
+
+    picture: (S, S, 3), shown with its points (n, 2), in its pixels, and their names beside them; then all n names
+    with their colours (n, 3), to its right or, where there is no room, below.
+    """
+    side = len(picture)
+    width = max(drawn.shape[1], side + 2 * _GAP)
+    left, top = side + 4 * _GAP, 0
+    if width < left + _ENTRY_WIDTH:
+        left, top = _GAP, side + _GAP
+    in_row = (width - left) // _ENTRY_WIDTH
+    numbers = np.arange(len(names))
+    places = (left, top) + np.column_stack([numbers % in_row, numbers // in_row]) * (_ENTRY_WIDTH, _ENTRY_HEIGHT)
+    height = max(side + _GAP, places[:, 1].max(initial=0) + _ENTRY_HEIGHT)
+    below = np.full((height, width, 3), _PAPER, np.uint8)
+    below[:side, _GAP : _GAP + side] = _named(picture, points, names, colours)
+    centres = places + (14, _ENTRY_HEIGHT / 2)
+    below = mark(below, centres, colours, radius=9)
+    for name, (x, y) in zip(names, centres, strict=True):
+        write(below, name, x + 16, y)
+    margin = np.full((len(drawn), width - drawn.shape[1], 3), _PAPER, np.uint8)
+    return np.concatenate([np.concatenate([drawn, margin], axis=1), below])
+
+
+def _named(picture: np.ndarray, points: np.ndarray, names: Sequence[str], colours: np.ndarray) -> np.ndarray:
+    """`mark`, and each name beside its point, on the side that looks away from the other points."""
+    canvas = mark(picture, points, colours, radius=5)
+    seen = np.isfinite(points).all(axis=1)
+    for i in np.flatnonzero(seen):
+        away = points[i] - points[seen].mean(axis=0)
+        middle = points[i] + 16 * away / max(np.linalg.norm(away), 1e-9)
+        write(canvas, names[i], middle[0] - 5 * len(names[i]), middle[1], height=11)
+    return canvas
+
+
+def overview(strips: Sequence[np.ndarray], names: Sequence[str]) -> np.ndarray:
+    """One nearly square page of all strips (H, W, 3), of one size, each under its name."""
+    height, width = strips[0].shape[:2]
+    step = np.array([height + _ENTRY_HEIGHT, width + 4 * _GAP])
+    columns = max(1, min(len(strips), round((len(strips) * step[0] / step[1]) ** 0.5)))
+    rows = -(-len(strips) // columns)
+    canvas = np.full((*(step * (rows, columns)), 3), _PAPER, np.uint8)
+    for number, (strip, name) in enumerate(zip(strips, names, strict=True)):
+        top, left = step * (number % rows, number // rows)  # down the columns
+        write(canvas, name, left + _GAP, top + _ENTRY_HEIGHT / 2, height=16)
+        canvas[top + _ENTRY_HEIGHT : top + step[0], left : left + width] = strip
     return canvas
 
 

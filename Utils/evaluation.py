@@ -72,12 +72,6 @@ def evaluate(
     """
     train, test, notes = _split(predictions, normalisers, ridge_samples)
     landmarks = seen_landmarks(predictions.points, missing_limit)
-    if len(landmarks) == 0:
-        best = 1 - missing_share(predictions.points).min(initial=1)
-        notes.append(
-            f"no landmark is seen in more than {100 * (1 - missing_limit):g}% of the images, the best one in "
-            f"{100 * best:.0f}%"
-        )
     points, truth = predictions.points[:, landmarks], predictions.groundtruth
     forward = forward_errors(
         _without_gaps(points[train], fill, notes),

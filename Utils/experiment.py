@@ -4,12 +4,14 @@ import contextlib
 import datetime
 import platform
 import re
+import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
 import yaml
 from filelock import FileLock, Timeout
 
@@ -146,7 +148,7 @@ class Experiment:
             handle.write(f"{now} {message}\n")
 
     def describe_run(self, options: Options) -> None:
-        """Append this run's command, hyperparameters, versions and seed to Logs/run.yaml."""
+        """Append this run's command, hyperparameters, seed, threads, versions and commit to Logs/run.yaml."""
         with FileLock(self.logs / ".run.yaml.lock"):  # a Test.py beside a training describes itself too
             self._describe_run(options)
 
@@ -168,9 +170,11 @@ class Experiment:
                 "dataset_name": options.dataset_name,
                 "device": str(options.device),
                 "num_workers": options.num_workers,
+                "threads": torch.get_num_threads(),
                 "seed": options.hyper.seed,
                 "hyperparameters": {k: plain(v) for k, v in sorted(options.hyper.as_dict().items())},
                 "versions": versions(),
+                **commit(),
             }
         )
         with writing(path) as temporary:
@@ -242,6 +246,18 @@ class Scalars:
     def close(self) -> None:
         if self._writer:
             self._writer.close()
+
+
+def commit(folder: Path = Path(__file__).parents[1]) -> dict[str, str]:
+    """The commit of the project's folder, -dirty where files were changed since; empty where it is no checkout."""
+    command = ["git", "-C", str(folder), "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
+    if not (folder / ".git").exists():  # a copy inside another checkout
+        return {}
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=30)
+    except (OSError, subprocess.TimeoutExpired):
+        return {}
+    return {"commit": done.stdout.strip()} if done.returncode == 0 else {}
 
 
 def versions() -> dict[str, str]:

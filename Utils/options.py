@@ -142,32 +142,54 @@ _BELOW = {
     "seed": 2**63,
 }
 
+_FREE_AFTER_TRAINING = frozenset({"readout"})  # may be another one when a trained network is used
+
 
 class Hyperparameters:
-    """Named values, read as attributes; `given` are the names that the user set."""
+    """Named values, read as attributes.
 
-    def __init__(self, values: Mapping[str, Any], given: Collection[str] = ()) -> None:
+    given: the names that the user set; of_data_set: the data set's own names; free: names that may differ from those
+    that a network was trained with.
+    """
+
+    def __init__(
+        self,
+        values: Mapping[str, Any],
+        given: Collection[str] = (),
+        of_data_set: Collection[str] = (),
+        free: Collection[str] = (),
+    ) -> None:
         self.__dict__.update(values)
-        self._given = frozenset(given)
+        self._given, self._of_data_set = frozenset(given), tuple(of_data_set)
+        self._free = frozenset(free) | _FREE_AFTER_TRAINING
 
     def __getattr__(self, name: str) -> Any:
         raise AttributeError(f"no hyperparameter {name}")
 
     def as_dict(self) -> dict[str, Any]:
-        return {name: value for name, value in self.__dict__.items() if name != "_given"}
+        return {name: value for name, value in self.__dict__.items() if not name.startswith("_")}
+
+    @property
+    def of_data_set(self) -> tuple[str, ...]:
+        """The data set's own names, beside those that all data sets have."""
+        return self._of_data_set
 
     def adopt(self, values: Mapping[str, Any], source: Path | str) -> None:
         """Take over what a checkpoint was trained with, so that later steps need not be told again.
 
-        Raises UserError where the user asked for something else.
+        Raises UserError where the user asked for something else, unless it may differ, and for values that are none.
         """
         for name, value in values.items():
-            if name in self._given and getattr(self, name) != value:
+            now = getattr(self, name)
+            if type(value) is not type(now):
+                raise UserError(f"{source}: {name} is {value!r}, not such as {now!r}; get or make the file again")
+            if name not in self._given:
+                self.__dict__[name] = value
+            elif now != value and name not in self._free:
                 raise UserError(
-                    f"--set {name}={getattr(self, name)}: {source} was made with {name}={value}; "
+                    f"--set {setting(name, now)}: {source} was made with {setting(name, value)}; "
                     f"leave the setting out or use another experiment"
                 )
-            self.__dict__[name] = value
 
 
 class Paths:
@@ -238,6 +260,7 @@ class DataSet(Protocol):
     """What a data set's class says of its hyperparameters."""
 
     settings: ClassVar[dict[str, Any]]
+    free_settings: ClassVar[tuple[str, ...]]
 
 
 def parse(
@@ -279,6 +302,7 @@ def parse(
     given = parser.parse_args(argv)
 
     paths = Paths(given.paths)
+    of_database = databases[given.dataset_name]
     return Options(
         dataset_name=given.dataset_name,
         experiment_name=_experiment_name(given.experiment_name) if "experiment" in flags else "",
@@ -288,16 +312,19 @@ def parse(
         data_path=Path(given.data_path),
         log_path=Path(paths.require("log_path")).expanduser(),
         device=_device(given.device),
-        hyper=hyperparameters(given.settings, databases[given.dataset_name].settings),
+        hyper=hyperparameters(given.settings, of_database.settings, of_database.free_settings),
         images=given.images,
         visualisation=getattr(given, "visualisation", ""),
         predictions=getattr(given, "predictions", None),
     )
 
 
-def hyperparameters(settings: Sequence[str], of_database: Mapping[str, Any]) -> Hyperparameters:
+def hyperparameters(
+    settings: Sequence[str], of_database: Mapping[str, Any], free: Collection[str] = ()
+) -> Hyperparameters:
     """The paper's values, then the recipe's, the preset's, the data set's, and the user's NAME=VALUE settings.
 
+    free: the data set's own names that may differ from those that a network was trained with.
     Raises UserError on an unknown name (naming the nearest known one), a value of the wrong type or range.
     """
     values = {**HYPERPARAMETERS, **of_database}
@@ -314,7 +341,7 @@ def hyperparameters(settings: Sequence[str], of_database: Mapping[str, Any]) -> 
     }
     for name, value in values.items():
         _check_range(name, value)
-    return Hyperparameters(values, of_user)
+    return Hyperparameters(values, of_user, [name for name in of_database if name not in HYPERPARAMETERS], free)
 
 
 def _read_settings(settings: Sequence[str], known: Mapping[str, Any]) -> dict[str, Any]:
@@ -404,6 +431,13 @@ def _device(text: str) -> torch.device:
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
         raise UserError(f"--device {text}: there are only {torch.cuda.device_count()} GPUs")
     return device
+
+
+def setting(name: str, value: Any) -> str:
+    """NAME=VALUE as --set takes it."""
+    if isinstance(value, bool):
+        value = str(value).lower()
+    return f"{name}={','.join(map(str, value)) if isinstance(value, list | tuple) else value}"
 
 
 def plain(value: Any) -> Any:

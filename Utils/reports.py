@@ -24,6 +24,25 @@ LANDMARK_COLUMNS = (
     "steadiness_r2",
 )
 
+TRAIN_LONGER = (
+    "go on with Train_Secondstep.py --resume and a higher --set total_iterations; where that does not help, train "
+    "step one longer or on more pictures"
+)
+
+
+def report_failure(experiment: Experiment, found: np.ndarray, remedy: str = TRAIN_LONGER) -> bool:
+    """Whether no landmark is found often enough to be evaluated; if so, say it and what to try.
+
+    found: (L,) share of the pictures in which each is found.
+    """
+    if (found > OFTEN).any():
+        return False
+    experiment.log(
+        f"Failed: no landmark is found in over {100 * OFTEN:.0f}% of the pictures, the best one in "
+        f"{100 * found.max(initial=0):.0f}%; {remedy}"
+    )
+    return True
+
 
 def report_errors(experiment: Experiment, errors: Errors) -> None:
     """Write ForwardError and BackwardError (.jpg, .csv) and say the two final errors."""
@@ -45,24 +64,23 @@ def report_errors(experiment: Experiment, errors: Errors) -> None:
 def report_landmarks(
     experiment: Experiment,
     landmarks: np.ndarray,
+    found: np.ndarray,
     movement: Movement | None = None,
     errors: Errors | None = None,
     steadiness: tuple[np.ndarray, np.ndarray] | None = None,
 ) -> None:
     """Write Landmarks.csv, a row per landmark, and say how many follow their part.
 
-    landmarks: (L,) their clusters, which are their names in all files; colours are those of Step2.jpg. movement:
-    of all L; errors: whose `landmarks` count from 0 to L - 1; steadiness: error in percent of the crop's side and
-    R2 under known warps, both (L,). What is unknown stays empty.
+    landmarks: (L,) their clusters, which are their names in all files; colours are those of Step2.jpg. found: (L,)
+    share of the pictures in which each is found. movement: of all L; errors: whose `landmarks` count from 0 to L - 1;
+    steadiness: error in percent of the crop's side and R2 under known warps, both (L,). What is unknown stays empty.
     """
     empty = np.full(len(landmarks), np.nan)
     backward = empty.copy()
     if errors is not None:
         backward[errors.landmarks] = 100 * errors.backward
-    of_groundtruth = [empty] * 4 if movement is None else [100 * movement.found, movement.residual]
-    if movement is not None:
-        of_groundtruth += [movement.movement, movement.r2]
-    columns = [*of_groundtruth, backward, *(steadiness or (empty, empty))]
+    explained = [empty] * 3 if movement is None else [movement.residual, movement.movement, movement.r2]
+    columns = [100 * found, *explained, backward, *(steadiness or (empty, empty))]
     path = experiment.logs / "Landmarks.csv"
     with writing(path) as temporary, temporary.open("w", newline="") as file:
         writer = csv.writer(file)
@@ -94,7 +112,7 @@ def report_steadiness(experiment: Experiment, found: np.ndarray, error: np.ndarr
     experiment.log(
         f"Landmarks: {len(landmarks)}, each found in {100 * found.mean():.1f}% of the test pictures on average"
     )
-    experiment.log(f"Found in at least 80% of the test pictures: {(found >= 0.8).sum()}")
+    experiment.log(f"Found in over {100 * OFTEN:.0f}% of the test pictures: {(found > OFTEN).sum()}")
     if np.isfinite(error).any():
         experiment.log(f"Steadiness under small known warps: {np.nanmean(error):.2f}% of the picture's side")
     experiment.log(f"Drawn in {path}, numbers beside it (.csv)")

@@ -18,6 +18,7 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from Databases import DATABASES
+from Networks.checkpoints import adopt_newest, load_second_step
 from Networks.stages import bootstrap_landmarks, first_step_landmarks, second_step_landmarks
 from Utils.errors import exit_cleanly
 from Utils.evaluation import Errors, evaluate, final_percent, mean_shape_errors
@@ -65,9 +66,9 @@ def figures(errors: Errors, movement: Movement) -> tuple[str, ...]:
 def main(argv: list[str] | None = None) -> None:
     set_up_process()
     options = parse(argv, __doc__.splitlines()[0], DATABASES, flags=("experiment",))
-    database = DATABASES[options.dataset_name].open(options)
     experiment = Experiment(options.log_path, options.experiment_name)
-    experiment.newest_second_step()  # all stages must be there
+    adopt_newest(options, [experiment.newest_second_step()], load_second_step)  # all stages must be there
+    database = DATABASES[options.dataset_name].open(options)
     experiment.open()
 
     rows: list[tuple[str, ...]] = []

@@ -26,6 +26,7 @@ class Demo(Database):
         "preset": "small",
         "min_cluster_points": 150,
     }
+    free_settings: ClassVar[tuple[str, ...]] = ("demo_training", "demo_test")
 
     def __init__(self, training: ImageSet, test: ImageSet) -> None:
         self.training, self.test = training, test

@@ -1,10 +1,14 @@
 """Checkpoints by hand: which is the newest, what a resumed run may change, and whose tensors fit."""
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 
+from Databases import DATABASES
 from Networks.checkpoints import (
-    adopt_architecture,
+    adopt_newest,
+    adopt_settings,
     check_resumed,
     clusters_from_state,
     clusters_to_state,
@@ -16,6 +20,24 @@ from Networks.checkpoints import (
 from Utils.errors import UserError
 from Utils.files import load_checkpoint, save_checkpoint
 from Utils.options import hyperparameters
+
+WEIGHTS = {"l1.weight": torch.zeros(7, 64, 1, 1)}
+FAN = {"state_dict": WEIGHTS}
+
+
+def run_of(*settings: str, dataset_name: str = "CelebA"):
+    """Options of a run, as far as checkpoints concern them."""
+    database = DATABASES[dataset_name]
+    hyper = hyperparameters(settings, database.settings, database.free_settings)
+    return SimpleNamespace(dataset_name=dataset_name, hyper=hyper)
+
+
+def made_with(*settings: str, dataset_name: str = "CelebA"):
+    """What a checkpoint says of the run that made it."""
+    return {
+        "dataset_name": dataset_name,
+        "hyperparameters": run_of(*settings, dataset_name=dataset_name).hyper.as_dict(),
+    }
 
 
 def files(folder, checkpoints: dict[int, int], state: int | None):
@@ -56,24 +78,71 @@ def test_only_the_last_checkpoint_is_read(tmp_path):
 
 
 def test_what_may_change_on_resume():
-    before = hyperparameters(["clustering_rounds=3", "learning_rate_steps=4,5"], {}).as_dict()
-    check_resumed(
-        hyperparameters(["clustering_rounds=9", "learning_rate_steps=4,5"], {}), {"hyperparameters": before}, "f"
-    )
-    check_resumed(hyperparameters(["width=32"], {}), {}, "f")  # a published checkpoint does not say
-    with pytest.raises(UserError, match=r"f was made with learning_rate_steps=\(4, 5\), this run has \(4, 6\)"):
-        check_resumed(hyperparameters(["learning_rate_steps=4,6"], {}), {"hyperparameters": before}, "f")
+    before = made_with("clustering_rounds=3", "learning_rate_steps=4,5")
+    check_resumed(run_of("clustering_rounds=9", "learning_rate_steps=4,5"), before, "f")
+    check_resumed(run_of("width=32"), {}, "f")  # a published checkpoint does not say
+    with pytest.raises(
+        UserError, match="f was made with learning_rate_steps=4,5; this run has learning_rate_steps=4,6"
+    ):
+        check_resumed(run_of("learning_rate_steps=4,6"), before, "f")
 
 
-def test_architecture_of_a_checkpoint():
-    weights = {"l1.weight": torch.zeros(7, 64, 1, 1)}
-    hyper = hyperparameters([], {})
-    adopt_architecture(hyper, {"state_dict": weights}, "f")
-    assert (hyper.width, hyper.image_size) == (64, 256)  # published ones are of the paper's pictures
-    adopt_architecture(hyper, {"state_dict": weights, "hyperparameters": {"image_size": 128, "seed": 5}}, "f")
-    assert (hyper.width, hyper.image_size, hyper.seed) == (64, 128, 1993)
+def test_all_settings_in_which_a_resumed_run_differs_are_named():
+    before = made_with("width=32", "seed=5", "compile=true")
+    with pytest.raises(UserError, match="give --set width=32 --set seed=5 or use another experiment"):
+        check_resumed(run_of(), before, "f")
+    with pytest.raises(UserError, match="--dataset_name LS3D: f was made with --dataset_name CelebA"):
+        check_resumed(run_of(dataset_name="LS3D"), before, "f")
+
+
+def test_the_network_of_a_checkpoint_need_not_be_told_again():
+    options = run_of()
+    adopt_settings(options, FAN, "f")
+    assert (options.hyper.width, options.hyper.image_size) == (64, 256)  # published ones are of the paper's pictures
+    adopt_settings(options, FAN | {"hyperparameters": {"image_size": 128, "seed": 5}}, "f")
+    assert (options.hyper.width, options.hyper.image_size, options.hyper.seed) == (64, 128, 1993)
     with pytest.raises(UserError, match="--set width=32: f was made with width=64"):
-        adopt_architecture(hyperparameters(["width=32"], {}), {"state_dict": weights}, "f")
+        adopt_settings(run_of("width=32"), FAN, "f")
+
+
+def test_the_pictures_of_a_checkpoint_need_not_be_told_again():
+    content = FAN | made_with("width=64", "demo_seed=3", "demo_test=20", dataset_name="Demo")
+    options = run_of("demo_test=30", dataset_name="Demo")
+    adopt_settings(options, content, "f")
+    assert (options.hyper.demo_seed, options.hyper.image_size) == (3, 128)
+    assert options.hyper.demo_test == 30  # what is tested may differ
+    with pytest.raises(UserError, match="--set demo_seed=4: f was made with demo_seed=3"):
+        adopt_settings(run_of("demo_seed=4", dataset_name="Demo"), content, "f")
+    with pytest.raises(UserError, match="--dataset_name Custom: f was made with --dataset_name Demo"):
+        adopt_settings(run_of(dataset_name="Custom"), content, "f")
+
+
+def test_landmarks_are_read_as_in_their_training():
+    content = FAN | made_with("width=64", "recipe=paper", dataset_name="Demo")
+    options = run_of(dataset_name="Demo")
+    adopt_settings(options, content, "f")
+    assert options.hyper.readout == "centroid"  # step one reads no maps
+    adopt_settings(options, content | {"active_channels": [0]}, "f")
+    assert options.hyper.readout == "cell"
+    options = run_of("readout=centroid", dataset_name="Demo")
+    adopt_settings(options, content | {"active_channels": [0]}, "f")
+    assert options.hyper.readout == "centroid"
+
+
+def test_settings_are_those_of_the_newest_checkpoint(tmp_path):
+    for number, size in ((1, 64), (2, 128)):
+        save_checkpoint(FAN | made_with("width=64", f"image_size={size}"), tmp_path / f"{number}.pth")
+    options = run_of()
+    adopt_newest(options, [], load_checkpoint)
+    assert options.hyper.image_size == 256
+    adopt_newest(options, [(n, tmp_path / f"{n}.pth") for n in (1, 2)], load_checkpoint)
+    assert options.hyper.image_size == 128
+
+
+@pytest.mark.parametrize("saved", [{"image_size": "128"}, {"image_size": 128.0}, {"image_size": None}, [128]])
+def test_values_that_are_none_are_refused(saved):
+    with pytest.raises(UserError, match="f: .*get or make the file again"):
+        adopt_settings(run_of(), FAN | {"hyperparameters": saved}, "f")
 
 
 @pytest.mark.parametrize(
@@ -88,7 +157,7 @@ def test_architecture_of_a_checkpoint():
 )
 def test_state_dict_of_another_network(weights, complaint):
     with pytest.raises(UserError, match=f"f: {complaint}"):
-        adopt_architecture(hyperparameters([], {}), {"state_dict": weights}, "f")
+        adopt_settings(run_of(), {"state_dict": weights}, "f")
 
 
 def test_clusters_come_back_as_they_were():

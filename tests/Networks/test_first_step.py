@@ -13,6 +13,7 @@ from Networks.first_step import (
     descriptor_loss,
     detector_loss,
     learning_rate_at,
+    most_cluster_points,
     round_ends,
     softmax_loss,
 )
@@ -302,3 +303,23 @@ def test_descriptor_gradients_are_the_same_bit_by_bit():
         descriptor_loss(descriptors, batch).backward()
         gradients.append(descriptors.grad)
     assert all(torch.equal(gradient, gradients[0]) for gradient in gradients)
+
+
+def test_most_keypoints_of_a_cluster():
+    assert most_cluster_points(200, hyperparameters([], {})) == 200
+    match = hyperparameters(["relabelling=match", "match_fraction=0.6"], {})
+    costs = np.arange(200)[:, None]
+    assert most_cluster_points(200, match) == (costs <= np.quantile(costs, 0.6, axis=0)).sum()
+
+
+def test_clusters_that_cannot_be_large_enough_are_foretold(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("Networks.first_step.bootstrap", lambda *_: TinyDatabase().keypoints())
+    monkeypatch.setattr("Networks.first_step.round_ends", lambda hyper: [])
+    for least, warned in ((23, False), (24, True)):
+        options = tiny_options(tmp_path, f"min_cluster_points={least}")
+        experiment = Experiment(tmp_path, "tiny")
+        experiment.open()
+        FirstStep(TinyDatabase(), options, experiment).run()
+        said = capsys.readouterr().out
+        assert ("24 training pictures a cluster gets at most 24 keypoints" in said) == warned
+        assert ("--set min_cluster_points=6" in said) == warned

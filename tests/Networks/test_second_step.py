@@ -281,3 +281,32 @@ def test_training_learns_where_the_marks_are(tmp_path, monkeypatch):
     step.run()
     of_empty_maps = (1 + 4 * EDGE**2 + 4 * CORNER**2) / 16**2
     assert [loss for loss in losses if loss is not None][-1] < 0.93 * of_empty_maps
+
+
+def test_a_merge_is_said_where_something_changed(tmp_path, monkeypatch):
+    """Clusters that coincide with others are named once, and only active ones are counted."""
+    experiment = prepare(tmp_path)
+    step = SecondStep(TinyDatabase(), tiny_options(tmp_path), experiment)
+    step.active = step.active[:4]
+    joins = np.arange(12)
+    said = []
+    monkeypatch.setattr(experiment, "log", said.append)
+    monkeypatch.setattr("Networks.second_step.merge_clusters", lambda *_: joins)
+    step.merge()
+    assert said == []
+    joins[2] = 1
+    step.merge()
+    assert len(said) == 1
+    assert "merged 2 into 1; 3 active clusters" in said[0]
+    assert "keypoints per picture in 3 clusters" in said[0]
+
+
+def test_step_two_says_that_it_found_nothing(tmp_path, capsys, monkeypatch):
+    experiment = prepare(tmp_path)
+    step = SecondStep(TinyDatabase(), tiny_options(tmp_path, "total_iterations=1"), experiment)
+    with torch.no_grad():
+        for parameter in step.network.parameters():
+            parameter.zero_()
+    step.iteration = 1
+    step.run()
+    assert "Failed: no landmark is found in over 80% of the pictures, the best one in 0%" in capsys.readouterr().out

@@ -2,7 +2,7 @@ import cv2
 import numpy as np
 import pytest
 
-from Utils.drawing import TILE, fill, mark, palette, save_picture, sheet, stroke, tile
+from Utils.drawing import TILE, fill, mark, overview, palette, save_picture, sheet, stroke, tile, with_legend
 
 RED = np.array([255, 0, 0], np.uint8)
 
@@ -50,11 +50,11 @@ def test_points_outside_a_tile_do_no_harm():
     tile(np.zeros((10, 10, 3), np.uint8), np.array([[-5.0, 3], [1e6, 2]]), RED)
 
 
-@pytest.mark.parametrize("count, rows", [(0, 1), (1, 1), (9, 2), (64, 8), (70, 8)])
-def test_sheets(count, rows):
+@pytest.mark.parametrize("count, rows, columns", [(0, 1, 1), (1, 1, 1), (5, 1, 5), (9, 2, 8), (64, 8, 8), (70, 8, 8)])
+def test_sheets(count, rows, columns):
     pictures = [np.full((20, 20, 3), 60, np.uint8)] * count
     drawn = sheet(pictures, [np.array([[10.0, 10]])] * count, RED)
-    assert drawn.shape == (rows * 260 + 4, 8 * 260 + 4, 3)
+    assert drawn.shape == (rows * 260 + 4, columns * 260 + 4, 3)
     marked = (drawn == RED).all(axis=2)
     assert cv2.connectedComponents(marked.astype(np.uint8))[0] - 1 == min(count, 64)
 
@@ -63,7 +63,7 @@ def test_wide_sheet_with_a_colour_per_point_and_picture():
     pictures = [np.zeros((20, 20, 3), np.uint8)] * 2
     points = [np.array([[5.0, 5], [15, 15]])] * 2
     drawn = sheet(pictures, points, palette(2), columns=13)
-    assert drawn.shape == (264, 13 * 260 + 4, 3)
+    assert drawn.shape == (264, 2 * 260 + 4, 3)
     assert drawn[4 + 64, 4 + 64].tolist() == palette(2)[0].tolist()
     assert drawn[4 + 192, 264 + 192].tolist() == palette(2)[1].tolist()
     drawn = sheet(pictures, points, [palette(2), palette(2)[::-1]], columns=13)
@@ -95,3 +95,31 @@ def test_a_stroke_between_pixels_shares_its_colour_out():
     stroke(between, np.array([5, 8.5]), np.array([15, 8.5]), 200)
     np.testing.assert_allclose(between[8, 6:15].astype(int), between[9, 6:15], atol=15)
     assert 60 < between[8, 10] < 180
+
+
+@pytest.mark.parametrize("width", [264, 3384])
+def test_a_legend_shows_every_colour_and_the_named_points(width):
+    drawn = np.full((264, width, 3), 90, np.uint8)
+    picture = np.full((512, 512, 3), 60, np.uint8)
+    points = np.array([[100.0, 100], [400, 300], [np.nan, np.nan]])
+    page = with_legend(drawn, picture, points, ["3", "17", "42"], palette(3))
+    assert page.shape[1] == max(width, 520)
+    np.testing.assert_array_equal(page[:264, :width], drawn)
+    key = page[264:776, 4:516]
+    assert key[100, 100].tolist() == palette(3)[0].tolist()
+    assert key[300, 400].tolist() == palette(3)[1].tolist()
+    texts = (key != 60).any(axis=2)
+    assert texts[80:100, 80:95].any()  # the name lies away from the other point
+    entries = page.copy()
+    entries[264:776, 4:516] = 255
+    counts = [(entries[264:] == colour).all(axis=2).sum() for colour in palette(3)]
+    assert min(counts) > 150  # a disc of radius 9 each, also of the point that the picture lacks
+
+
+@pytest.mark.parametrize(("count", "shape"), [(1, (164, 616)), (12, (6 * 164, 2 * 616))])
+def test_an_overview_has_every_strip_once(count, shape):
+    strips = [np.full((128, 600, 3), 10 + number, np.uint8) for number in range(count)]
+    page = overview(strips, [str(number) for number in range(count)])
+    assert page.shape[:2] == shape
+    for number in range(count):
+        assert (page == 10 + number).all(axis=2).sum() >= 128 * 600

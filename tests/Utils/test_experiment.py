@@ -2,14 +2,16 @@
 
 import os
 import signal
+import subprocess
 import time
 
 import pytest
+import torch
 import yaml
 
 from tests.tiny import tiny_options
 from Utils.errors import UserError
-from Utils.experiment import Experiment
+from Utils.experiment import Experiment, commit
 from Utils.files import remove_left_overs, writing
 
 
@@ -148,6 +150,24 @@ def test_runs_are_described(experiment, tmp_path):
     assert [run["seed"] for run in runs] == [1993, 7]
     assert runs[0]["hyperparameters"]["width"] == 32
     assert {"torch", "faiss", "numpy", "python"} <= set(runs[0]["versions"])
+    assert runs[0]["threads"] == torch.get_num_threads()
+
+
+def test_the_commit_is_that_of_the_folder_itself(tmp_path):
+    def git(*words):
+        command = ["git", "-C", str(tmp_path), "-c", "user.name=a", "-c", "user.email=a@b", *words]
+        return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
+
+    (tmp_path / "copy").mkdir()
+    assert commit(tmp_path) == {}
+    git("init")
+    (tmp_path / "file").write_text("one")
+    git("add", "file")
+    git("commit", "-m", "one")
+    assert commit(tmp_path) == {"commit": git("rev-parse", "HEAD")}
+    assert commit(tmp_path / "copy") == {}
+    (tmp_path / "file").write_text("two")
+    assert commit(tmp_path) == {"commit": git("rev-parse", "HEAD") + "-dirty"}
 
 
 def test_the_log_is_appended_to(experiment, capsys):

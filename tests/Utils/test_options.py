@@ -4,15 +4,17 @@ import pytest
 import torch
 
 from Utils.errors import UserError, exit_cleanly
-from Utils.options import Hyperparameters, Paths, hyperparameters, parse
+from Utils.options import Hyperparameters, Paths, hyperparameters, parse, setting
 
 
 class First:
     settings = {"number_of_clusters": 250}
+    free_settings = ()
 
 
 class Second:
     settings = {"normalise_by": ""}
+    free_settings = ("normalise_by",)
 
 
 DATABASES = {"First": First, "Second": Second}
@@ -184,3 +186,17 @@ def test_faults_of_the_program_keep_their_traceback():
 
     with pytest.raises(ZeroDivisionError):
         main()
+
+
+def test_free_settings_are_kept_beside_those_of_a_checkpoint():
+    hyper = hyperparameters(["normalise_by=1,2"], Second.settings, Second.free_settings)
+    assert hyper.of_data_set == ("normalise_by",)
+    hyper.adopt({"normalise_by": "3,4"}, "x.pth")
+    assert hyper.normalise_by == "1,2"
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "text"), [("a", (4, 5), "a=4,5"), ("a", True, "a=true"), ("a", 0.5, "a=0.5"), ("a", "", "a=")]
+)
+def test_settings_in_messages_are_those_of_the_command_line(name, value, text):
+    assert setting(name, value) == text
