@@ -8,10 +8,11 @@ from typing import Any
 import numpy as np
 import torch
 
+from Networks.checkpoint_schema import check_checkpoint, check_optimizer, check_schedule
 from Networks.execution import build_fan
 from Networks.fan import FAN
 from Utils import distributed
-from Utils.errors import UserError
+from Utils.errors import UserError, one_line
 from Utils.files import load_checkpoint, save_checkpoint
 from Utils.options import Options, plain, setting
 
@@ -34,7 +35,8 @@ _FREE_ON_RESUME = {
 def load_first_step(path: Path) -> dict[str, Any]:
     """The content of a checkpoint of step one; UserError for any other file."""
     content = load_checkpoint(path, remedy="remove it to go on from an earlier checkpoint")
-    require_keys(content, ("state_dict", "optimizer", "iteration", "centroid"), path, "step one")
+    require_keys(content, ("state_dict", "iteration", "centroid"), path, "step one")
+    check_checkpoint(content, path)
     return content
 
 
@@ -42,6 +44,14 @@ def load_second_step(path: Path) -> dict[str, Any]:
     """The content of a checkpoint of step two; UserError for any other file."""
     content = load_checkpoint(path, remedy="remove it to go on from an earlier checkpoint")
     require_keys(content, ("state_dict", "active_channels"), path, "step two")
+    check_checkpoint(content, path)
+    return content
+
+
+def load_clusters(path: Path) -> dict[str, Any]:
+    """The content of the file of the bootstrap's clusters; UserError for any other file."""
+    content = load_checkpoint(path, remedy="run the bootstrap again")
+    check_checkpoint(content, path)
     return content
 
 
@@ -167,7 +177,7 @@ def newest_state(
     if distributed.is_main():
         paths = [path for _, path in checkpoints[-1:]] + ([state] if state.exists() else [])
         contents = [(load(path), path) for path in paths]
-        newest = max(contents, key=lambda pair: pair[0]["iteration"], default=None)
+        newest = max(contents, key=lambda pair: pair[0].get("iteration", 0), default=None)
     return distributed.from_main(newest)
 
 
@@ -175,8 +185,23 @@ def load_optimizer(optimizer: torch.optim.Optimizer, state: Any, source: Path | 
     """UserError where the state is not one of this optimiser."""
     try:
         optimizer.load_state_dict(state)
-    except (ValueError, KeyError, TypeError, AttributeError, RuntimeError) as error:
-        raise UserError(f"{source}: its optimizer does not fit this network; remove the file") from error
+        check_optimizer(optimizer)
+    except (ValueError, KeyError, TypeError, AttributeError, RuntimeError, IndexError) as error:
+        raise UserError(
+            f"{source}: its optimizer does not fit this network ({one_line(error)[:100]}); remove the file"
+        ) from error
+
+
+def load_schedule(
+    scheduler: torch.optim.lr_scheduler.LRScheduler, state: Any, iteration: int, source: Path | str
+) -> None:
+    """UserError where the state is not that of this schedule at the iteration."""
+    try:
+        scheduler.load_state_dict(check_schedule(scheduler.state_dict(), state, iteration))
+    except ValueError as error:
+        raise UserError(
+            f"{source}: its schedualer does not fit ({one_line(error)[:100]}); remove the file"
+        ) from error
 
 
 def _tensors(content: Any) -> Iterator[torch.Tensor]:

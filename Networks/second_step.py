@@ -11,10 +11,12 @@ from torch import Tensor
 
 from Databases.database import Database, ImageSet, evenly
 from Databases.samples import GRID, SecondStepBatch, SecondStepSamples, to_input
+from Networks.checkpoint_schema import numbers
 from Networks.checkpoints import (
     clusters_from_state,
     load_fan,
     load_first_step,
+    load_schedule,
     load_second_step,
     newest_state,
     require_keys,
@@ -130,7 +132,10 @@ class SecondStep(Training):
                 f"let Train_Firststep.py end it with --resume"
             )
         network = load_fan(first, checkpoint, options)
-        self.keypoints = load_labels(self.labels_file, database.training.names)
+        centroids = first["centroid"]
+        self.keypoints = load_labels(
+            self.labels_file, database.training.names, options, None if centroids is None else len(centroids)
+        )
         self.number_of_clusters = count_clusters(self.keypoints, first, hyper.number_of_clusters)
         self.active = active_clusters(self.keypoints, self.number_of_clusters, hyper.min_cluster_points)
         described = clusters_from_state(first)[0] if hyper.heatmap_start == "descriptors" else None
@@ -266,7 +271,8 @@ class SecondStep(Training):
     def newest(self) -> tuple[dict[str, Any], Path] | None:
         newest = newest_state(self.experiment.second_step_checkpoints(), self.keeper.path, load_second_step)
         if newest is not None:
-            require_keys(newest[0], ("epoch", "epoch_start", "labels"), newest[1], "a run that can be resumed")
+            names = ("iteration", "epoch", "epoch_start", "labels", "optimizer", "schedualer")
+            require_keys(newest[0], names, newest[1], "a run that can be resumed")
         return newest
 
     def own_state(self) -> dict[str, Any]:
@@ -278,12 +284,14 @@ class SecondStep(Training):
             "labels": self.labels_file.name,
         }
 
-    def load_own_state(self, content: Mapping[str, Any]) -> None:
-        self.scheduler.load_state_dict(content["schedualer"])
+    def load_own_state(self, content: Mapping[str, Any], source: Path) -> None:
+        load_schedule(self.scheduler, content["schedualer"], self.iteration, source)
         self.epoch, self.epoch_start = int(content["epoch"]), int(content["epoch_start"])
-        self.active = np.asarray(content["active_channels"])
+        self.active = np.array(numbers(content["active_channels"]))
         self.labels_file = self.experiment.find(self.experiment.checkpoints / content["labels"])
-        self.keypoints = load_labels(self.labels_file, self.database.training.names)
+        self.keypoints = load_labels(
+            self.labels_file, self.database.training.names, self.options, self.number_of_clusters
+        )
 
 
 @torch.inference_mode()
@@ -312,9 +320,9 @@ def start_from_descriptors(network: FAN, head: torch.nn.Conv2d, centroids: np.nd
         network.l1.bias[:count] = towards @ head.bias - (SIMILARITY_GAIN - 1)
 
 
-def load_labels(path: Path, names: np.ndarray) -> KeypointTable:
+def load_labels(path: Path, names: np.ndarray, options: Options, clusters: int | None) -> KeypointTable:
     """The labels of the pictures of these names, in their order; UserError where no picture has any."""
-    table = KeypointTable.load(path).align(names)
+    table = KeypointTable.load(path, options.hyper.image_size // GRID, clusters).align(names)
     if len(table.points) == 0:
         raise UserError(f"{path} has no keypoint of any training picture; check --dataset_name and the paths")
     return table
@@ -347,7 +355,5 @@ def load_landmark_network(experiment: Experiment, options: Options) -> tuple[FAN
     epoch, path = experiment.newest_second_step()
     content = load_second_step(path)
     network = load_fan(content, path, options)
-    active = np.sort(np.asarray(content["active_channels"]).astype(np.int64).reshape(-1))
-    if len(active) == 0 or active[0] < 0 or active[-1] >= network.l1.out_channels:
-        raise UserError(f"{path}: active_channels do not fit the {network.l1.out_channels} maps; make it again")
+    active = np.sort(np.array(numbers(content["active_channels"])))
     return network.eval(), active, int(content.get("iteration", epoch))

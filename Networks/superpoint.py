@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from Networks.checkpoint_schema import check_checkpoint
 from Networks.fan import in_float32
 from Utils.errors import UserError
 from Utils.files import load_checkpoint
@@ -120,3 +121,4 @@ def _check_tensors(content: dict, expected: dict[str, torch.Tensor], source: Pat
                 f"{source} holds no SuperPoint: {name} has shape {shape} where {tuple(tensor.shape)} "
                 f"is expected; {remedy}"
             )
+    check_checkpoint({"state_dict": content}, source)

@@ -252,7 +252,7 @@ class Training(ABC):
             load_fan_weights(self.average, content["state_dict"], path)
         load_optimizer(self.optimizer, content["optimizer"], path)
         self.iteration = int(content["iteration"])
-        self.load_own_state(content)
+        self.load_own_state(content, path)
         if distributed.is_main() and path != self.keeper.path:
             self.remove_superseded()  # a run that was killed just after its checkpoint did not come to it
         self.experiment.log(f"{self.title} goes on from iteration {self.iteration} ({path.name})")
@@ -270,5 +270,5 @@ class Training(ABC):
         """What the step's state has beside network, optimiser and iteration."""
 
     @abstractmethod
-    def load_own_state(self, content: Mapping[str, Any]) -> None:
-        """What `own_state` gave, from a checkpoint."""
+    def load_own_state(self, content: Mapping[str, Any], source: Path) -> None:
+        """What `own_state` gave, from a checkpoint; UserError where it does not fit."""

@@ -17,7 +17,7 @@ from filelock import FileLock, Timeout
 
 from Utils import distributed
 from Utils.errors import FaultReport, UserError
-from Utils.files import remove_left_overs, writing
+from Utils.files import SAFETENSORS, remove_left_overs, writing
 from Utils.options import Options, command_line, plain
 
 
@@ -33,6 +33,7 @@ class Experiment:
         self.folder = Path(log_path) / name
         self.logs = self.folder / "Logs"
         self.checkpoints = self.folder / "CheckPoints"
+        FaultReport.folder = self.logs
         unpacked = Path(log_path) / "CheckPoints"
         self._places = [
             self.checkpoints,
@@ -82,11 +83,15 @@ class Experiment:
     def numbered(self, prefix: str, suffix: str) -> list[tuple[int, Path]]:
         """All files `<prefix><number><suffix>` of the first place that has any, by ascending number.
 
+        suffix: of a checkpoint .pth; .safetensors counts as that too, where the same number has no other file.
+
         Places are not mixed: most names do not tell the experiment, and another one's file may lie beside.
         """
-        pattern = re.compile(re.escape(prefix) + r"(\d+)" + re.escape(suffix))
+        suffixes = (SAFETENSORS, suffix) if suffix == ".pth" else (suffix,)
+        pattern = re.compile(re.escape(prefix) + r"([0-9]{1,18})(?:" + "|".join(map(re.escape, suffixes)) + ")")
         for place in self._places:
             names = [path.name for path in place.iterdir()] if place.is_dir() else []
+            names.sort(key=lambda name: name.endswith(suffix))  # of two with one number, this one counts
             found = {int(match[1]): place / match[0] for match in map(pattern.fullmatch, names) if match}
             if found:
                 return sorted(found.items())
@@ -135,7 +140,6 @@ class Experiment:
                 raise UserError(
                     f"{folder} is not writable ({error.strerror}); set log_path in the paths file to another folder"
                 ) from error
-        FaultReport.folder = self.logs
         remove_left_overs(self.logs, self.logs / "Clusters", self.checkpoints)
 
     def log(self, message: str) -> None:
@@ -160,7 +164,7 @@ class Experiment:
                 runs = yaml.safe_load(path.read_text(encoding="utf-8")) or []
                 if not isinstance(runs, list):
                     raise yaml.YAMLError
-            except (yaml.YAMLError, UnicodeDecodeError):
+            except (yaml.YAMLError, ValueError, RecursionError):
                 path.replace(path.with_suffix(".damaged.yaml"))
                 runs = []
         runs.append(

@@ -14,8 +14,7 @@ from torch.distributed.run import main as torchrun
 
 
 def main() -> int:
-    logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)  # says of processes that they failed
-    logging.getLogger("torch.distributed.run").setLevel(logging.ERROR)
+    logging.disable(logging.ERROR)  # by which torchrun says that its processes have ended, as they do themselves
     try:
         torchrun(sys.argv[1:])
     except ChildFailedError as error:
