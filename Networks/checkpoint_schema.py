@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from Utils.errors import UserError, one_line
+from Utils.errors import UserError, one_line, shown
 
 MOST = 2**53  # of numbers that count iterations and epochs
 MOST_CLUSTERS = 100_000
@@ -55,7 +55,7 @@ def _weights(value: Any) -> str | None:
         return f"is a {type(value).__name__} and no dictionary of tensors"
     for name, tensor in value.items():
         if not isinstance(name, str) or not isinstance(tensor, torch.Tensor) or not tensor.is_floating_point():
-            return f"has {name!r}, which is no tensor of real numbers"
+            return f"has {shown(name)}, which is no tensor of real numbers"
         unusable = first_unusable(tensor)
         if unusable:
             return f"has numbers that are none: {name} {unusable}"
@@ -64,21 +64,21 @@ def _weights(value: Any) -> str | None:
 
 def _count(value: Any) -> str | None:
     if not isinstance(value, (int, np.integer)) or isinstance(value, bool) or not 0 <= value <= MOST:
-        return f"is {value!r} and no whole number from 0 on"
+        return f"is {shown(value)} and no whole number from 0 on"
     return None
 
 
 def _flag(value: Any) -> str | None:
-    return None if isinstance(value, (bool, np.bool_)) else f"is {value!r} and neither true nor false"
+    return None if isinstance(value, (bool, np.bool_)) else f"is {shown(value)} and neither true nor false"
 
 
 def _text(value: Any) -> str | None:
-    return None if isinstance(value, str) and value.isprintable() else f"is {value!r} and no name"
+    return None if isinstance(value, str) and value.isprintable() else f"is {shown(value)} and no name"
 
 
 def _file_name(value: Any) -> str | None:
     if _text(value) or "/" in value or not value.endswith(".pickle"):
-        return f"is {value!r} and no name of a file of labels"
+        return f"is {shown(value)} and no name of a file of labels"
     return None
 
 
@@ -114,7 +114,7 @@ def _channels(value: Any) -> str | None:
     try:
         channels = numbers(value)
     except ValueError:
-        return f"are {str(value)[:60]} and no list of maps"
+        return f"are {shown(value)} and no list of maps"
     if not channels or len(set(channels)) < len(channels):
         return "are none, or some come twice"
     return None
@@ -129,9 +129,9 @@ def _settings(value: Any) -> str | None:
         parts = setting if isinstance(setting, (list, tuple)) else [setting]
         for part in parts:
             if not isinstance(part, (type(None), bool, int, float, str)):
-                return f"have {name}, which is a {type(part).__name__}"
+                return f"have {shown(name)}, which is a {type(part).__name__}"
             if isinstance(part, float) and not math.isfinite(part):
-                return f"have {name}={part}"
+                return f"have {shown(name)}={part}"
     return None
 
 

@@ -4,6 +4,7 @@ import datetime
 import errno
 import functools
 import os
+import reprlib
 import sys
 import tempfile
 import time
@@ -48,6 +49,13 @@ _SYSTEM_REMEDIES = {
 def one_line(error: BaseException | str) -> str:
     """The message of an exception without line breaks, as any terminal can print it."""
     return " ".join(str(error).split()).encode(errors="backslashreplace").decode()
+
+
+def shown(value: Any) -> str:
+    """A value as a message shows it: in a few characters, whatever it is."""
+    if isinstance(value, int) and value.bit_length() > 100:
+        return f"a number of {value.bit_length()} bits"
+    return reprlib.repr(value)[:80]
 
 
 def explain_system_error(error: OSError) -> str | None:

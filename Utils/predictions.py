@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from Utils.errors import UserError
+from Utils.errors import UserError, shown
 from Utils.files import dump_pickle, load_pickle
 
 FARTHEST = 1e6  # pixels from a crop of 256 pixels that a groundtruth point may lie
@@ -56,7 +56,7 @@ def load_predictions(path: Path | str) -> Predictions:
             column.append(value)
     odd = [name for name in content if not isinstance(name, str)]
     if odd:
-        raise UserError(f"{path}: the key {odd[0]!r} is no image name; {_REMEDY}")
+        raise UserError(f"{path}: the key {shown(odd[0])} is no image name; {_REMEDY}")
     names = np.array(list(content))
     for name, value in zip(names, columns[2], strict=True):
         if not isinstance(value, (bool, np.bool_)) and value not in (0, 1):
