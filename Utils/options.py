@@ -246,7 +246,7 @@ class Paths:
         if value is None:
             return ""
         if not isinstance(value, str):
-            raise UserError(f"{self.file}: {key} is a {type(value).__name__} and no path; put it in quotes")
+            raise UserError(f"{self.file}: {key} is {shown(value)} and no path; put it in quotes")
         return value.strip()
 
     def require(self, key: str) -> str:
