@@ -59,7 +59,7 @@ def load_predictions(path: Path | str) -> Predictions:
         raise UserError(f"{path}: the key {shown(odd[0])} is no image name; {_REMEDY}")
     names = np.array(list(content))
     for name, value in zip(names, columns[2], strict=True):
-        if not isinstance(value, (bool, np.bool_)) and value not in (0, 1):
+        if not isinstance(value, (bool, np.bool_, int, np.integer)) or value not in (0, 1):
             raise UserError(f"{path}: 'is_it_test_sample' of {name} is neither true nor false; {_REMEDY}")
     points = _stacked(path, names, columns[0], "prediction")
     groundtruth = _stacked(path, names, columns[1], "groundtruth")
