@@ -19,7 +19,7 @@ from Networks.second_step import (
 from tests.tiny import TinyDatabase, tiny_options
 from Utils.errors import UserError
 from Utils.experiment import Experiment
-from Utils.files import load_checkpoint, load_pickle, save_checkpoint
+from Utils.files import load_checkpoint, save_checkpoint
 from Utils.keypoints import KeypointTable
 
 EDGE, CORNER = 0.41111228, 0.16901332
@@ -109,23 +109,6 @@ def test_files_of_a_finished_run(uninterrupted):
     merged = KeypointTable.load(experiment.merged_keypoints(12))
     assert set(np.unique(merged.clusters())) == set(checkpoint["active_channels"].tolist())
     assert not experiment.second_step_state().exists()
-
-
-@pytest.mark.parametrize("kill_at", [1, 3, 5, 6, 7, 13, 14])
-def test_killed_run_resumes_to_the_same_bits(tmp_path, uninterrupted, kill_at):
-    prepare(tmp_path)
-    with pytest.raises(Killed):
-        run(tmp_path, kill_at=kill_at)
-    run(tmp_path)
-    ours, whole = Experiment(tmp_path, "tiny"), Experiment(uninterrupted, "tiny")
-    a, b = (load_checkpoint(e.second_step_checkpoint(5)) for e in (ours, whole))
-    assert all(torch.equal(a["state_dict"][name], tensor) for name, tensor in b["state_dict"].items())
-    assert a["active_channels"].tolist() == b["active_channels"].tolist()
-    assert a["schedualer"] == b["schedualer"]
-    for number, x in b["optimizer"]["state"].items():
-        assert torch.equal(a["optimizer"]["state"][number]["square_avg"], x["square_avg"])
-    a, b = (load_pickle(e.merged_keypoints(12)) for e in (ours, whole))
-    assert all(np.array_equal(a[name], points) for name, points in b.items())
 
 
 def test_killed_run_of_our_recipe_resumes_to_the_same_bits(tmp_path):
