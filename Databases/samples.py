@@ -79,7 +79,10 @@ class _Samples(Dataset):
         return np.random.default_rng([self.seed, self.stage, position])
 
     def augmented(self, image: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-        """The augmented crop (S, S, 3) uint8 and the keypoints on it (n, 3) x, y, cluster, some off the grid."""
+        """The augmented crop (S, S, 3) uint8 and the keypoints on it (n, 3) x, y, cluster, some off the grid.
+
+        x and y are in cells, also between them.
+        """
         picture = self.database.read(self.images, image)
         height, width = picture.shape[:2]
         crop = self.database.crop(self.images.boxes[image], width, height, self.size)
@@ -87,12 +90,12 @@ class _Samples(Dataset):
         points = self.table.of(image)
         # Keypoints are stored on the grid of the picture's plain crop.
         moved = crops.apply(crops.compose(to_crop, crops.invert(crop)), points[:, :2] * float(GRID))
-        cells = np.rint(moved / GRID).astype(np.int64)
-        return pixels, np.column_stack([cells, points[:, 2].astype(np.int64)])
+        return pixels, np.column_stack([moved / GRID, points[:, 2]])
 
     def on_grid(self, points: np.ndarray) -> np.ndarray:
-        """Those of the keypoints (n, 3) that lie on the grid."""
-        return points[((points[:, :2] >= 0) & (points[:, :2] < self.size // GRID)).all(axis=1)]
+        """The cells of those of the keypoints (n, 3) that lie on the grid, int64."""
+        cells = np.rint(points).astype(np.int64)
+        return cells[((cells[:, :2] >= 0) & (cells[:, :2] < self.size // GRID)).all(axis=1)]
 
 
 @dataclass
@@ -132,7 +135,7 @@ class FirstStepBatch:
 
 @dataclass
 class SecondStepBatch:
-    """B samples of step two. pictures: (B, 3, S, S) uint8; keypoints: (n, 4) int64 picture, cluster, x, y."""
+    """B samples of step two. pictures: (B, 3, S, S) uint8; keypoints: (n, 4) float32 picture, cluster, x, y."""
 
     pictures: Tensor
     keypoints: Tensor
@@ -254,8 +257,11 @@ class SecondStepSamples(_Samples):
         seed: int,
         augmentation: str,
         origin: tuple[int, int] = (0, 0),
+        between: bool = False,
         **changes: Any,
     ) -> None:
+        """between: whether keypoints keep their places between cells."""
+        self.between = between
         table = table.keep(np.isin(table.clusters(), active))
         eligible = np.flatnonzero(table.counts() > 0)
         if len(eligible) == 0:
@@ -267,14 +273,15 @@ class SecondStepSamples(_Samples):
 
         Points that were moved off the grid stay: their maps have to learn to be empty.
         """
-        return self.augmented(self.image_at(position), self.rng_at(position))
+        pixels, points = self.augmented(self.image_at(position), self.rng_at(position))
+        return pixels, points if self.between else np.rint(points)
 
 
 def collate_second_step(samples: Sequence) -> SecondStepBatch:
     """Join what `SecondStepSamples` gives to one batch."""
     keypoints = [_with_picture(b, points[:, [2, 0, 1]]) for b, (_, points) in enumerate(samples)]
     return SecondStepBatch(
-        _stack_pictures([pixels for pixels, _ in samples]), torch.from_numpy(np.concatenate(keypoints))
+        _stack_pictures([pixels for pixels, _ in samples]), torch.from_numpy(np.concatenate(keypoints)).float()
     )
 
 

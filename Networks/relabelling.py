@@ -20,12 +20,14 @@ from Utils.assignment import Clusters, cluster, distance_thresholds, keypoint_ta
 from Utils.consensus import agree
 from Utils.descriptors import DescriptorStore
 from Utils.experiment import Experiment
+from Utils.heatmaps import centre_of_mass, windows
 from Utils.keypoints import KeypointTable, detect, suppress
 from Utils.options import Options
 from Utils.progress import Progress
 
 NMS_FAN = 1  # half-side in grid cells
 CANDIDATES = 4  # places per cluster and picture that a match is chosen from
+LESS_SIMILAR = 0.3  # than a peak, in cosine: cells that count nothing for its place between cells
 ONE_PLACE = 0.07  # sides of the crop: clusters that are nearer, in x and in y, are in one place
 
 
@@ -142,18 +144,19 @@ def matched_keypoints(
     hyper = options.hyper
     centroids = _mean_descriptors(network, database, options, previous, number_of_clusters)
     alive = np.flatnonzero(centroids.any(axis=1))  # a cluster without keypoints stays without
-    places, similarity = _candidates(network, database, options, centroids[alive])
+    cells, similarity, refined = _candidates(network, database, options, centroids[alive])
     result = None
     if distributed.is_main():
         side = hyper.image_size // GRID
-        found = agree(places / side, similarity)
+        found = agree(cells / side, similarity)
         chosen = found.chosen[:, :, None]
-        cells = np.take_along_axis(places, chosen[..., None], 2)[:, :, 0]
+        places = refined if hyper.places == "between" else cells
+        places = np.take_along_axis(places, chosen[..., None], 2)[:, :, 0]
         kept = found.cost <= np.quantile(found.cost, hyper.match_fraction, axis=0)
         images, numbers = np.nonzero(kept)
-        stay = _surer_of_doubles(images, numbers, cells[kept], found.cost, side)
+        stay = _surer_of_doubles(images, numbers, places[kept], found.cost, side)
         images, numbers = images[stay], numbers[stay]
-        points = np.column_stack([cells[images, numbers], alive[numbers]])
+        points = np.column_stack([places[images, numbers], alive[numbers]])
         table = KeypointTable.from_flat(database.training.names, images, points)
         distances = 2 - 2 * np.take_along_axis(similarity, chosen, 2)[images, numbers, 0]
         thresholds = distance_thresholds(alive[numbers], distances, number_of_clusters)
@@ -205,17 +208,25 @@ def _mean_descriptors(
 
 def _candidates(
     network: FAN, database: Database, options: Options, centroids: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
-    """The places most similar to each centroid (K, D): cells (n, K, T, 2) x, y and similarities (n, K, T)."""
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The places most similar to each centroid (K, D): cells (n, K, T, 2) x, y, similarities (n, K, T).
+
+    Third: the places between cells, (n, K, T, 2).
+    """
     there = torch.from_numpy(centroids).to(options.device)
     side = options.hyper.image_size // GRID
-    places = [np.zeros((0, len(centroids), CANDIDATES, 2))]
+    cells = [np.zeros((0, len(centroids), CANDIDATES, 2))]
     similarity = [np.zeros((0, len(centroids), CANDIDATES))]
+    refined = [np.zeros((0, len(centroids), CANDIDATES, 2))]
     for maps, _ in _descriptor_maps(network, database, options, "Clusters: matching"):
-        scores, cells = peaks(torch.einsum("bdyx,kd->bkyx", maps, there), CANDIDATES)
-        places.append(torch.stack([cells % side, cells // side], dim=3).cpu().numpy().astype(np.float64))
+        similar = torch.einsum("bdyx,kd->bkyx", maps, there)
+        scores, flat = peaks(similar, CANDIDATES)
+        of_batch = torch.stack([flat % side, flat // side], dim=3)
+        cells.append(of_batch.cpu().numpy().astype(np.float64))
         similarity.append(scores.cpu().numpy().astype(np.float64))
-    return distributed.gather(np.concatenate(places)), distributed.gather(np.concatenate(similarity))
+        refined.append(between_cells(similar, of_batch).cpu().numpy().astype(np.float64))
+    joined = [distributed.gather(np.concatenate(parts)) for parts in (cells, similarity, refined)]
+    return joined[0], joined[1], joined[2]
 
 
 def peaks(maps: Tensor, count: int) -> tuple[Tensor, Tensor]:
@@ -225,6 +236,18 @@ def peaks(maps: Tensor, count: int) -> tuple[Tensor, Tensor]:
     """
     highest = functional.max_pool2d(maps, 5, 1, 2)
     return torch.where(maps == highest, maps, -1.0).flatten(2).topk(count, dim=2)
+
+
+def between_cells(similarity: Tensor, cells: Tensor) -> Tensor:
+    """Places between cells of peaks (B, K, T, 2) x, y of similarity maps (B, K, H, W).
+
+    The centre of mass of the 5x5 cells around each, where mass is the square of what exceeds the peak's similarity
+    less `LESS_SIMILAR`.
+    """
+    values, inside = windows(similarity, cells)
+    middle = values[..., 2:3, 2:3]
+    mass = (values - middle + LESS_SIMILAR).clamp(min=0).square() * inside
+    return cells + centre_of_mass(mass)
 
 
 def _surer_of_doubles(

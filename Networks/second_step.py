@@ -52,11 +52,11 @@ def heatmap_loss(heatmaps: Tensor, keypoints: Tensor, points: int | None = None,
     points: how many the mean is of, where these keypoints are a part of them only. peak_weight: a cell counts
     1 + peak_weight times its target, so that the nine cells of a keypoint are not outvoted by a thousand empty ones.
     """
-    picture, cluster, x, y = keypoints.unbind(1)
+    picture, cluster = keypoints[:, :2].long().unbind(1)
     maps = heatmaps[picture, cluster]
     number = torch.arange(len(maps), device=maps.device)
     shape = (len(maps), 1, *maps.shape[1:])
-    targets = gaussian_targets(number, torch.zeros_like(number), torch.stack([x, y], dim=1), shape)[:, 0]
+    targets = gaussian_targets(number, torch.zeros_like(number), keypoints[:, 2:], shape)[:, 0]
     squared = (maps - targets).square()
     if peak_weight:
         squared = squared * (1 + peak_weight * targets)
@@ -186,6 +186,7 @@ class SecondStep(Training):
             hyper.seed,
             hyper.augmentation,
             origin,
+            hyper.places == "between",
             **augmentation_changes(hyper),
         )
         length = -(-len(samples) // per_iteration)

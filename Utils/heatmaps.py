@@ -5,43 +5,35 @@ Grid coordinates: x is the column, y the row; a keypoint belongs to the cell tha
 
 import torch
 
-# The 3x3 Gaussian of the paper's code, as published: 1 at the keypoint, and around it
-_EDGE, _CORNER = 0.41111228, 0.16901332
+# The 3x3 Gaussian of the paper's code: 1 at the keypoint, this in the cells beside it, its square at the corners.
+_EDGE = 0.41111228
 
 
 def gaussian_targets(
     images: torch.Tensor, clusters: torch.Tensor, points: torch.Tensor, shape: tuple[int, int, int, int]
 ) -> torch.Tensor:
-    """Target maps of step two (the paper, section 3.2): a 3x3 Gaussian at each keypoint, else 0.
+    """Target maps of step two (the paper, section 3.2): a Gaussian at each keypoint, else 0.
 
-    images, clusters: (n,) int64, the map that a keypoint belongs to; points: (n, 2) x, y in grid cells;
-    shape: (B, K, H, W). Returns float32 maps of that shape on the device of the points. The Gaussian is cut at
-    the border; keypoints off the grid are left out; where two meet in a map, the larger value stays.
+    images, clusters: (n,) int64, the map that a keypoint belongs to; points: (n, 2) x, y in grid cells, also between
+    them; shape: (B, K, H, W). Returns float32 maps of that shape on the device of the points. The Gaussian is cut
+    at the border; keypoints off the grid are left out; where two meet in a map, the larger value stays. Between cells
+    it is interpolated, so that its centre of mass is the keypoint.
     """
     _, number_of_clusters, height, width = shape
-    steps, weights = _gaussian(points.device)
+    # Made on the device: copied there, they would make the host wait for a GPU in each iteration.
+    reach = torch.arange(-2, 3, device=points.device)
     centres = points.round().long()
-    around = centres[:, None] + steps  # (n, 9, 2)
+    around = centres[:, None] + torch.cartesian_prod(reach, reach)  # (n, 25, 2)
     valid = on_grid(centres, height, width)[:, None] & on_grid(around, height, width)
     planes = (images * number_of_clusters + clusters)[:, None]
     flat = (planes * height + around[..., 1]) * width + around[..., 0]
-    values = weights.expand(len(points), -1)
+    distance = (around - points[:, None]).abs().float()
+    values = torch.where(distance < 1, 1 - (1 - _EDGE) * distance, _EDGE * (2 - distance).clamp(min=0)).prod(dim=2)
     maps = torch.zeros(shape, device=points.device)
     # Values off the grid go to the first cell as 0, which changes nothing: picking out the others would make
     # the host wait for a GPU.
-    maps.view(-1).scatter_reduce_(0, flat.where(valid, 0).view(-1), values.where(valid, 0).reshape(-1), "amax")
+    maps.view(-1).scatter_reduce_(0, flat.where(valid, 0).flatten(), values.where(valid, 0).flatten(), "amax")
     return maps
-
-
-def _gaussian(device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
-    """The cells of the Gaussian: steps from the keypoint (9, 2) int64 and values (9,) float32.
-
-    Made on the device: copied there, they would make the host wait for a GPU in each iteration.
-    """
-    line = torch.arange(-1, 2, device=device)
-    steps = torch.cartesian_prod(line, line)
-    distance = steps.abs().sum(dim=1)
-    return steps, torch.where(distance == 0, 1.0, torch.where(distance == 1, _EDGE, _CORNER))
 
 
 def detector_targets(images: torch.Tensor, points: torch.Tensor, shape: tuple[int, int, int]) -> torch.Tensor:
@@ -81,16 +73,30 @@ def centroids(maps: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     Of the 5x5 cells, cut at the border, those above 0 count. A map without any has its maximum's place.
     """
     cells, confidence = maxima(maps)
+    values, inside = windows(maps, cells[:, :, None].long())
+    return cells + centre_of_mass(values.clamp(min=0) * inside)[:, :, 0], confidence
+
+
+def windows(maps: torch.Tensor, cells: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """The 5x5 cells around cells (B, K, T, 2) int64 x, y of maps (B, K, H, W), both (B, K, T, 5, 5).
+
+    Their values, and whether they are on the grid; those that are not have the value of the nearest one that is.
+    """
     reach = torch.arange(-2, 3, device=maps.device)
     height, width = maps.shape[2:]
-    x = cells[..., 0].long()[..., None, None] + reach
-    y = cells[..., 1].long()[..., None, None] + reach[:, None]
+    x = cells[..., 0, None, None] + reach
+    y = cells[..., 1, None, None] + reach[:, None]
     inside = (x >= 0) & (x < width) & (y >= 0) & (y < height)
-    flat = (y.clamp(0, height - 1) * width + x.clamp(0, width - 1)).flatten(2)
-    mass = maps.flatten(2).gather(2, flat).view(inside.shape).clamp(min=0) * inside
-    total = mass.sum(dim=(2, 3))
-    offset = torch.stack([(mass * reach).sum(dim=(2, 3)), (mass * reach[:, None]).sum(dim=(2, 3))], dim=2)
-    return cells + torch.where(total > 0, 1 / total.clamp(min=1e-9), 0.0)[..., None] * offset, confidence
+    flat = y.clamp(0, height - 1) * width + x.clamp(0, width - 1)
+    return maps.flatten(2).gather(2, flat.flatten(2)).view(inside.shape), inside
+
+
+def centre_of_mass(mass: torch.Tensor) -> torch.Tensor:
+    """Of windows (..., 5, 5) of masses: (..., 2) x, y in cells from the middle, 0 without any mass."""
+    reach = torch.arange(-2, 3, device=mass.device)
+    total = mass.sum(dim=(-2, -1))
+    moment = torch.stack([(mass * reach).sum(dim=(-2, -1)), (mass * reach[:, None]).sum(dim=(-2, -1))], dim=-1)
+    return torch.where(total > 0, 1 / total.clamp(min=1e-9), 0.0)[..., None] * moment
 
 
 READOUTS = {"cell": maxima, "centroid": centroids}

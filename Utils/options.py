@@ -41,6 +41,7 @@ HYPERPARAMETERS: dict[str, Any] = {
     "descriptor_window": 1,
     "relabelling": "detect",
     "match_fraction": 0.6,
+    "places": "cell",
     "weight_average": 0.0,
     "augmentation_shift": 0.05,
     "augmentation_border": "black",
@@ -63,6 +64,7 @@ RECIPES: dict[str, dict[str, Any]] = {
         "descriptor_loss": "softmax",
         "descriptor_window": 3,
         "relabelling": "match",
+        "places": "between",
         "weight_average": 0.98,
         "augmentation_shift": 0.2,
         "augmentation_border": "reflect",
@@ -99,6 +101,7 @@ _CHOICES = {
     "augmentation": ("fast", "imgaug"),
     "augmentation_border": ("black", "reflect"),
     "heatmap_start": ("fresh", "descriptors"),
+    "places": ("cell", "between"),
     "readout": ("cell", "centroid"),
     "precision": ("auto", "float32", "bfloat16"),
 }

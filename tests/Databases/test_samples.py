@@ -57,7 +57,7 @@ def test_keypoints_follow_the_picture():
         rng = batch.rng_at(position)
         pixels, points = batch.augmented(position, rng)
         inside = ((points[:, :2] >= 1) & (points[:, :2] <= 14)).all(axis=1)
-        for x, y, cluster in points[inside]:
+        for x, y, cluster in np.rint(points[inside]).astype(int):
             patch = pixels[4 * y - 3 : 4 * y + 4, 4 * x - 3 : 4 * x + 4].reshape(-1, 3).astype(int)
             colour = database.colours[cluster].astype(int)
             right += (np.abs(patch - colour).max(axis=1) < 12).any()
@@ -162,6 +162,19 @@ def test_step_two_keeps_active_clusters_only():
     found = next(training_batches(batch, 0, 1, 8, 0, CPU))
     assert found.pictures.shape == (8, 3, 64, 64)
     assert set(found.keypoints[:, 1].tolist()) == {2, 5}
+
+
+def test_step_two_keeps_places_between_cells_where_asked():
+    database = TinyDatabase()
+    cells, between = (
+        SecondStepSamples(database, database.keypoints(), np.arange(12), 64, 3, "fast", between=b)
+        for b in (False, True)
+    )
+    for position in range(5):
+        (pixels, rounded), (same, points) = cells[position], between[position]
+        np.testing.assert_array_equal(pixels, same)
+        np.testing.assert_array_equal(rounded, np.rint(points))
+        assert (points[:, :2] % 1 != 0).any()
 
 
 def test_pictures_with_few_keypoints_are_left_out():

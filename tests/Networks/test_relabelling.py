@@ -89,3 +89,22 @@ def test_peaks_are_local_maxima():
     values, cells = relabelling.peaks(maps, 2)
     assert cells.tolist() == [[[3 * 12 + 4, 9 * 12 + 9]]]
     torch.testing.assert_close(values, torch.tensor([[[0.9, 0.5]]]))
+
+
+def test_places_between_cells_follow_what_is_similar():
+    y, x = torch.meshgrid(torch.arange(12.0), torch.arange(12.0), indexing="ij")
+    there = torch.tensor([[4.3, 6.8], [5.0, 3.4]])
+    maps = torch.stack([1 - 0.1 * ((x - a) ** 2 + (y - b) ** 2) for a, b in there])[None]
+    maps[0, 0, 0, 0] = 0.99  # far from the peak that is asked for
+    places = relabelling.between_cells(maps, there.round().long()[None, :, None])
+    torch.testing.assert_close(places[0, :, 0], there, atol=0.1, rtol=0)
+
+
+@pytest.mark.parametrize("places", ["cell", "between"])
+def test_matched_keypoints_lie_where_it_is_said(tmp_path, places):
+    database = TinyDatabase()
+    options = tiny_options(tmp_path, f"places={places}")
+    table, _ = relabelling.matched_keypoints(Painted(), database, options, database.keypoints(), 12)
+    between = (table.points[:, :2] % 1 != 0).any(axis=1)
+    assert between.any() == (places == "between")
+    assert np.abs(table.points[:, :2] - np.rint(table.points[:, :2])).max() <= 0.5

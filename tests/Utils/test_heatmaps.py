@@ -27,13 +27,28 @@ def test_gaussian_in_the_middle_and_at_each_border(point, expected):
     torch.testing.assert_close(targets([point])[0, 0], torch.tensor(expected, dtype=torch.float32))
 
 
+@pytest.mark.parametrize("point", [[2.0, 1.0], [2.3, 1.4], [1.5, 1.75], [2.49, 2.2]])
+def test_a_gaussian_between_cells_has_its_middle_there(point):
+    maps = targets([point], shape=(1, 1, 6, 7))
+    torch.testing.assert_close(centroids(maps)[0][0, 0], torch.tensor(point))
+    x, y = (int(c) for c in point)
+    a, b = point[0] - x, point[1] - y
+    corners = [
+        ((x, y), (1 - a) * (1 - b)),
+        ((x + 1, y), a * (1 - b)),
+        ((x, y + 1), (1 - a) * b),
+        ((x + 1, y + 1), a * b),
+    ]
+    torch.testing.assert_close(maps, sum(share * targets([cell], shape=(1, 1, 6, 7)) for cell, share in corners))
+
+
 @pytest.mark.parametrize("point", [[-1, 1], [5, 1], [2, -1], [2, 4], [-1, -1]])
 def test_keypoints_off_the_grid_leave_no_trace(point):
     assert targets([point]).abs().sum() == 0
 
 
 def test_gaussians_of_a_batch_go_to_their_maps():
-    maps = targets([[1.2, 0.9], [3, 3], [2, 1]], [0, 1, 1], [2, 0, 0], (2, 3, 5, 5))
+    maps = targets([[1, 1], [3, 3], [2, 1]], [0, 1, 1], [2, 0, 0], (2, 3, 5, 5))
     assert maps[0, 2, 1, 1] == 1
     assert maps[1, 0, 3, 3] == 1
     assert maps[1, 0, 1, 2] == 1
