@@ -58,6 +58,8 @@ def path_of(text: str) -> Path:
 
 def checked_path(text: str) -> Path:
     """The path that a text names. Raises ValueError, with the reason, where no file can have such a name."""
+    if not text:
+        raise ValueError("a path has to be given")
     if "\0" in text:
         raise ValueError("a path has no character NUL")
     try:

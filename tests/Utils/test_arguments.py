@@ -26,6 +26,7 @@ def test_real_numbers_within_bounds(text):
 @pytest.mark.parametrize(
     ("text", "said"),
     [
+        ("", "has to be given"),
         ("a\0b", "no character NUL"),
         ("a/" + "b" * 300, "longer than"),
         ("a/" * 3000, "longer than"),
