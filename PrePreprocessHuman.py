@@ -1,9 +1,9 @@
 """Extract pictures, boxes and joints from a download of Human3.6M."""
 
-import argparse
 from pathlib import Path
 
 from Databases.human36_preparation import Summary, prepare
+from Utils.arguments import MOST_WORKERS, Parser, path_of, whole
 from Utils.errors import UserError, exit_cleanly
 from Utils.options import available_cores
 from Utils.process import set_up_process
@@ -12,12 +12,18 @@ from Utils.process import set_up_process
 @exit_cleanly
 def main() -> int:
     set_up_process()
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--path_to_Human", required=True, type=Path, help="folder with training/subjects/S*")
-    parser.add_argument("--path_to_extract_dataset", required=True, type=Path, help="folder to write to")
-    parser.add_argument("--num_workers", type=int, default=available_cores(), help="videos at a time")
+    parser = Parser(description=__doc__)
+    parser.add_argument("--path_to_Human", required=True, type=path_of, help="folder with training/subjects/S*")
+    parser.add_argument("--path_to_extract_dataset", required=True, type=path_of, help="folder to write to")
     parser.add_argument(
-        "--frame_tolerance", type=int, default=0, metavar="N", help="lengths may differ by N frames (default: 0)"
+        "--num_workers", type=whole(0, MOST_WORKERS), default=available_cores(), help="videos at a time"
+    )
+    parser.add_argument(
+        "--frame_tolerance",
+        type=whole(0, 10**6),
+        default=0,
+        metavar="N",
+        help="lengths may differ by N frames (default: 0)",
     )
     given = parser.parse_args()
     if not given.path_to_Human.is_dir():

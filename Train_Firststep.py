@@ -17,8 +17,8 @@ def main(argv: list[str] | None = None) -> None:
     database = DATABASES[options.dataset_name].open(options)
     database.check_cheaply()
     experiment = Experiment(options.log_path, options.experiment_name)
-    experiment.begin(options, experiment.first_step_files())
-    FirstStep(database, options, experiment).run()
+    with experiment.training(options, experiment.first_step_files):
+        FirstStep(database, options, experiment).run()
     distributed.stop()
 
 

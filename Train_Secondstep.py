@@ -20,8 +20,8 @@ def main(argv: list[str] | None = None) -> None:
     adopt_newest(options, experiment.first_step_checkpoints(), load_first_step)
     database = DATABASES[options.dataset_name].open(options)
     database.check_cheaply()
-    experiment.begin(options, experiment.second_step_files())
-    SecondStep(database, options, experiment).run()
+    with experiment.training(options, experiment.second_step_files):
+        SecondStep(database, options, experiment).run()
     distributed.stop()
 
 

@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import stat
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,13 +22,13 @@ from Databases.database import (
 )
 from Utils.crops import padded_crop, padded_window
 from Utils.errors import UserError, one_line
-from Utils.files import dump_pickle, load_pickle, writing
+from Utils.files import dump_pickle, load_pickle, remove_left_overs, writing
 from Utils.parallel import parallel_map
 from Utils.pictures import SUFFIXES, encode_jpeg, picture_size, read_picture
 
 CROP_MARGIN = 0.08  # of the box's mean side
 WINDOW_MARGIN = 0.5  # the surroundings of a box that are kept of a large picture
-SMALLEST_SIDE = 16  # pixels
+SMALLEST_SIDE, LARGEST_SIDE = 16, 8192  # pixels
 TEST_SHARE = 10  # one in so many pictures
 
 
@@ -55,6 +56,9 @@ class Custom(Database):
 
     @classmethod
     def rules(cls, hyper: Any) -> "Custom":
+        if not SMALLEST_SIDE <= hyper.working_size <= LARGEST_SIDE:
+            given = f"--set working_size={hyper.working_size}"
+            raise UserError(f"{given}: the value must be from {SMALLEST_SIDE} to {LARGEST_SIDE}")
         return cls(_normaliser(hyper.normalise_by), int(hyper.working_size))
 
     @classmethod
@@ -67,6 +71,7 @@ class Custom(Database):
         database = cls.rules(options.hyper)
         _require_landmarks(database.normalise_by, annotations.landmarks)
         cache = Path(options.log_path) / "Custom" / _digest(str(folder.resolve()))[:12]
+        remove_left_overs(cache, cache / "pictures")
         sizes, stamps = _sizes(folder, annotations.files, cache / "sizes.pickle", options.num_workers)
         images = _working_set(folder, annotations, sizes, stamps, database.working_size)
         database.training, database.regression, database.test = _split(images, annotations)
@@ -119,6 +124,8 @@ def list_pictures(folder: Path, leave_out: Path | str | None = None) -> list[str
     files = list_files(folder, SUFFIXES, leave_out)
     if not files:
         raise UserError(f"no pictures ({', '.join(s[1:] for s in SUFFIXES)}) under {folder}; correct the path")
+    for file in files:
+        _require_plain_file(folder / file)
     return files
 
 
@@ -139,10 +146,23 @@ def list_files(folder: Path, suffixes: Sequence[str], leave_out: Path | str | No
     return sorted(files)
 
 
+def _require_plain_file(path: Path) -> None:
+    """UserError for what only looks like a picture: a link that leads nowhere, a pipe, a name no table can hold."""
+    try:
+        str(path).encode()
+        kind = path.stat().st_mode
+    except UnicodeEncodeError:
+        raise UserError(f"the name of {str(path)!r} is not in UTF-8; rename the file") from None
+    except OSError as error:
+        raise UserError(f"picture {path} cannot be read ({error.strerror}); mend it or take it out") from error
+    if not stat.S_ISREG(kind):
+        raise UserError(f"picture {path} is no file; take it out of the folder")
+
+
 def _folder(options: Any) -> Path:
     if not options.images:
         return options.paths.folder("Custom_datapath")
-    folder = Path(options.images).expanduser()
+    folder = Path(options.images)
     if not folder.is_dir():
         raise UserError(f"--images {options.images} is no directory; correct the path")
     return folder
@@ -209,10 +229,18 @@ def _stamp(path: Path) -> tuple[int, int]:
 
 
 def _kept_sizes(cache: Path) -> dict[str, np.ndarray]:
+    """What was kept, nothing where that is damaged: files (n,) str in order, stamps (n, 2), sizes (n, 2)."""
     try:
-        return load_pickle(cache)
-    except UserError:
-        return {"files": np.zeros(0, str)}
+        kept = load_pickle(cache)
+        files, stamps, sizes = (kept[name] for name in ("files", "stamps", "sizes"))
+        count = len(files)
+        sound = files.dtype.kind == "U" and files.ndim == 1 and (files[1:] > files[:-1]).all()
+        sound &= all(table.dtype.kind == "i" and table.shape == (count, 2) for table in (stamps, sizes))
+        if sound and (sizes >= SMALLEST_SIDE).all():
+            return kept
+    except (UserError, KeyError, TypeError, AttributeError, IndexError, ValueError):
+        pass
+    return {"files": np.zeros(0, str)}
 
 
 def _size(folder: Path, file: str) -> tuple[int, int] | str:

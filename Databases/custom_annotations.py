@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from Databases.database import FARTHEST
 from Utils.errors import UserError, one_line
 
 SPLITS = ("train", "regression", "test")
@@ -73,7 +74,8 @@ def _read_csv(path: Path, files: list[str], several: bool = False) -> pd.DataFra
         ) from error
     if "file" not in table.columns:
         raise UserError(f"{path} has no column `file`; its first line names the columns")
-    table["file"] = table["file"].fillna("").str.replace("\\", "/").str.removeprefix("./")
+    exact = table["file"].isin(files)
+    table["file"] = table["file"].where(exact, table["file"].fillna("").str.replace("\\", "/").str.removeprefix("./"))
     unknown = table["file"][~table["file"].isin(files)]
     if len(unknown):
         raise UserError(
@@ -91,8 +93,12 @@ def _numbers(table: pd.DataFrame, columns: list[str], path: Path) -> pd.DataFram
         if column not in table.columns:
             raise UserError(f"{path} has no column `{column}`; see docs/data.md for its form")
     try:
-        return table[columns].astype(np.float64)
-    except (ValueError, TypeError) as error:
+        numbers = table[columns].astype(np.float64)
+        far = numbers.abs().gt(FARTHEST).any(axis=1)
+        if far.any():
+            raise ValueError(f"{table.index[far.to_numpy().argmax()]} has a place beyond any picture")
+        return numbers
+    except (ValueError, TypeError, OverflowError) as error:
         raise UserError(f"{path} has a cell that is no number ({one_line(error)}); correct it") from error
 
 
@@ -157,7 +163,7 @@ def read_coco(path: Path, files: list[str]) -> Annotations:
         paths = {image["id"]: str(image["file_name"]) for image in content["images"]}
         rows = [row for row in content["annotations"] if not row.get("iscrowd")]
         rows = [(paths[row["image_id"]], row.get("bbox"), row.get("keypoints") or []) for row in rows]
-    except (ValueError, KeyError, TypeError, AttributeError, OSError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, OSError, RecursionError) as error:
         reason = f"missing key {error}" if isinstance(error, KeyError) else one_line(error)
         raise UserError(f"{path} is no COCO keypoints file ({reason}); see docs/data.md for its form") from error
     if not rows:
@@ -198,24 +204,33 @@ def _object_names(files: np.ndarray) -> np.ndarray:
 
 def _coco_boxes(rows: list[tuple], path: Path) -> np.ndarray:
     """x, y, width, height -> x1, y1, x2, y2 (n, 4); NaN where an annotation has no box."""
-    try:
-        boxes = np.array([[np.nan] * 4 if box is None else box for _, box, _ in rows], np.float64).reshape(-1, 4)
-    except (ValueError, TypeError) as error:
-        raise UserError(f"{path} has a bbox that is not four numbers; write [x, y, width, height]") from error
+    boxes = np.full((len(rows), 4), np.nan)
+    for i, (file, box, _) in enumerate(rows):
+        if box is not None:
+            if not _are_places(box) or len(box) != 4:
+                raise UserError(f"{path} has a bbox of {file} that is not four numbers; write [x, y, width, height]")
+            boxes[i] = box
     boxes[:, 2:] += boxes[:, :2]
     return boxes
 
 
 def _coco_landmarks(rows: list[tuple], path: Path) -> np.ndarray | None:
     """Triples x, y, visibility -> (n, G, 2), NaN where the visibility is 0; None where no row has any."""
+    for file, _, keypoints in rows:
+        if not _are_places(keypoints):
+            raise UserError(f"{path} has keypoints of {file} that are no numbers; write [x, y, visibility, ...]")
     lengths = {len(keypoints) for _, _, keypoints in rows} - {0}
     if not lengths:
         return None
     if len(lengths) > 1 or next(iter(lengths)) % 3:
         raise UserError(f"{path} has keypoints of different numbers {sorted(lengths)}; use one category a file")
     unknown = [0.0] * next(iter(lengths))
-    try:
-        table = np.array([keypoints or unknown for _, _, keypoints in rows], np.float64).reshape(len(rows), -1, 3)
-    except (ValueError, TypeError) as error:
-        raise UserError(f"{path} has keypoints that are no numbers; write [x, y, visibility, ...]") from error
+    table = np.array([keypoints or unknown for _, _, keypoints in rows], np.float64).reshape(len(rows), -1, 3)
     return _both_or_none(np.where(table[..., 2:] > 0, table[..., :2], np.nan))
+
+
+def _are_places(values: object) -> bool:
+    """Whether it is a list of numbers that may be places in a picture."""
+    return isinstance(values, list) and all(
+        isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) <= FARTHEST for value in values
+    )

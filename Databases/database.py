@@ -14,6 +14,7 @@ from Utils.errors import UserError
 from Utils.pictures import read_picture
 
 REGRESSION_PICTURES = 1000  # the paper's number of pictures with groundtruth to fit the regressors on
+FARTHEST = 1e6  # pixels that a box or point may lie from a picture's corner
 SMALLEST_INSIDE = 1 / 3  # a box with less of its area than this in the picture belongs to another picture
 LARGEST_OBJECT = 450  # pixels of the longer side of a box, as in the largest pictures that are trained on
 
@@ -227,14 +228,23 @@ def rows_of(
     if isinstance(rows[0], np.ndarray):  # of one shape or of several with the same numbers
         rows = [np.ravel(row) for row in rows]
     try:
-        array: np.ndarray = np.asarray(rows, dtype)
+        with np.errstate(over="ignore"):
+            array: np.ndarray = np.asarray(rows, dtype)
         if array.size == len(rows) * np.prod(shape) and array.shape[0] == len(rows):
+            require_places(array.reshape(len(rows), *shape), names, what, file, remedy)
             return array.reshape(len(rows), *shape)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         pass
     wrong = next((n for n, row in zip(names, rows) if _size(row) != np.prod(shape)), names[0])
     expected = "x".join(map(str, shape))
     raise UserError(f"{file}: the {what} of {wrong} is not {expected} numbers; {remedy}")
+
+
+def require_places(array: np.ndarray, names: Sequence[str], what: str, file: Path | str, remedy: str) -> None:
+    """UserError where the numbers (n, ...) of one of the names are no places in a picture; NaN is unknown."""
+    far = np.flatnonzero((np.abs(array) > FARTHEST).reshape(len(array), -1).any(axis=1))
+    if len(far):
+        raise UserError(f"{file}: the {what} of {names[far[0]]} lies beyond any picture; {remedy}")
 
 
 def require_dictionary(table: Any, file: Path | str) -> None:
@@ -246,7 +256,7 @@ def require_dictionary(table: Any, file: Path | str) -> None:
 def _size(row: Any) -> int:
     try:
         return np.asarray(row, np.float32).size
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         return -1
 
 

@@ -295,8 +295,7 @@ class _Store:
             record = load_pickle(file)
         except UserError:
             return None
-        key = (record.get("version"), record.get("source"), record.get("tolerance"))
-        return record if key == (RECORD_VERSION, recording.fingerprint(), frame_tolerance) else None
+        return record if _is_sound(record, (RECORD_VERSION, recording.fingerprint(), frame_tolerance)) else None
 
     def write(self, recording: Recording, record: dict[str, Any]) -> None:
         dump_pickle(record, self.record_file(recording))
@@ -310,6 +309,26 @@ class _Store:
         if start is None:
             return [self.parts(recording) / _number(i) for i in range(count)]
         return [self.output / "images" / recording.split / _number(start + i) for i in range(count)]
+
+
+def _is_sound(record: Any, key: tuple) -> bool:
+    """Whether a record is one of ours with this version, source and tolerance; a damaged one is made again."""
+    try:
+        frames, boxes, joints, sizes, start = (
+            record[name] for name in ("frames", "boxes", "joints", "sizes", "start")
+        )
+        count = len(frames)
+        return (
+            (record["version"], record["source"], record["tolerance"]) == key
+            and (frames.dtype.kind, frames.shape) == ("i", (count,))
+            and (boxes.shape, joints.shape) == ((count, 4), (count, JOINTS, 2))
+            and bool(np.isfinite(boxes).all())
+            and (sizes is None or (sizes.dtype.kind, sizes.shape) == ("i", (count,)))
+            and (start is None or (type(start) is int and start >= 0))
+            and type(record["left_out"]) is int
+        )
+    except (KeyError, TypeError, AttributeError, ValueError, IndexError):
+        return False
 
 
 def _sizes(folder: Path) -> dict[str, int]:

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from Databases.database import (
+    FARTHEST,
     REGRESSION_PICTURES,
     Database,
     ImageSet,
@@ -18,6 +19,7 @@ from Utils.crops import face_crop
 from Utils.errors import UserError, one_line
 from Utils.face_boxes import find_face
 from Utils.files import load_pickle
+from Utils.torch7 import read_tensor
 
 TRAINING_SIZE = (450, 450)  # width, height
 LANDMARKS = 68
@@ -111,19 +113,28 @@ def _read_mat(file: Path) -> np.ndarray:
 
 def _read_t7(file: Path) -> np.ndarray:
     """A Torch7 tensor of 68 points: (68, 2) float64, picture pixels."""
-    import torchfile
-
     if not file.is_file():
         raise UserError(f"{file} does not exist, its picture does; download LS3D-balanced again")
     try:
-        points = torchfile.load(str(file))
-    except Exception as error:  # as does torchfile
+        points = read_tensor(file.read_bytes())
+    except (ValueError, OSError) as error:
         raise UserError(f"{file} cannot be read ({one_line(error)}); download LS3D-balanced again") from error
     return _points(points, file)
 
 
 def _points(points: Any, file: Path) -> np.ndarray:
-    if not isinstance(points, np.ndarray) or points.ndim != 2 or len(points) != LANDMARKS or points.shape[1] < 2:
+    if (
+        not isinstance(points, np.ndarray)
+        or points.dtype.kind not in "fiu"
+        or points.ndim != 2
+        or len(points) != LANDMARKS
+        or points.shape[1] < 2
+    ):
         shape = "x".join(map(str, getattr(points, "shape", ()))) or type(points).__name__
         raise UserError(f"{file} holds {shape} and not {LANDMARKS}x2 points; download it again")
-    return points[:, :2].astype(np.float64)
+    points = points[:, :2].astype(np.float64)
+    bad = np.flatnonzero(~(np.abs(points) <= FARTHEST).all(axis=1))
+    if len(bad):
+        x, y = points[bad[0]]
+        raise UserError(f"{file}: point {bad[0]} ({x:g}, {y:g}) is no place in a picture; download it again")
+    return points

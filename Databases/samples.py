@@ -23,7 +23,7 @@ from Utils.keypoints import KeypointTable
 from Utils.memory import release_freed_memory
 from Utils.options import available_cores
 from Utils.pictures import to_gray
-from Utils.process import set_up_process
+from Utils.process import set_up_worker
 
 MIN_KEYPOINTS = 9  # of a picture that step one trains on
 MAX_PAIRS = 3000  # of one sample of step one
@@ -337,7 +337,7 @@ def _loader(
         collate_fn=collate,
         pin_memory=device.type == "cuda",
         prefetch_factor=batches_ahead if workers else None,
-        worker_init_fn=set_up_process,
+        worker_init_fn=set_up_worker,
     )
 
 

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from Databases.database import Database, ImageSet
 from Databases.samples import GRID, gray_batches, zoom_about_centre
-from Networks.checkpoints import check_resumed, clusters_to_state
+from Networks.checkpoints import check_resumed, clusters_to_state, load_clusters
 from Networks.execution import autocast, workers_for
 from Networks.superpoint import SuperPoint, load_superpoint, sample_descriptors, score_map
 from Utils import crops, distributed
@@ -19,7 +19,7 @@ from Utils.assignment import cluster, keypoint_table
 from Utils.clustering import foreground, inliers, outlier_scores
 from Utils.descriptors import DescriptorStore
 from Utils.experiment import Experiment
-from Utils.files import load_checkpoint, save_checkpoint
+from Utils.files import save_checkpoint
 from Utils.keypoints import KeypointTable, detect, suppress
 from Utils.options import Hyperparameters, Options
 from Utils.progress import Progress
@@ -36,8 +36,10 @@ def bootstrap(database: Database, options: Options, experiment: Experiment) -> K
     keypoints_file, clusters_file = experiment.bootstrap_keypoints(), experiment.bootstrap_clusters()
     if options.resume and keypoints_file.exists():
         if clusters_file.exists():
-            check_resumed(options, load_checkpoint(clusters_file), clusters_file)
-        return KeypointTable.load(keypoints_file).align(database.training.names)
+            check_resumed(options, load_clusters(clusters_file), clusters_file)
+        return KeypointTable.load(keypoints_file, hyper.image_size // GRID, hyper.number_of_clusters).align(
+            database.training.names
+        )
     superpoint = load_superpoint(options.paths.optional("path_to_superpoint_checkpoint"), options.device)
     with DescriptorStore(experiment.checkpoints) as store:
         store_generic_keypoints(superpoint, database, database.training, options, store)

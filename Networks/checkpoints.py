@@ -1,17 +1,18 @@
 """Files of a training: what the checkpoints of both steps hold, and states that a killed run resumes from."""
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
+from Networks.checkpoint_schema import check_checkpoint, check_optimizer, check_schedule
 from Networks.execution import build_fan
 from Networks.fan import FAN
 from Utils import distributed
-from Utils.errors import UserError
+from Utils.errors import UserError, one_line
 from Utils.files import load_checkpoint, save_checkpoint
 from Utils.options import Options, plain, setting
 
@@ -19,6 +20,8 @@ from Utils.options import Options, plain, setting
 PAPER_IMAGE_SIZE = 256  # of published checkpoints, which do not say
 _OF_NETWORK = ("width", "image_size")
 _OF_LANDMARKS = ("readout",)
+SECONDS_TO_SAVE = 1.0  # that a process takes for it when it is asked to end
+BYTES_PER_SECOND = 100e6  # that a slow disk takes
 # What may change when a run is resumed; everything else decides the result.
 _FREE_ON_RESUME = {
     "clustering_rounds",
@@ -32,7 +35,8 @@ _FREE_ON_RESUME = {
 def load_first_step(path: Path) -> dict[str, Any]:
     """The content of a checkpoint of step one; UserError for any other file."""
     content = load_checkpoint(path, remedy="remove it to go on from an earlier checkpoint")
-    require_keys(content, ("state_dict", "optimizer", "iteration", "centroid"), path, "step one")
+    require_keys(content, ("state_dict", "iteration", "centroid"), path, "step one")
+    check_checkpoint(content, path)
     return content
 
 
@@ -40,6 +44,14 @@ def load_second_step(path: Path) -> dict[str, Any]:
     """The content of a checkpoint of step two; UserError for any other file."""
     content = load_checkpoint(path, remedy="remove it to go on from an earlier checkpoint")
     require_keys(content, ("state_dict", "active_channels"), path, "step two")
+    check_checkpoint(content, path)
+    return content
+
+
+def load_clusters(path: Path) -> dict[str, Any]:
+    """The content of the file of the bootstrap's clusters; UserError for any other file."""
+    content = load_checkpoint(path, remedy="run the bootstrap again")
+    check_checkpoint(content, path)
     return content
 
 
@@ -165,7 +177,7 @@ def newest_state(
     if distributed.is_main():
         paths = [path for _, path in checkpoints[-1:]] + ([state] if state.exists() else [])
         contents = [(load(path), path) for path in paths]
-        newest = max(contents, key=lambda pair: pair[0]["iteration"], default=None)
+        newest = max(contents, key=lambda pair: pair[0].get("iteration", 0), default=None)
     return distributed.from_main(newest)
 
 
@@ -173,8 +185,32 @@ def load_optimizer(optimizer: torch.optim.Optimizer, state: Any, source: Path | 
     """UserError where the state is not one of this optimiser."""
     try:
         optimizer.load_state_dict(state)
-    except (ValueError, KeyError, TypeError, AttributeError, RuntimeError) as error:
-        raise UserError(f"{source}: its optimizer does not fit this network; remove the file") from error
+        check_optimizer(optimizer)
+    except (ValueError, KeyError, TypeError, AttributeError, RuntimeError, IndexError) as error:
+        raise UserError(
+            f"{source}: its optimizer does not fit this network ({one_line(error)[:100]}); remove the file"
+        ) from error
+
+
+def load_schedule(
+    scheduler: torch.optim.lr_scheduler.LRScheduler, state: Any, iteration: int, source: Path | str
+) -> None:
+    """UserError where the state is not that of this schedule at the iteration."""
+    try:
+        scheduler.load_state_dict(check_schedule(scheduler.state_dict(), state, iteration))
+    except ValueError as error:
+        raise UserError(
+            f"{source}: its schedualer does not fit ({one_line(error)[:100]}); remove the file"
+        ) from error
+
+
+def _tensors(content: Any) -> Iterator[torch.Tensor]:
+    """All tensors within dictionaries, lists and tuples."""
+    if isinstance(content, torch.Tensor):
+        yield content
+    elif isinstance(content, (Mapping, list, tuple)):
+        for part in content.values() if isinstance(content, Mapping) else content:
+            yield from _tensors(part)
 
 
 class StateKeeper:
@@ -187,6 +223,17 @@ class StateKeeper:
     def after_look(self) -> None:
         """Save if the time has come; called when the losses were just seen to be finite."""
         if distributed.is_main() and time.monotonic() - self.saved >= self.seconds:
+            self.save()
+
+    def save_in_time(self) -> None:
+        """Save, if that takes no longer than a process may take that is asked to end, and the weights are numbers.
+
+        Else the last one saved stays.
+        """
+        content = self.collect()
+        tensors = list(_tensors((content["state_dict"], content["optimizer"]["state"])))
+        seconds = sum(tensor.numel() * tensor.element_size() for tensor in tensors) / BYTES_PER_SECOND
+        if seconds <= SECONDS_TO_SAVE and all(bool(tensor.isfinite().all()) for tensor in tensors):
             self.save()
 
     def save(self) -> None:

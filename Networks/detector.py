@@ -11,6 +11,7 @@ from torch import Tensor
 from Databases import DATABASES
 from Databases.database import Database, ImageSet, crop_any_picture
 from Databases.samples import GRID, to_input
+from Networks.checkpoint_schema import numbers
 from Networks.checkpoints import load_fan, load_second_step
 from Networks.execution import INFERENCE_BATCH, autocast, inference_batches
 from Networks.fan import FAN
@@ -112,9 +113,7 @@ class LandmarkDetector:
         """
         content = load_second_step(path)
         network = load_fan(content, path, options).eval()
-        active = np.sort(np.asarray(content["active_channels"]).astype(np.int64).reshape(-1))
-        if len(active) == 0 or active[0] < 0 or active[-1] >= network.l1.out_channels:
-            raise UserError(f"{path}: active_channels do not fit the {network.l1.out_channels} maps; make it again")
+        active = np.sort(np.array(numbers(content["active_channels"])))
         database = database or DATABASES[options.dataset_name].rules(options.hyper)
         return cls(network, database, options, active, int(content.get("iteration", epoch)), threshold)
 

@@ -16,9 +16,9 @@ from torch import Tensor
 from torch.nn import functional
 
 from Databases.database import Database
-from Databases.samples import FirstStepBatch, FirstStepSamples, to_input
+from Databases.samples import GRID, FirstStepBatch, FirstStepSamples, to_input
 from Networks.bootstrap import bootstrap
-from Networks.checkpoints import clusters_from_state, clusters_to_state, load_first_step, newest_state
+from Networks.checkpoints import clusters_from_state, clusters_to_state, load_first_step, newest_state, require_keys
 from Networks.execution import autocast, build_fan
 from Networks.fan import FAN
 from Networks.relabelling import new_keypoints
@@ -186,7 +186,9 @@ class FirstStep(Training):
         finished = [end for end in ends if end < self.iteration or (end == self.iteration and self.relabelled)]
         if finished:
             path = self.experiment.find(self.experiment.updated_keypoints(finished[-1]))
-            keypoints = KeypointTable.load(path).align(self.database.training.names)
+            keypoints = KeypointTable.load(path, self.hyper.image_size // GRID, self.hyper.number_of_clusters).align(
+                self.database.training.names
+            )
         else:
             keypoints = bootstrap(self.database, self.options, self.experiment)
         for end in ends[len(finished) :]:
@@ -232,11 +234,14 @@ class FirstStep(Training):
         return self.experiment.first_step_checkpoint(self.iteration)
 
     def newest(self) -> tuple[dict[str, Any], Path] | None:
-        return newest_state(self.experiment.first_step_checkpoints(), self.keeper.path, load_first_step)
+        newest = newest_state(self.experiment.first_step_checkpoints(), self.keeper.path, load_first_step)
+        if newest is not None:
+            require_keys(newest[0], ("optimizer",), newest[1], "a run that can be resumed")
+        return newest
 
     def own_state(self) -> dict[str, Any]:
         return {**clusters_to_state(self.centroids, self.thresholds), "relabelled": self.relabelled}
 
-    def load_own_state(self, content: Mapping[str, Any]) -> None:
+    def load_own_state(self, content: Mapping[str, Any], source: Path) -> None:
         self.relabelled = bool(content.get("relabelled", True))
         self.centroids, self.thresholds = clusters_from_state(content)

@@ -10,11 +10,13 @@ import torch
 from torch import Tensor
 
 from Databases.database import Database, ImageSet, evenly
-from Databases.samples import SecondStepBatch, SecondStepSamples, to_input
+from Databases.samples import GRID, SecondStepBatch, SecondStepSamples, to_input
+from Networks.checkpoint_schema import numbers
 from Networks.checkpoints import (
     clusters_from_state,
     load_fan,
     load_first_step,
+    load_schedule,
     load_second_step,
     newest_state,
     require_keys,
@@ -90,8 +92,16 @@ class SecondStep(Training):
         _, checkpoint = experiment.newest_first_step()
         _, self.labels_file = experiment.newest_updated_keypoints()
         first, hyper = load_first_step(checkpoint), options.hyper
+        if not first.get("relabelled", True):
+            raise UserError(
+                f"{checkpoint} was saved within a round, whose labels are not made yet; "
+                f"let Train_Firststep.py end it with --resume"
+            )
         network = load_fan(first, checkpoint, options)
-        self.keypoints = load_labels(self.labels_file, database.training.names)
+        centroids = first["centroid"]
+        self.keypoints = load_labels(
+            self.labels_file, database.training.names, options, None if centroids is None else len(centroids)
+        )
         self.number_of_clusters = count_clusters(self.keypoints, first, hyper.number_of_clusters)
         self.active = active_clusters(self.keypoints, self.number_of_clusters, hyper.min_cluster_points)
         described = clusters_from_state(first)[0] if hyper.heatmap_start == "descriptors" else None
@@ -118,11 +128,16 @@ class SecondStep(Training):
         if self.options.resume:
             self.load_newest()
         self.experiment.log(f"{self.title}: {len(self.active)} of {self.number_of_clusters} clusters are active")
-        while self.iteration < self.hyper.total_iterations:
+        while self.iteration < self.hyper.total_iterations or self.epoch_is_open:
             self.train_epoch()
             self.finish_epoch()
         report_failure(self.experiment, self.found())
         self.scalars.close()
+
+    @property
+    def epoch_is_open(self) -> bool:
+        """Whether the running epoch still lacks its end, as in a state that was saved at its last iteration."""
+        return self.iteration > self.epoch_start
 
     def train_epoch(self) -> None:
         """Train from where the running epoch is to its end."""
@@ -161,8 +176,6 @@ class SecondStep(Training):
             self.drop_unsteady()
         self.scalars.add(self.iteration, {"clusters": float(len(self.active))})
         self.save_checkpoint()
-        if distributed.is_main():
-            self.remove_old_checkpoints()
 
     def merge(self) -> None:
         """Join the clusters that coincide, in the labels and among the active ones."""
@@ -208,14 +221,13 @@ class SecondStep(Training):
         """The labels of the active clusters alone."""
         return self.keypoints.keep(np.isin(self.keypoints.clusters(), self.active))
 
-    def remove_old_checkpoints(self) -> None:
+    def remove_superseded(self) -> None:
         """Keep the newest checkpoints only; on a small data set each epoch takes seconds."""
+        super().remove_superseded()
         kept = self.hyper.checkpoints_kept
-        for epoch in range(self.epoch - kept, 0, -1) if kept else ():
-            path = self.experiment.second_step_checkpoint(epoch)
-            if not path.exists():
-                break
-            path.unlink()
+        for epoch, path in self.experiment.second_step_checkpoints() if kept else ():
+            if epoch <= self.epoch - kept and path.parent == self.experiment.checkpoints:
+                path.unlink(missing_ok=True)
 
     # State
 
@@ -225,7 +237,8 @@ class SecondStep(Training):
     def newest(self) -> tuple[dict[str, Any], Path] | None:
         newest = newest_state(self.experiment.second_step_checkpoints(), self.keeper.path, load_second_step)
         if newest is not None:
-            require_keys(newest[0], ("epoch", "epoch_start", "labels"), newest[1], "a run that can be resumed")
+            names = ("iteration", "epoch", "epoch_start", "labels", "optimizer", "schedualer")
+            require_keys(newest[0], names, newest[1], "a run that can be resumed")
         return newest
 
     def own_state(self) -> dict[str, Any]:
@@ -237,12 +250,14 @@ class SecondStep(Training):
             "labels": self.labels_file.name,
         }
 
-    def load_own_state(self, content: Mapping[str, Any]) -> None:
-        self.scheduler.load_state_dict(content["schedualer"])
+    def load_own_state(self, content: Mapping[str, Any], source: Path) -> None:
+        load_schedule(self.scheduler, content["schedualer"], self.iteration, source)
         self.epoch, self.epoch_start = int(content["epoch"]), int(content["epoch_start"])
-        self.active = np.asarray(content["active_channels"])
+        self.active = np.array(numbers(content["active_channels"]))
         self.labels_file = self.experiment.find(self.experiment.checkpoints / content["labels"])
-        self.keypoints = load_labels(self.labels_file, self.database.training.names)
+        self.keypoints = load_labels(
+            self.labels_file, self.database.training.names, self.options, self.number_of_clusters
+        )
 
 
 @torch.inference_mode()
@@ -271,9 +286,9 @@ def start_from_descriptors(network: FAN, head: torch.nn.Conv2d, centroids: np.nd
         network.l1.bias[:count] = towards @ head.bias - (SIMILARITY_GAIN - 1)
 
 
-def load_labels(path: Path, names: np.ndarray) -> KeypointTable:
+def load_labels(path: Path, names: np.ndarray, options: Options, clusters: int | None) -> KeypointTable:
     """The labels of the pictures of these names, in their order; UserError where no picture has any."""
-    table = KeypointTable.load(path).align(names)
+    table = KeypointTable.load(path, options.hyper.image_size // GRID, clusters).align(names)
     if len(table.points) == 0:
         raise UserError(f"{path} has no keypoint of any training picture; check --dataset_name and the paths")
     return table

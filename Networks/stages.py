@@ -7,7 +7,7 @@ import numpy as np
 from Databases.database import Database, ImageSet
 from Databases.samples import GRID
 from Networks.bootstrap import store_generic_keypoints
-from Networks.checkpoints import adopt_newest, clusters_from_state, load_fan, load_first_step
+from Networks.checkpoints import adopt_newest, clusters_from_state, load_clusters, load_fan, load_first_step
 from Networks.detector import LandmarkDetector
 from Networks.groundtruth import PREDICTION_SIZE, crop_maps, groundtruth_of
 from Networks.landmarks import join_splits, landmarks_of
@@ -17,7 +17,6 @@ from Utils.assignment import assign, keypoint_table
 from Utils.descriptors import DescriptorStore
 from Utils.errors import UserError
 from Utils.experiment import Experiment
-from Utils.files import load_checkpoint
 from Utils.keypoints import KeypointTable
 from Utils.options import Options
 from Utils.predictions import Predictions
@@ -34,14 +33,14 @@ def bootstrap_landmarks(database: Database, options: Options, experiment: Experi
     adopt_newest(options, [experiment.newest_first_step()], load_first_step)
     superpoint = load_superpoint(options.paths.optional("path_to_superpoint_checkpoint"), options.device)
     path = experiment.bootstrap_clusters()
-    centroids, thresholds = clusters_from_state(load_checkpoint(path))
+    centroids, thresholds = clusters_from_state(load_clusters(path))
     if centroids is None or thresholds is None:
         raise UserError(f"{path} has no centroid and threshold: it is no file of the bootstrap; run that again")
 
     def fill(images: ImageSet, store: DescriptorStore) -> None:
         store_generic_keypoints(superpoint, database, images, options, store)
 
-    known = KeypointTable.load(experiment.bootstrap_keypoints())
+    known = KeypointTable.load(experiment.bootstrap_keypoints(), _side(options), len(centroids))
     return _cluster_landmarks(database, options, experiment, centroids, thresholds, known, fill)
 
 
@@ -57,13 +56,20 @@ def first_step_landmarks(database: Database, options: Options, experiment: Exper
     def fill(images: ImageSet, store: DescriptorStore) -> None:
         store_fan_keypoints(network, database, images, options, store)
 
-    known = KeypointTable.load(experiment.find(experiment.updated_keypoints(iteration)))
+    known = KeypointTable.load(
+        experiment.find(experiment.updated_keypoints(iteration)), _side(options), len(centroids)
+    )
     return _cluster_landmarks(database, options, experiment, centroids, thresholds, known, fill)
 
 
 def second_step_landmarks(database: Database, options: Options, experiment: Experiment) -> tuple[Predictions, float]:
     """The landmarks of step two, and the share of pictures in which one may be missing."""
     return landmarks_of(LandmarkDetector.of_experiment(experiment, options, database)), MISSING_LIMIT
+
+
+def _side(options: Options) -> int:
+    """Cells per side of the grid of keypoints."""
+    return options.hyper.image_size // GRID
 
 
 def _cluster_landmarks(

@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from Networks.checkpoint_schema import check_checkpoint
 from Networks.fan import in_float32
 from Utils.errors import UserError
 from Utils.files import load_checkpoint
@@ -101,13 +102,18 @@ def load_superpoint(path: Path | str = "", device: torch.device | str = "cpu") -
     source = Path(path) if str(path).strip() else SHIPPED_WEIGHTS
     network = SuperPoint()
     content = load_checkpoint(source, remedy="set path_to_superpoint_checkpoint to a file or leave it empty")
-    _check_tensors(content, network.state_dict(), source)
+    check_tensors(content, network.state_dict(), source)
     network.load_state_dict({name: tensor.float() for name, tensor in content.items()})
     return network.requires_grad_(False).eval().to(device).to(memory_format=torch.channels_last)
 
 
-def _check_tensors(content: dict, expected: dict[str, torch.Tensor], source: Path) -> None:
-    remedy = "give a superpoint_v1.pth or leave path_to_superpoint_checkpoint empty"
+def check_tensors(
+    content: dict,
+    expected: dict[str, torch.Tensor],
+    source: Path,
+    remedy: str = "give a superpoint_v1.pth or leave path_to_superpoint_checkpoint empty",
+) -> None:
+    """UserError where a content is not the expected tensors, or has numbers that are none."""
     missing = [name for name in expected if name not in content]
     unknown = [str(name) for name in content if name not in expected]
     if missing or unknown:
@@ -120,3 +126,4 @@ def _check_tensors(content: dict, expected: dict[str, torch.Tensor], source: Pat
                 f"{source} holds no SuperPoint: {name} has shape {shape} where {tuple(tensor.shape)} "
                 f"is expected; {remedy}"
             )
+    check_checkpoint({"state_dict": content}, source)

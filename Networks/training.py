@@ -1,7 +1,8 @@
 """What the training of both steps shares: the arithmetic of an iteration, the loop, and how a killed run resumes."""
 
+import contextlib
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -24,6 +25,7 @@ from Utils import distributed
 from Utils.errors import UserError
 from Utils.experiment import Experiment
 from Utils.files import save_checkpoint
+from Utils.interruption import TerminatedError, undisturbed
 from Utils.keypoints import KeypointTable
 from Utils.options import Hyperparameters, Options
 from Utils.progress import Progress
@@ -154,15 +156,16 @@ class Training(ABC):
         pictures = self.pictures_per_sample * self.batch_size * accumulation
         means = RunningMean()
         self.network.train()
-        with Progress(description, end, "iteration", self.iteration) as progress:
+        with self.saved_when_asked_to_end(), Progress(description, end, "iteration", self.iteration) as progress:
             while self.iteration < end:
                 self.optimizer.zero_grad(set_to_none=True)
                 for _ in range(accumulation):
                     batch = next(batches).to(device)
                     means.add(add_gradients(losses, self.network, batch, hyper, 1 / accumulation))
                 distributed.average_gradients(self.network.parameters())
-                rate = self.update_weights()
-                self.iteration += 1
+                with undisturbed():
+                    rate = self.update_weights()
+                    self.iteration += 1
                 progress.update()
                 if self.iteration % ITERATIONS_PER_LOOK == 0 or self.iteration == end:
                     taken = means.take()
@@ -170,6 +173,17 @@ class Training(ABC):
                     tagged = {tag: taken[name] for name, tag in self.loss_tags.items()}
                     self.scalars.add(self.iteration, tagged | {"lr": rate})
                     self.keeper.after_look()
+
+    @contextlib.contextmanager
+    def saved_when_asked_to_end(self) -> Iterator[None]:
+        """Save where the training is when the process is asked to end: never within a step of the weights."""
+        try:
+            yield
+        except (KeyboardInterrupt, TerminatedError):
+            if distributed.is_main():
+                with undisturbed():
+                    self.keeper.save_in_time()
+            raise
 
     @property
     def learned(self) -> FAN:
@@ -217,10 +231,14 @@ class Training(ABC):
         }
 
     def save_checkpoint(self) -> None:
-        """Save the state for good; the one that was saved in between is superseded."""
+        """Save the state for good, and remove what it supersedes."""
         if distributed.is_main():
             save_checkpoint(self.state(), self.checkpoint())
-            self.keeper.remove()
+            self.remove_superseded()
+
+    def remove_superseded(self) -> None:
+        """Remove what the checkpoint just saved, or gone on from, makes useless: the state between two."""
+        self.keeper.remove()
 
     def load_newest(self) -> None:
         """Go on from the newest checkpoint or the state between two; from the beginning where there is none."""
@@ -234,7 +252,9 @@ class Training(ABC):
             load_fan_weights(self.average, content["state_dict"], path)
         load_optimizer(self.optimizer, content["optimizer"], path)
         self.iteration = int(content["iteration"])
-        self.load_own_state(content)
+        self.load_own_state(content, path)
+        if distributed.is_main() and path != self.keeper.path:
+            self.remove_superseded()  # a run that was killed just after its checkpoint did not come to it
         self.experiment.log(f"{self.title} goes on from iteration {self.iteration} ({path.name})")
 
     @abstractmethod
@@ -250,5 +270,5 @@ class Training(ABC):
         """What the step's state has beside network, optimiser and iteration."""
 
     @abstractmethod
-    def load_own_state(self, content: Mapping[str, Any]) -> None:
-        """What `own_state` gave, from a checkpoint."""
+    def load_own_state(self, content: Mapping[str, Any], source: Path) -> None:
+        """What `own_state` gave, from a checkpoint; UserError where it does not fit."""

@@ -30,7 +30,7 @@ CLUSTER_COLOUR = np.array([240, 60, 60])
 
 def draw_keypoints(database: Database, options: Options, experiment: Experiment) -> None:
     """Step1_Keypoints: 8x8 training images with their keypoints."""
-    keypoints = _newest_keypoints(database, experiment)
+    keypoints = _newest_keypoints(database, options, experiment)
     chosen = evenly(np.flatnonzero(keypoints.counts() > 0), ROWS * COLUMNS)
     pictures = [_crop(database, database.training, i) for i in chosen]
     points = [_on_crop(keypoints.of(i), options) for i in chosen]
@@ -41,7 +41,7 @@ def draw_keypoints(database: Database, options: Options, experiment: Experiment)
 
 def draw_clusters(database: Database, options: Options, experiment: Experiment) -> None:
     """Step1_Clusters: for each cluster a sheet of images that have it, the point marked, and a page of them all."""
-    keypoints = _newest_keypoints(database, experiment)
+    keypoints = _newest_keypoints(database, options, experiment)
     images, clusters = keypoints.images(), keypoints.clusters()
     folder = experiment.logs / "Clusters"
     folder.mkdir(exist_ok=True)
@@ -137,11 +137,11 @@ VISUALISATIONS = {
 }
 
 
-def _newest_keypoints(database: Database, experiment: Experiment) -> KeypointTable:
+def _newest_keypoints(database: Database, options: Options, experiment: Experiment) -> KeypointTable:
     """Step one's newest pseudo-groundtruth of the training images."""
     _, path = experiment.newest_updated_keypoints()
     experiment.open()
-    return KeypointTable.load(path).align(database.training.names)
+    return KeypointTable.load(path, options.hyper.image_size // GRID).align(database.training.names)
 
 
 def _crop(database: Database, images: ImageSet, i: int, side: int = TILE) -> np.ndarray:

@@ -1,20 +1,23 @@
 """One experiment's files below log_path: where they are, which is newest, and its log."""
 
+import contextlib
 import datetime
 import platform
 import re
 import subprocess
 import sys
-from collections.abc import Mapping
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 import yaml
+from filelock import FileLock, Timeout
 
 from Utils import distributed
-from Utils.errors import UserError
-from Utils.files import writing
+from Utils.errors import FaultReport, UserError
+from Utils.files import SAFETENSORS, remove_left_overs, writing
 from Utils.options import Options, command_line, plain
 
 
@@ -30,6 +33,7 @@ class Experiment:
         self.folder = Path(log_path) / name
         self.logs = self.folder / "Logs"
         self.checkpoints = self.folder / "CheckPoints"
+        FaultReport.folder = self.logs
         unpacked = Path(log_path) / "CheckPoints"
         self._places = [
             self.checkpoints,
@@ -79,11 +83,15 @@ class Experiment:
     def numbered(self, prefix: str, suffix: str) -> list[tuple[int, Path]]:
         """All files `<prefix><number><suffix>` of the first place that has any, by ascending number.
 
+        suffix: of a checkpoint .pth; .safetensors counts as that too, where the same number has no other file.
+
         Places are not mixed: most names do not tell the experiment, and another one's file may lie beside.
         """
-        pattern = re.compile(re.escape(prefix) + r"(\d+)" + re.escape(suffix))
+        suffixes = (SAFETENSORS, suffix) if suffix == ".pth" else (suffix,)
+        pattern = re.compile(re.escape(prefix) + r"([0-9]{1,18})(?:" + "|".join(map(re.escape, suffixes)) + ")")
         for place in self._places:
             names = [path.name for path in place.iterdir()] if place.is_dir() else []
+            names.sort(key=lambda name: name.endswith(suffix))  # of two with one number, this one counts
             found = {int(match[1]): place / match[0] for match in map(pattern.fullmatch, names) if match}
             if found:
                 return sorted(found.items())
@@ -126,15 +134,13 @@ class Experiment:
         for folder in (self.logs, self.checkpoints):
             try:
                 folder.mkdir(parents=True, exist_ok=True)
-                probe = folder / ".writable"
-                probe.touch()
-                probe.unlink()
-                for left_over in folder.glob(".*.part*"):  # of a process that was killed while it wrote
-                    left_over.unlink(missing_ok=True)
+                with tempfile.TemporaryFile(dir=folder):
+                    pass
             except OSError as error:
                 raise UserError(
                     f"{folder} is not writable ({error.strerror}); set log_path in the paths file to another folder"
                 ) from error
+        remove_left_overs(self.logs, self.logs / "Clusters", self.checkpoints)
 
     def log(self, message: str) -> None:
         """Print a line and append it, with the time, to the text log; of several processes the main one does."""
@@ -147,6 +153,10 @@ class Experiment:
 
     def describe_run(self, options: Options) -> None:
         """Append this run's command, hyperparameters, seed, threads, versions and commit to Logs/run.yaml."""
+        with FileLock(self.logs / ".run.yaml.lock"):  # a Test.py beside a training describes itself too
+            self._describe_run(options)
+
+    def _describe_run(self, options: Options) -> None:
         path = self.logs / "run.yaml"
         runs: list[dict[str, Any]] = []
         if path.is_file():
@@ -154,7 +164,7 @@ class Experiment:
                 runs = yaml.safe_load(path.read_text(encoding="utf-8")) or []
                 if not isinstance(runs, list):
                     raise yaml.YAMLError
-            except (yaml.YAMLError, UnicodeDecodeError):
+            except (yaml.YAMLError, ValueError, RecursionError):
                 path.replace(path.with_suffix(".damaged.yaml"))
                 runs = []
         runs.append(
@@ -192,17 +202,38 @@ class Experiment:
         state = [self.second_step_state()] if self.second_step_state().exists() else []
         return state + [path for _, path in self.second_step_checkpoints()]
 
-    def begin(self, options: Options, earlier: list[Path]) -> None:
-        """Open the experiment for a training script; refuse to write over an `earlier` run not to be resumed."""
+    @contextlib.contextmanager
+    def training(self, options: Options, earlier: Callable[[], list[Path]]) -> Iterator[None]:
+        """Hold the experiment for a training script; refuse to write over an `earlier` run not to be resumed.
+
+        Raises UserError where another process trains it. However this one ends, the experiment is free then.
+        """
         if not distributed.is_main():
+            yield
             return
+        self._refuse_earlier(options, earlier())
+        self.open()
+        lock = FileLock(self.folder / ".training.lock")
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            raise UserError(
+                f"experiment {self.name} is being trained by another process ({self.folder}); "
+                f"wait for its end, or choose another --experiment_name"
+            ) from None
+        try:
+            self._refuse_earlier(options, earlier())
+            self.describe_run(options)
+            yield
+        finally:
+            lock.release()
+
+    def _refuse_earlier(self, options: Options, earlier: list[Path]) -> None:
         if earlier and not options.resume:
             raise UserError(
                 f"{earlier[0]} exists: experiment {self.name} was begun before; go on with --resume, "
                 f"or choose another --experiment_name"
             )
-        self.open()
-        self.describe_run(options)
 
     def scalars(self, step: str) -> "Scalars":
         """TensorBoard scalars of one step, in Logs/tensorboard/<step>."""

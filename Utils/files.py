@@ -1,18 +1,23 @@
 """Files that are never half written, and files from strangers that never run code."""
 
-import collections
 import contextlib
+import fcntl
 import io
 import os
 import pickle
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import torch
 
 from Utils.errors import UserError, one_line
+from Utils.tensor_files import read_safetensors, read_torch_file, write_safetensors
+from Utils.unpickling import RefusedError, unpickle
+
+SAFETENSORS = ".safetensors"
+_LONGEST_STEM = 180  # bytes of a temporary file's name: a file system allows some 255 in all
 
 
 @contextlib.contextmanager
@@ -24,9 +29,7 @@ def writing(path: Path | str) -> Iterator[Path]:
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix=f".{path.stem}.", suffix=f".part{path.suffix}", dir=path.parent)
-    os.close(handle)
-    temporary = Path(name)
+    temporary, owned = _owned_temporary(path)
     try:
         yield temporary
         with open(temporary, "rb+") as written:
@@ -36,7 +39,44 @@ def writing(path: Path | str) -> Iterator[Path]:
         os.chmod(temporary, 0o666 & ~umask)  # mkstemp makes private files
         os.replace(temporary, path)
     finally:
-        temporary.unlink(missing_ok=True)
+        try:
+            temporary.unlink(missing_ok=True)
+        finally:
+            os.close(owned)
+
+
+def _owned_temporary(path: Path) -> tuple[Path, int]:
+    """A new file beside `path` and the descriptor that holds its lock, which any end of this process releases."""
+    stem = path.stem.encode()[:_LONGEST_STEM].decode(errors="ignore")
+    while True:
+        handle, name = tempfile.mkstemp(prefix=f".{stem}.", suffix=f".part{path.suffix}", dir=path.parent)
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX)
+        except OSError:  # a file system without locks
+            return Path(name), handle
+        if os.fstat(handle).st_nlink:  # not taken for a left-over before it was locked
+            return Path(name), handle
+        os.close(handle)
+
+
+def remove_left_overs(*folders: Path) -> None:
+    """Remove the temporary files in the folders that a process left when it was killed while it wrote.
+
+    Those of a process that still writes are locked, and stay.
+    """
+    for folder in folders:
+        for left_over in folder.glob(".*.part*"):
+            try:
+                handle = os.open(left_over, os.O_RDWR | os.O_NOFOLLOW)
+            except OSError:
+                continue
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                left_over.unlink(missing_ok=True)
+            except OSError:
+                continue
+            finally:
+                os.close(handle)
 
 
 def dump_pickle(content: Any, path: Path | str) -> None:
@@ -46,82 +86,20 @@ def dump_pickle(content: Any, path: Path | str) -> None:
 
 
 def save_checkpoint(content: dict[str, Any], path: Path | str) -> None:
-    """Write a dictionary of tensors, arrays and plain containers with torch.save, whole or not at all."""
+    """Write a dictionary of tensors, arrays and plain containers with torch.save, whole or not at all.
+
+    Under a name that ends in .safetensors: only the weights and what tells what they are, see `write_safetensors`.
+    """
+    path = Path(path)
+    if path.suffix == SAFETENSORS:
+        with writing(path) as temporary:
+            write_safetensors(content, temporary)
+        return
     # torch.save on a path says nothing of a full disk but "unexpected pos"; plain writing says it.
     buffer = io.BytesIO()
     torch.save(content, buffer)
     with writing(path) as temporary:
         temporary.write_bytes(buffer.getbuffer())
-
-
-# Everything that data needs and nothing that acts: containers, arrays, tensors.
-_NUMPY_NAMES = {
-    ("multiarray", "_reconstruct"),
-    ("multiarray", "scalar"),
-    ("numeric", "_frombuffer"),
-}
-_BUILTINS = "set frozenset complex slice bytearray bytes dict list tuple int float bool str"
-_ALLOWED = {
-    *(("builtins", name) for name in _BUILTINS.split(" ")),
-    ("collections", "OrderedDict"),
-    ("collections", "defaultdict"),
-    ("collections", "Counter"),
-    ("_codecs", "encode"),
-    ("numpy", "ndarray"),
-    ("numpy", "dtype"),
-    ("torch", "Size"),
-    ("torch", "device"),
-    ("torch._utils", "_rebuild_tensor"),
-    ("torch._utils", "_rebuild_tensor_v2"),
-    ("torch._utils", "_rebuild_parameter"),
-    ("torch._utils", "_rebuild_parameter_with_state"),
-    ("torch.nn.parameter", "Parameter"),
-    ("torch.serialization", "_get_layout"),
-    *((f"numpy.{core}.{module}", name) for core in ("core", "_core") for module, name in _NUMPY_NAMES),
-}
-_STORAGE_KINDS = (
-    "Float Double Half BFloat16 Long Int Short Char Byte Bool ComplexFloat ComplexDouble Untyped"  # of torch
-)
-_TORCH_STORAGES = {f"{kind}Storage" for kind in _STORAGE_KINDS.split(" ")}
-_ANCIENT_BUILTINS = "__builtin__"  # what Python 2 called builtins
-
-
-def _is_allowed(module: str, name: str) -> bool:
-    if module == _ANCIENT_BUILTINS:
-        module = "builtins"
-    if (module, name) in _ALLOWED:
-        return True
-    if module in ("torch", "torch.storage", "torch.cuda"):
-        return name in _TORCH_STORAGES or (module == "torch.storage" and name == "TypedStorage")
-    return module == "numpy.dtypes" and name.endswith("DType")
-
-
-class _DataUnpickler(pickle.Unpickler):
-    """An unpickler that builds arrays, tensors and plain containers and refuses every other name."""
-
-    def find_class(self, module: str, name: str) -> Any:
-        if module == "torch" and name.startswith(("float", "int", "uint", "bfloat", "bool", "half")):
-            dtype = getattr(torch, name, None)
-            if isinstance(dtype, torch.dtype):
-                return dtype
-        if not _is_allowed(module, name):
-            raise pickle.UnpicklingError(f"it asks for {module}.{name}, which is not data")
-        return super().find_class(module, name)
-
-
-class _DataPickle:
-    """Stands in for the module `pickle` in torch.load."""
-
-    Unpickler = _DataUnpickler
-    UnpicklingError = pickle.UnpicklingError
-
-    @staticmethod
-    def load(file: IO[bytes], **options: Any) -> Any:
-        return _DataUnpickler(file, **options).load()
-
-    @staticmethod
-    def loads(content: bytes, **options: Any) -> Any:
-        return _DataUnpickler(io.BytesIO(content), **options).load()
 
 
 def _require_file(path: Path, remedy: str) -> None:
@@ -139,20 +117,19 @@ def load_pickle(path: Path | str, remedy: str = "make or download it again") -> 
     """
     path = Path(path)
     _require_file(path, remedy)
-    with open(path, "rb") as handle:
-        return _load(path, remedy, lambda: _DataUnpickler(handle, encoding="latin1").load())
+    return _load(path, remedy, lambda: unpickle(path.read_bytes()))
 
 
 def load_checkpoint(path: Path | str, remedy: str = "make or download it again") -> dict[str, Any]:
-    """Read what torch.save wrote, onto the CPU, under the same rules as `load_pickle`; a dictionary."""
+    """Read what torch.save wrote, onto the CPU, under the same rules as `load_pickle`, or a .safetensors file.
+
+    A dictionary.
+    """
     path = Path(path)
     _require_file(path, remedy)
-    content = _load(
-        path,
-        remedy,
-        lambda: torch.load(path, map_location="cpu", weights_only=False, pickle_module=_DataPickle),
-    )
-    if not isinstance(content, collections.abc.Mapping):
+    read = read_safetensors if path.suffix == SAFETENSORS else read_torch_file
+    content = _load(path, remedy, lambda: read(path))
+    if not isinstance(content, dict):
         raise UserError(f"{path} holds a {type(content).__name__} and no dictionary; {remedy}")
     return dict(content)
 
@@ -160,9 +137,7 @@ def load_checkpoint(path: Path | str, remedy: str = "make or download it again")
 def _load(path: Path, remedy: str, load: Callable[[], Any]) -> Any:
     try:
         return load()
-    except pickle.UnpicklingError as error:
-        if "which is not data" in str(error):
-            raise UserError(f"{path} is refused: {one_line(error)}; get the file from a source you trust") from error
-        raise UserError(f"{path} cannot be read ({one_line(error)}); {remedy}") from error
-    except Exception as error:  # a damaged file can make the unpickler raise nearly anything
+    except RefusedError as error:
+        raise UserError(f"{path} is refused: {one_line(error)}; get the file from a source you trust") from error
+    except Exception as error:  # a damaged file can make a reader raise nearly anything
         raise UserError(f"{path} cannot be read, it may be cut off ({one_line(error)}); {remedy}") from error

@@ -11,6 +11,7 @@ import torch
 from Utils.errors import UserError
 from Utils.files import dump_pickle, load_pickle
 
+MOST_CELLS, MOST_CLUSTERS = 10_000, 100_000  # of labels whose grid and clusters are not known
 # On a GPU several images share one call of nms, whose cost and memory grow with the square of the points.
 _POINTS_PER_DEVICE_CALL = 16_384
 
@@ -138,9 +139,26 @@ class KeypointTable:
         return cls.from_lists(list(content), content.values(), source)
 
     @classmethod
-    def load(cls, path: Path | str) -> "KeypointTable":
-        """Read a pseudo-groundtruth pickle: dictionary name -> (n, 3) x, y, cluster. Raises UserError."""
-        return cls.from_dict(load_pickle(path), str(path))
+    def load(cls, path: Path | str, side: int | None = None, clusters: int | None = None) -> "KeypointTable":
+        """Read a pseudo-groundtruth pickle: dictionary name -> (n, 3) x, y, cluster.
+
+        Raises UserError where it is none, or has a point off the grid of so many cells per side, or of a cluster
+        that is none of so many.
+        """
+        table = cls.from_dict(load_pickle(path), str(path))
+        table._require_places(str(path), side or MOST_CELLS, clusters or MOST_CLUSTERS)
+        return table
+
+    def _require_places(self, source: str, side: int, clusters: int) -> None:
+        x, y, cluster = self.points.T
+        off = (x < 0) | (y < 0) | (x >= side) | (y >= side)
+        unknown = (cluster < -1) | (cluster >= clusters) | (cluster != np.rint(cluster))
+        bad = np.flatnonzero(off | unknown)
+        if len(bad):
+            image = np.searchsorted(self.offsets, bad[0], side="right") - 1
+            what = f"off the grid of {side} cells" if off[bad[0]] else f"of none of {clusters} clusters"
+            point = ", ".join(f"{value:g}" for value in self.points[bad[0]])
+            raise UserError(f"{source}: the point ({point}) of {self.names[image]} is {what}; make the file again")
 
     @classmethod
     def _checked(cls, names: np.ndarray, offsets: np.ndarray, points: np.ndarray, source: str) -> "KeypointTable":
@@ -234,8 +252,9 @@ class KeypointTable:
 
 def _as_points(name: str, values: Any, source: str) -> np.ndarray:
     try:
-        array = np.asarray(values, dtype=np.float32)
-    except (TypeError, ValueError):
+        with np.errstate(over="ignore"):  # what is too large becomes infinite, and is refused
+            array = np.asarray(values, dtype=np.float32)
+    except (TypeError, ValueError, OverflowError):
         raise UserError(f"{source}: the entry of {name} is no array of numbers; make the file again") from None
     if array.size == 0:
         return np.zeros((0, 3), np.float32)

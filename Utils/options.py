@@ -12,7 +12,8 @@ from typing import Any, ClassVar, Protocol
 import torch
 import yaml
 
-from Utils.errors import UserError, one_line
+from Utils.arguments import MOST_WORKERS, Parser, checked_path
+from Utils.errors import UserError, one_line, shown
 
 # The paper's hyperparameters. A data set may override some of them or add its own (`Database.settings`).
 HYPERPARAMETERS: dict[str, Any] = {
@@ -135,6 +136,33 @@ _AT_LEAST = {
     "checkpoints_kept": 0,
     "seed": 0,
 }
+# Largest value that a machine may hold or a training come to.
+_AT_MOST = {
+    "number_of_clusters": 100_000,
+    "batch_size": 65_536,
+    "learning_rate": 1000.0,
+    "weight_decay": 1000.0,
+    "image_size": 4096,
+    "width": 2048,
+    "confidence_superpoint": 1.0,
+    "nms_superpoint": 1000,
+    "confidence_fan": 1.0,
+    "iterations_first": 10**8,
+    "clustering_rounds": 10_000,
+    "iterations_per_scheduler_step": 10**7,
+    "total_iterations": 10**8,
+    "gradient_accumulation": 10_000,
+    "iterations_before_merging": 10**9,
+    "cluster_overlap": 1.0,
+    "min_cluster_points": 10**9,
+    "descriptor_window": 99,
+    "peak_weight": 1e6,
+    "least_steadiness": 1.0,
+    "minutes_between_checkpoints": 1e6,
+    "checkpoints_kept": 10**9,
+}
+LONGEST_NAME = 200  # bytes of an experiment's name: its checkpoints' names are longer, and no file's above 255
+MOST_STEPS = 100  # of a learning rate
 _MULTIPLE_OF = {"image_size": 64, "width": 32}
 _ODD = ("descriptor_window",)  # a window has a cell in its middle
 _BELOW = {
@@ -185,7 +213,13 @@ class Hyperparameters:
         for name, value in values.items():
             now = getattr(self, name)
             if type(value) is not type(now):
-                raise UserError(f"{source}: {name} is {value!r}, not such as {now!r}; get or make the file again")
+                raise UserError(
+                    f"{source}: {name} is {shown(value)}, not such as {now!r}; get or make the file again"
+                )
+            try:
+                _check_range(name, value)
+            except UserError as error:
+                raise UserError(f"{source} was made with {str(error)[6:]}; get or make the file again") from None
             if name not in self._given:
                 self.__dict__[name] = value
             elif now != value and name not in self._free:
@@ -203,13 +237,13 @@ class Paths:
         if file is None:
             self.file = Path("the paths file")
             return
-        self.file = Path(file)
+        self.file = _path("--paths", file)
         if not self.file.is_file():
             raise UserError(f"{self.file} does not exist; name the paths file with --paths")
         try:
             content = yaml.safe_load(self.file.read_text(encoding="utf-8"))
-        except (yaml.YAMLError, UnicodeDecodeError) as error:
-            raise UserError(f"{self.file} is not readable as YAML: {one_line(error)}") from error
+        except (yaml.YAMLError, ValueError, RecursionError) as error:
+            raise UserError(f"{self.file} is not readable as YAML: {one_line(error)[:300]}") from error
         if not isinstance(content, dict):
             raise UserError(f"{self.file} is no mapping; write lines of the form `key: path`")
         self._values = content
@@ -220,7 +254,7 @@ class Paths:
         if value is None:
             return ""
         if not isinstance(value, str):
-            raise UserError(f"{self.file}: {key} is {value!r} and no path; put it in quotes")
+            raise UserError(f"{self.file}: {key} is {shown(value)} and no path; put it in quotes")
         return value.strip()
 
     def require(self, key: str) -> str:
@@ -235,11 +269,11 @@ class Paths:
     def optional(self, key: str) -> Path | str:
         """The file that a key names, "" where it is missing or empty."""
         value = self.get(key)
-        return Path(value).expanduser() if value else ""
+        return _path(f"{self.file}: {key}", value) if value else ""
 
     def folder(self, key: str) -> Path:
         """The directory that a key names, which must exist."""
-        folder = Path(self.require(key)).expanduser()
+        folder = _path(f"{self.file}: {key}", self.require(key))
         if not folder.is_dir():
             raise UserError(f"{self.file}: {key} names {folder}, which is no directory; correct the path")
         return folder
@@ -287,7 +321,7 @@ def parse(
     `Options.own`. `settings`: NAME=VALUE that hold unless the user says otherwise. Raises UserError; a syntax error
     of the command line ends the program with code 2 (argparse).
     """
-    parser = argparse.ArgumentParser(description=description)
+    parser = Parser(description=description)
     add = parser.add_argument
     add("--dataset_name", required=True, choices=list(databases), metavar="NAME", help=", ".join(databases))
     if "experiment" in flags:
@@ -315,6 +349,7 @@ def parse(
     given = parser.parse_args(argv)
 
     paths = Paths(given.paths)
+    of_predictions = getattr(given, "predictions", None)
     of_database = databases[given.dataset_name]
     return Options(
         dataset_name=given.dataset_name,
@@ -322,13 +357,13 @@ def parse(
         num_workers=_num_workers(given.num_workers),
         resume=getattr(given, "resume", False),
         paths=paths,
-        data_path=Path(given.data_path),
-        log_path=Path(paths.require("log_path")).expanduser(),
+        data_path=_path("--data_path", given.data_path),
+        log_path=_path(f"{paths.file}: log_path", paths.require("log_path")),
         device=_device(given.device),
         hyper=hyperparameters([*settings, *given.settings], of_database.settings, of_database.free_settings),
-        images=given.images,
+        images=None if given.images is None else str(_path("--images", given.images)),
         visualisation=getattr(given, "visualisation", ""),
-        predictions=getattr(given, "predictions", None),
+        predictions=None if of_predictions is None else str(_path("--predictions", of_predictions)),
         own=given,
     )
 
@@ -348,6 +383,13 @@ def default_options(
         device=_device(device),
         hyper=hyperparameters(settings, databases[dataset_name].settings, databases[dataset_name].free_settings),
     )
+
+
+def _path(where: str, text: Path | str) -> Path:
+    try:
+        return checked_path(str(text))
+    except ValueError as error:
+        raise UserError(f"{where}: {error}; correct the path") from None
 
 
 def hyperparameters(
@@ -406,7 +448,7 @@ def _convert(name: str, text: str, default: Any) -> Any:
             return tuple(int(part.replace("_", "")) for part in text.strip("()[]").split(",") if part.strip())
     except (ValueError, KeyError):
         kind = "list of whole numbers" if isinstance(default, tuple) else type(default).__name__
-        raise UserError(f"--set {name}={text}: the value must be a {kind}, such as {default}") from None
+        raise UserError(f"--set {name}={text[:60]}: the value must be a {kind}, such as {default}") from None
     return text
 
 
@@ -415,6 +457,10 @@ def _check_range(name: str, value: Any) -> None:
         raise UserError(f"--set {name}={value}: the value must be one of {', '.join(_CHOICES[name])}")
     if name in _AT_LEAST and value < _AT_LEAST[name]:
         raise UserError(f"--set {name}={value}: the value must be at least {_AT_LEAST[name]}")
+    if name in _AT_MOST and value > _AT_MOST[name]:
+        raise UserError(f"--set {name}={value}: the value must be at most {_AT_MOST[name]}")
+    if name == "learning_rate_steps" and not (len(value) <= MOST_STEPS and all(0 <= v <= 10**9 for v in value)):
+        raise UserError(f"--set {setting(name, value)}: give at most {MOST_STEPS} iterations, from 0 to {10**9}")
     if name in _MULTIPLE_OF and value % _MULTIPLE_OF[name]:
         raise UserError(f"--set {name}={value}: the value must be a multiple of {_MULTIPLE_OF[name]}")
     if name in _ODD and value % 2 == 0:
@@ -424,8 +470,9 @@ def _check_range(name: str, value: Any) -> None:
 
 
 def _experiment_name(name: str) -> str:
-    if name in ("", ".", "..", "CheckPoints") or "/" in name or "\\" in name or "\0" in name:
-        raise UserError(f"--experiment_name {name}: use a plain name that can be a folder's")
+    odd = name in ("", ".", "..", "CheckPoints") or "/" in name or "\\" in name or not name.isprintable()
+    if odd or len(name.encode(errors="replace")) > LONGEST_NAME:
+        raise UserError(f"--experiment_name {name[:100]!r}: use a plain folder name of at most {LONGEST_NAME} bytes")
     return name
 
 
@@ -439,8 +486,8 @@ def available_cores() -> int:
 def _num_workers(given: int | None) -> int:
     if given is None:
         return min(16, available_cores())
-    if given < 0:
-        raise UserError(f"--num_workers {given}: give 0 or more")
+    if not 0 <= given <= MOST_WORKERS:
+        raise UserError(f"--num_workers {given}: give 0 to {MOST_WORKERS}")
     return given
 
 
@@ -453,8 +500,8 @@ def _device(text: str) -> torch.device:
         raise UserError(f"--device {text}: with several processes give cuda; each takes a GPU of its own")
     try:
         device = torch.device(text)
-    except RuntimeError:
-        raise UserError(f"--device {text}: give auto, cpu, cuda or cuda:n") from None
+    except (RuntimeError, ValueError):
+        raise UserError(f"--device {text[:60]!r}: give auto, cpu, cuda or cuda:n") from None
     if device.type not in ("cpu", "cuda"):
         raise UserError(f"--device {text}: give auto, cpu, cuda or cuda:n")
     if device.type == "cuda" and not torch.cuda.is_available():

@@ -14,7 +14,8 @@ from typing import Any, TypeVar
 import cv2
 
 from Utils.errors import UserError
-from Utils.process import set_up_process
+from Utils.interruption import TerminatedError
+from Utils.process import set_up_worker
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -56,6 +57,10 @@ def parallel_map(
         raise UserError(
             "a worker process was killed, perhaps for want of memory; use a smaller --num_workers"
         ) from error
+    except (KeyboardInterrupt, TerminatedError):
+        for worker in multiprocessing.active_children():
+            worker.terminate()
+        raise
     finally:
         executor.shutdown(wait=True, cancel_futures=True)
         cv2.setNumThreads(threads)
@@ -64,10 +69,10 @@ def parallel_map(
 def _start_worker(shared: Any) -> None:
     global _shared
     _shared = shared
-    set_up_process()
+    set_up_worker()
     if cv2.getNumThreads() != 1:  # not forked but started anew
         cv2.setNumThreads(1)
-    signal.signal(signal.SIGINT, lambda *_: os._exit(130))  # the parent says what there is to say
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)  # by which the parent ends it
     threading.Thread(target=_end_with_parent, daemon=True).start()
 
 

@@ -2,6 +2,8 @@
 
 import functools
 import io
+import os
+import stat
 from pathlib import Path
 
 import cv2
@@ -38,12 +40,15 @@ def picture_size(path: Path | str) -> tuple[int, int]:
     Raises UserError as `read_picture` does.
     """
     try:
+        _require_plain(path)
         with Image.open(path) as image:
             if image.format != "TIFF":  # whether its size is the turned one depends on Pillow's version
                 width, height = image.size
                 return (height, width) if _orientation(image) in _TRANSPOSING else (width, height)
     except FileNotFoundError:
         raise UserError(f"picture {path} does not exist; restore it or take it off the list") from None
+    except Image.DecompressionBombError as error:
+        raise UserError(_unreadable(path, error)) from error
     except (OSError, ValueError, SyntaxError):
         pass  # read_picture knows more formats, and says what is wrong with the file
     height, width = read_picture(path).shape[:2]
@@ -66,8 +71,16 @@ def encode_jpeg(picture: np.ndarray, quality: int = 95) -> bytes:
     return content.tobytes()
 
 
+def _require_plain(path: Path | str) -> None:
+    """UserError for what would never end, such as a pipe."""
+    kind = os.stat(path).st_mode
+    if not stat.S_ISREG(kind) and not stat.S_ISDIR(kind):
+        raise UserError(f"picture {path} is no file; take it away or off the list")
+
+
 def _content(path: Path | str) -> bytes:
     try:
+        _require_plain(path)
         content = Path(path).read_bytes()
     except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
         raise UserError(f"picture {path} does not exist; restore it or take it off the list") from None

@@ -5,9 +5,10 @@ from pathlib import Path
 
 import numpy as np
 
-from Utils.errors import UserError
+from Utils.errors import UserError, shown
 from Utils.files import dump_pickle, load_pickle
 
+FARTHEST = 1e6  # pixels from a crop of 256 pixels that a groundtruth point may lie
 _REMEDY = "write it with Test.py, or see docs/testing.md for the layout"
 
 
@@ -53,7 +54,13 @@ def load_predictions(path: Path | str) -> Predictions:
             ) from None
         for column, value in zip(columns, row, strict=True):
             column.append(value)
-    names = np.array([str(name) for name in content])
+    odd = [name for name in content if not isinstance(name, str)]
+    if odd:
+        raise UserError(f"{path}: the key {shown(odd[0])} is no image name; {_REMEDY}")
+    names = np.array(list(content))
+    for name, value in zip(names, columns[2], strict=True):
+        if not isinstance(value, (bool, np.bool_, int, np.integer)) or value not in (0, 1):
+            raise UserError(f"{path}: 'is_it_test_sample' of {name} is neither true nor false; {_REMEDY}")
     points = _stacked(path, names, columns[0], "prediction")
     groundtruth = _stacked(path, names, columns[1], "groundtruth")
     return Predictions(names, points, groundtruth, np.array([bool(value) for value in columns[2]]))
@@ -65,10 +72,16 @@ def _stacked(path: Path | str, names: np.ndarray, values: list, what: str) -> np
     for name, value in zip(names, values, strict=True):
         try:
             array = np.asarray(value, np.float64)
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, OverflowError):
             raise UserError(f"{path}: the {what} of {name} is no array of numbers; {_REMEDY}") from None
         if array.ndim != 2 or array.shape[1] != 2:
             raise UserError(f"{path}: the {what} of {name} has shape {array.shape}, not (points, 2); {_REMEDY}")
+        beyond = np.abs(np.nan_to_num(array, nan=0.0, posinf=np.inf, neginf=np.inf)) > FARTHEST
+        if beyond.any():
+            raise UserError(
+                f"{path}: the {what} of {name} has {array[beyond][0]:g}, which is no place in a crop of 256 pixels; "
+                f"{_REMEDY}"
+            )
         arrays.append(array)
         first, count = len(arrays[0]), len(array)
         if count != first:

@@ -3,17 +3,26 @@
 import numpy as np
 import torch
 
+from Utils.interruption import ignore_requests
 from Utils.memory import keep_freed_memory
 
 
-def set_up_process(_: int = 0) -> None:
+def set_up_process() -> None:
     """Keep freed memory for the next tensors (Utils/memory.py), and count subnormal numbers as 0.
 
-    For the start of each script, before its first tensor operation, and of each worker process (a DataLoader
-    passes the worker's number, which does not matter).
+    For the start of each script, before its first tensor operation.
     """
     keep_freed_memory()
     flush_subnormals()
+
+
+def set_up_worker(_: int = 0) -> None:
+    """The same for a worker process, which also leaves it to its parent to end when asked.
+
+    A DataLoader passes the worker's number, which does not matter.
+    """
+    set_up_process()
+    ignore_requests()
 
 
 def flush_subnormals() -> bool:

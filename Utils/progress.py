@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 from tqdm import tqdm
 
 from Utils import distributed
+from Utils.errors import FaultReport
 
 Item = TypeVar("Item")
 SECONDS_BETWEEN_LINES = 30.0
@@ -22,6 +23,7 @@ class Progress:
 
     def __init__(self, description: str, total: int, unit: str = "picture", initial: int = 0) -> None:
         self.description, self.total, self.unit = description, total, unit
+        FaultReport.stage = description
         self.done = self.initial = initial
         self.values: dict[str, Any] = {}
         self.started = self.told = time.monotonic()

@@ -111,6 +111,7 @@ def seconds_per_iteration(database: Database, options: Options) -> tuple[float, 
         iterations = max(PICTURES // first.batch_size, 1)
         first.train(keypoints, iterations)  # memory is allocated, libraries are loaded
         of_first = timed(first, lambda: first.train(keypoints, 2 * iterations))
+        first.relabelled = True  # as if its round had ended
         first.save_checkpoint()
         keypoints.save(experiment.updated_keypoints(first.iteration))
         second = SecondStep(database, options, experiment)

@@ -1,6 +1,7 @@
 """Find the faces of a folder of pictures and write their boxes, as a pickle or as boxes.csv."""
 
 import argparse
+import csv
 import sys
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from Databases.custom import list_pictures
+from Utils.arguments import MOST_WORKERS, Parser, path_of, whole
 from Utils.errors import UserError, exit_cleanly
 from Utils.face_boxes import are_aligned, find_face_in_file, settle_aligned
 from Utils.files import dump_pickle, writing
@@ -21,22 +23,24 @@ from Utils.progress import progress
 @exit_cleanly
 def main() -> None:
     set_up_process()
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("folder", type=Path, help="pictures, in a tree of any depth")
-    parser.add_argument("--output", type=Path, help="a .pickle or .csv file (default: boxes.csv in the folder)")
+    parser = Parser(description=__doc__)
+    parser.add_argument("folder", type=path_of, help="pictures, in a tree of any depth")
+    parser.add_argument("--output", type=path_of, help="a .pickle or .csv file (default: boxes.csv in the folder)")
     parser.add_argument(
         "--aligned",
         action=argparse.BooleanOptionalAction,
         help="whether all faces are in the same place, so that the median box stands in where none is found "
         "(default: told from the boxes)",
     )
-    parser.add_argument("--num_workers", type=int, default=available_cores())
+    parser.add_argument("--num_workers", type=whole(0, MOST_WORKERS), default=available_cores())
     given = parser.parse_args()
     output = given.output or given.folder / "boxes.csv"
     if output.suffix not in (".pickle", ".csv"):
         raise UserError(f"--output {output}: give a file that ends in .pickle or .csv")
     if not given.folder.is_dir():
         raise UserError(f"{given.folder} is no directory; give the folder of the pictures")
+    if output.is_dir() or not output.parent.is_dir():
+        raise UserError(f"--output {output}: give a file in a folder that exists")
     files = list_pictures(given.folder)
     boxes, sizes = find_all(given.folder, files, given.num_workers)
     missed = np.isnan(boxes).any(1)
@@ -74,7 +78,7 @@ def write(output: Path, files: list[str], boxes: np.ndarray, sizes: np.ndarray) 
     table = pd.DataFrame(boxes, columns=["x1", "y1", "x2", "y2"])
     table.insert(0, "file", files)
     with writing(output) as temporary:
-        table.to_csv(temporary, index=False)
+        table.to_csv(temporary, index=False, quoting=csv.QUOTE_NONNUMERIC)  # names may begin with a blank
 
 
 if __name__ == "__main__":

@@ -14,8 +14,8 @@ from Databases.demo.render import render_scene
 from Databases.demo.scene import sample_scene
 from Databases.demo.surface import LANDMARKS
 from Utils.errors import UserError
-from Utils.files import dump_pickle, load_pickle, writing
-from Utils.process import set_up_process
+from Utils.files import dump_pickle, load_pickle, remove_left_overs, writing
+from Utils.process import set_up_worker
 from Utils.progress import progress
 
 
@@ -46,6 +46,7 @@ def render_split(folder: Path, seed: int, split: str, count: int, size: int, num
     A picture's file appears whole or not at all, and the split's list, `<split>.pickle`, after its last
     picture; so a rendering that was killed goes on where it ended, and two at once only do the same work twice.
     """
+    remove_left_overs(folder, folder / split)
     names = np.array([f"{split}/{i:06d}.png" for i in range(count)])
     list_file = folder / f"{split}.pickle"
     known = _read_list(list_file)
@@ -85,7 +86,7 @@ def _as_is(item: Any) -> Any:
 
 
 def _start_worker(_: int) -> None:
-    set_up_process()
+    set_up_worker()
     cv2.setNumThreads(0)
 
 

@@ -12,6 +12,13 @@ from Databases.demo.scene import SPLITS
 from Utils.crops import face_crop
 from Utils.errors import UserError
 
+LIMITS = {
+    "demo_training": (1, 1_000_000),
+    "demo_test": (1, 1_000_000),
+    "demo_picture_size": (32, 2048),
+    "demo_seed": (0, 2**63 - 1),
+}
+
 
 class Demo(Database):
     """Animal heads of our own making, rendered on first use below the log path."""
@@ -31,9 +38,9 @@ class Demo(Database):
     @classmethod
     def open(cls, options: Any) -> "Demo":
         hyper = options.hyper
-        for name, least in {"demo_training": 1, "demo_test": 1, "demo_picture_size": 32, "demo_seed": 0}.items():
-            if getattr(hyper, name) < least:
-                raise UserError(f"--set {name}={getattr(hyper, name)}: the value must be at least {least}")
+        for name, (least, most) in LIMITS.items():
+            if not least <= getattr(hyper, name) <= most:
+                raise UserError(f"--set {name}={getattr(hyper, name)}: the value must be from {least} to {most}")
         folder, size, seed = cls.folder(options), hyper.demo_picture_size, hyper.demo_seed
         counts = {"train": hyper.demo_training, "test": hyper.demo_test}
         database = cls()

@@ -1,5 +1,6 @@
 import hashlib
 import json
+import os
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -10,6 +11,7 @@ from PIL import Image
 from Databases.custom import Custom
 from Utils.crops import apply, invert
 from Utils.errors import UserError
+from Utils.files import dump_pickle, load_pickle
 from Utils.options import Paths, hyperparameters
 
 
@@ -264,3 +266,102 @@ def test_logs_inside_the_folder_are_no_pictures(folder):
     assert len(everything(open_folder(folder, log_path=folder / "Logs"))) == 12
     with pytest.raises(UserError, match="log_path is the folder of the pictures"):
         open_folder(folder, log_path=folder)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"bbox": [10**400, 1, 1, 1]}, "bbox of 01.jpeg that is not four numbers"),
+        ({"bbox": [1, 2, 3]}, "bbox of 01.jpeg that is not four numbers"),
+        ({"bbox": [True, 1, 5, 5]}, "bbox of 01.jpeg that is not four numbers"),
+        ({"bbox": [float("inf"), 1, 5, 5]}, "bbox of 01.jpeg that is not four numbers"),
+        ({"bbox": "abcd"}, "bbox of 01.jpeg that is not four numbers"),
+        ({"keypoints": 5}, "keypoints of 01.jpeg that are no numbers"),
+        ({"keypoints": [10**400, 1, 2]}, "keypoints of 01.jpeg that are no numbers"),
+        ({"keypoints": [[1, 2, 2]]}, "keypoints of 01.jpeg that are no numbers"),
+        ({"image_id": [7]}, "is no COCO keypoints file"),
+    ],
+)
+def test_coco_entries_that_are_no_places_are_named(folder, change, said):
+    write_coco(folder, [{"image_id": 9, "bbox": [5, 6, 30, 20]}, {"image_id": 7, "bbox": [1, 1, 10, 10], **change}])
+    with pytest.raises(UserError, match=said):
+        open_folder(folder)
+
+
+@pytest.mark.parametrize("level", ["[", '{"a":'])
+def test_coco_of_very_many_levels(folder, level):
+    (folder / "annotations.json").write_text(level * 100_000)
+    with pytest.raises(UserError, match="is no COCO keypoints file"):
+        open_folder(folder)
+
+
+def test_places_beyond_any_picture_are_named(folder):
+    (folder / "landmarks.csv").write_text("file,x0,y0\n01.jpeg,1e30,5\n")
+    with pytest.raises(UserError, match=r"01\.jpeg has a place beyond any picture"):
+        open_folder(folder)
+
+
+def test_what_only_looks_like_a_picture_is_named(folder):
+    """Without the look at its kind, reading a pipe would never end."""
+    odd = folder / "odd.jpg"
+    for make, said in (
+        (lambda: odd.symlink_to("nowhere"), "No such file"),
+        (lambda: odd.symlink_to(odd), "symbolic links"),
+        (lambda: os.mkfifo(odd), "is no file"),
+    ):
+        make()
+        with pytest.raises(UserError, match=rf"picture .*odd\.jpg .*{said}"):
+            open_folder(folder)
+        odd.unlink()
+    with open(os.fsencode(folder) + b"/\xff.jpg", "wb"):
+        pass
+    with pytest.raises(UserError, match="is not in UTF-8; rename the file"):
+        open_folder(folder)
+
+
+def test_a_picture_of_more_pixels_than_any_memory(folder):
+    """A file of some kilobytes that would fill 10 GB."""
+    Image.new("1", (60_000, 60_000)).save(folder / "bomb.png")
+    with pytest.raises(UserError, match=r"bomb\.png cannot be read .*decompression bomb"):
+        open_folder(folder)
+
+
+def damage_files(kept: dict) -> None:
+    kept["files"] = kept["files"][::-1]
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda kept: kept.update(sizes=kept["sizes"].astype(np.float64)),
+        lambda kept: kept.update(sizes=kept["sizes"][:3]),
+        lambda kept: kept.update(sizes=kept["sizes"] - 60),
+        lambda kept: kept.update(stamps=5),
+        lambda kept: kept.pop("stamps"),
+        damage_files,
+    ],
+)
+def test_a_damaged_list_of_sizes_is_made_again(folder, damage):
+    expected = open_folder(folder).training.sizes
+    (file,) = (folder.parent / "Logs" / "Custom").glob("*/sizes.pickle")
+    kept = load_pickle(file)
+    damage(kept)
+    dump_pickle(kept, file)
+    np.testing.assert_array_equal(open_folder(folder).training.sizes, expected)
+    assert load_pickle(file)["sizes"].shape == (12, 2)
+
+
+def test_left_overs_of_shrunk_pictures_are_removed(folder):
+    open_folder(folder)
+    (file,) = (folder.parent / "Logs" / "Custom").glob("*/sizes.pickle")
+    left = file.parent / "pictures" / ".a.xyz.part.jpg"
+    left.parent.mkdir()
+    left.touch()
+    open_folder(folder)
+    assert not left.exists()
+
+
+@pytest.mark.parametrize("size", [0, 15, 8193])
+def test_working_sizes_have_bounds(folder, size):
+    with pytest.raises(UserError, match="from 16 to 8192"):
+        open_folder(folder, f"working_size={size}")

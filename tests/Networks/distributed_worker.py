@@ -42,6 +42,7 @@ def main(folder: Path) -> None:
     result["first"] = gradients(first.network, first_step_losses(first.network, batch, "float32")["total"])
     table, clusters = new_keypoints(first.network, database, options, experiment, database.keypoints(), None)
     result["labels"], result["centroids"] = table.points, clusters.centroids
+    first.relabelled = True
     first.save_checkpoint()
     if distributed.is_main():
         database.keypoints().save(experiment.updated_keypoints(0))

@@ -85,6 +85,7 @@ def second_step(options: Options, experiment: Experiment) -> SecondStep:
     """Step two after a step one of no iterations, whose checkpoint the CPU wrote."""
     database = TinyDatabase()
     first = FirstStep(database, tiny_options(options.log_path), experiment)
+    first.relabelled = True
     clusters = np.random.default_rng(0).standard_normal((12, first.network.width)).astype(np.float32)
     first.centroids = clusters / np.linalg.norm(clusters, axis=1, keepdims=True)
     first.thresholds = np.ones(12, np.float32)

@@ -174,7 +174,7 @@ def test_checkpoints_of_the_other_step_are_refused(tmp_path):
     save_checkpoint({"state_dict": {}, "active_channels": [0]}, tmp_path / "second.pth")
     save_checkpoint({"state_dict": {}, "optimizer": {}, "iteration": 1, "centroid": None}, tmp_path / "first.pth")
     assert load_first_step(tmp_path / "first.pth")["iteration"] == 1
-    with pytest.raises(UserError, match="second.pth has no optimizer: it is no checkpoint of step one"):
+    with pytest.raises(UserError, match="second.pth has no iteration: it is no checkpoint of step one"):
         load_first_step(tmp_path / "second.pth")
     with pytest.raises(UserError, match="first.pth has no active_channels: it is no checkpoint of step two"):
         load_second_step(tmp_path / "first.pth")

@@ -18,7 +18,7 @@ from Networks.second_step import (
 from tests.tiny import TinyDatabase, tiny_options
 from Utils.errors import UserError
 from Utils.experiment import Experiment
-from Utils.files import load_checkpoint, load_pickle, save_checkpoint
+from Utils.files import load_checkpoint, save_checkpoint
 from Utils.keypoints import KeypointTable
 
 EDGE, CORNER = 0.41111228, 0.16901332
@@ -64,7 +64,7 @@ def prepare(folder) -> Experiment:
     experiment = Experiment(folder, "tiny")
     experiment.open()
     step = FirstStep(database, tiny_options(folder), experiment)
-    step.iteration = 9
+    step.iteration, step.relabelled = 9, True
     step.save_checkpoint()
     database.keypoints().save(experiment.updated_keypoints(9))
     return experiment
@@ -108,23 +108,6 @@ def test_files_of_a_finished_run(uninterrupted):
     merged = KeypointTable.load(experiment.merged_keypoints(12))
     assert set(np.unique(merged.clusters())) == set(checkpoint["active_channels"].tolist())
     assert not experiment.second_step_state().exists()
-
-
-@pytest.mark.parametrize("kill_at", [1, 3, 5, 6, 7, 13, 14])
-def test_killed_run_resumes_to_the_same_bits(tmp_path, uninterrupted, kill_at):
-    prepare(tmp_path)
-    with pytest.raises(Killed):
-        run(tmp_path, kill_at=kill_at)
-    run(tmp_path)
-    ours, whole = Experiment(tmp_path, "tiny"), Experiment(uninterrupted, "tiny")
-    a, b = (load_checkpoint(e.second_step_checkpoint(5)) for e in (ours, whole))
-    assert all(torch.equal(a["state_dict"][name], tensor) for name, tensor in b["state_dict"].items())
-    assert a["active_channels"].tolist() == b["active_channels"].tolist()
-    assert a["schedualer"] == b["schedualer"]
-    for number, x in b["optimizer"]["state"].items():
-        assert torch.equal(a["optimizer"]["state"][number]["square_avg"], x["square_avg"])
-    a, b = (load_pickle(e.merged_keypoints(12)) for e in (ours, whole))
-    assert all(np.array_equal(a[name], points) for name, points in b.items())
 
 
 def test_killed_run_of_our_recipe_resumes_to_the_same_bits(tmp_path):
@@ -196,6 +179,15 @@ def test_step_two_begins_with_step_one_s_weights(tmp_path):
     for name, tensor in step.network.state_dict().items():
         if not name.startswith("l1."):
             assert torch.equal(tensor, first[name])
+
+
+def test_a_round_of_step_one_has_to_have_ended(tmp_path):
+    """Killed between its checkpoint and its labels, step one leaves the labels of the round before."""
+    experiment = prepare(tmp_path)
+    content = load_checkpoint(experiment.first_step_checkpoint(9))
+    save_checkpoint({**content, "relabelled": False}, experiment.first_step_checkpoint(9))
+    with pytest.raises(UserError, match="Train_Firststep.py end it with --resume"):
+        SecondStep(TinyDatabase(), tiny_options(tmp_path), experiment)
 
 
 def test_the_architecture_need_not_be_told_again(tmp_path):

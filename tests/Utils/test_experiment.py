@@ -1,6 +1,7 @@
 """An experiment's files: places, which is newest, and its log."""
 
 import os
+import signal
 import subprocess
 import time
 
@@ -11,6 +12,7 @@ import yaml
 from tests.tiny import tiny_options
 from Utils.errors import UserError
 from Utils.experiment import Experiment, commit
+from Utils.files import remove_left_overs, writing
 
 
 @pytest.fixture
@@ -79,6 +81,26 @@ def test_left_overs_of_a_killed_process_are_removed(experiment):
     assert not list(experiment.checkpoints.iterdir())
 
 
+def test_what_another_process_writes_stays(experiment):
+    """Test.py opens the experiment of a running training."""
+    path = experiment.checkpoints / "a.pth"
+    with writing(path) as temporary:
+        temporary.write_text("half")
+        experiment.open()
+        Experiment(experiment.folder.parent, "e").open()
+        temporary.write_text("whole")
+    assert path.read_text() == "whole"
+
+
+def test_left_overs_of_data_sets_are_removed_too(tmp_path):
+    for name in ("train", "test"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / ".000000.xyz.part.png").touch()
+    remove_left_overs(tmp_path, tmp_path / "train")
+    assert not list((tmp_path / "train").iterdir())
+    assert len(list((tmp_path / "test").iterdir())) == 1
+
+
 def test_what_is_missing_is_named_with_the_script_to_run(experiment):
     with pytest.raises(UserError, match="Train_Secondstep.py"):
         experiment.newest_second_step()
@@ -90,9 +112,35 @@ def test_what_is_missing_is_named_with_the_script_to_run(experiment):
 
 def test_an_earlier_run_is_not_written_over(experiment, tmp_path):
     experiment.bootstrap_keypoints().touch()
-    with pytest.raises(UserError, match="--resume"):
-        experiment.begin(tiny_options(tmp_path), experiment.first_step_files())
-    experiment.begin(tiny_options(tmp_path, resume=True), experiment.first_step_files())
+    with (
+        pytest.raises(UserError, match="--resume"),
+        experiment.training(tiny_options(tmp_path), experiment.first_step_files),
+    ):
+        pass
+    with experiment.training(tiny_options(tmp_path, resume=True), experiment.first_step_files):
+        pass
+
+
+def test_two_trainings_of_one_experiment_are_refused(experiment, tmp_path):
+    options = tiny_options(tmp_path)
+    other = Experiment(tmp_path, "e")
+    with experiment.training(options, list):
+        with pytest.raises(UserError, match="is being trained by another process"), other.training(options, list):
+            pass
+        other.describe_run(options)  # as Test.py does beside a training
+    with other.training(options, list):
+        pass
+
+
+def test_a_killed_training_frees_its_experiment(experiment, tmp_path):
+    options = tiny_options(tmp_path)
+    process = os.fork()
+    if process == 0:
+        with experiment.training(options, list):
+            os.kill(os.getpid(), signal.SIGKILL)
+    os.waitpid(process, 0)
+    with experiment.training(options, list):
+        pass
 
 
 def test_runs_are_described(experiment, tmp_path):

@@ -1,3 +1,5 @@
+import re
+
 import numpy as np
 import pytest
 import torch
@@ -174,3 +176,27 @@ def test_figures_of_a_table():
     table = KeypointTable.from_lists(["a", "b"], [[[1, 1, 0], [2, 2, 4]], [[3, 3, 4], [4, 4, -1], [5, 5, -1]]])
     assert table.figures() == {"keypoints_per_picture": 2.5, "clusters": 2.0}
     assert table.describe() == "2.5 keypoints per picture in 2 clusters"
+
+
+@pytest.mark.parametrize(
+    ("point", "said"),
+    [
+        ([16, 3, 1], "the point (16, 3, 1) of b is off the grid of 16 cells"),
+        ([3, -1, 1], "the point (3, -1, 1) of b is off the grid of 16 cells"),
+        ([3, 3, 5], "the point (3, 3, 5) of b is of none of 5 clusters"),
+        ([3, 3, -2], "the point (3, 3, -2) of b is of none of 5 clusters"),
+        ([3, 3, 0.5], "the point (3, 3, 0.5) of b is of none of 5 clusters"),
+    ],
+)
+def test_labels_off_the_grid_or_of_no_cluster_are_named(tmp_path, point, said):
+    path = tmp_path / "labels.pickle"
+    dump_pickle({"a": np.array([[0, 0, 0], [15, 15, 4]]), "b": np.array([[1, 1, -1], point])}, path)
+    with pytest.raises(UserError, match=re.escape(f"{path}: {said}; make the file again")):
+        KeypointTable.load(path, side=16, clusters=5)
+
+
+def test_labels_of_too_many_clusters_to_count(tmp_path):
+    """A count for each would fill any memory."""
+    dump_pickle({"a": [[1, 1, 1e9]]}, tmp_path / "labels.pickle")
+    with pytest.raises(UserError, match="is of none of 100000 clusters"):
+        KeypointTable.load(tmp_path / "labels.pickle")

@@ -126,7 +126,7 @@ def test_path_keys(paths_file, tmp_path):
         paths.folder("log_path")
 
 
-@pytest.mark.parametrize("name", ["a/b", "..", "CheckPoints"])
+@pytest.mark.parametrize("name", ["a/b", "..", "CheckPoints", "x" * 201, "a\nb", "\udcff"])
 def test_odd_experiment_names_are_refused(paths_file, name):
     with pytest.raises(UserError, match="experiment_name"):
         parse(
@@ -179,15 +179,6 @@ def test_a_full_disk_ends_with_code_2_and_one_line(capsys):
     assert "the disk is full" in capsys.readouterr().err
 
 
-def test_faults_of_the_program_keep_their_traceback():
-    @exit_cleanly
-    def main():
-        raise ZeroDivisionError
-
-    with pytest.raises(ZeroDivisionError):
-        main()
-
-
 def test_free_settings_are_kept_beside_those_of_a_checkpoint():
     hyper = hyperparameters(["normalise_by=1,2"], Second.settings, Second.free_settings)
     assert hyper.of_data_set == ("normalise_by",)
@@ -200,3 +191,44 @@ def test_free_settings_are_kept_beside_those_of_a_checkpoint():
 )
 def test_settings_in_messages_are_those_of_the_command_line(name, value, text):
     assert setting(name, value) == text
+
+
+@pytest.mark.parametrize(
+    ("setting", "said"),
+    [
+        ("width=99999999968", "at most 2048"),
+        ("nms_superpoint=100000000000000000000", "at most 1000"),
+        ("clustering_rounds=1000000000", "at most 10000"),
+        ("learning_rate_steps=40,-3", "learning_rate_steps=40,-3: give at most 100 iterations, from 0"),
+        ("total_iterations=" + "9" * 5000, "must be a int"),
+    ],
+)
+def test_settings_that_no_machine_can_hold(setting, said):
+    with pytest.raises(UserError, match=said) as raised:
+        hyperparameters([setting], {})
+    assert len(str(raised.value)) < 300
+
+
+def test_settings_of_a_checkpoint_have_the_same_bounds():
+    with pytest.raises(UserError, match="x.pth was made with image_size=-64: the value must be at least 64"):
+        hyperparameters([], {}).adopt({"image_size": -64}, "x.pth")
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "log_path: 2024-99-99",
+        "[" * 3000,
+        "a: &a [x, x]\n"
+        + "".join(f"a{i}: &a{i} [{', '.join(['*a' + str(i - 1 or '')] * 9)}]\n" for i in range(1, 9)),
+        'log_path: "a\\0b"',
+        "log_path: ~nobody_of_this_name/a",
+        f"log_path: {'a/' * 3000}",
+    ],
+)
+def test_odd_paths_files_are_one_line(tmp_path, content):
+    file = tmp_path / "paths.yaml"
+    file.write_text(content + "\n")
+    with pytest.raises(UserError) as raised:
+        Paths(file).folder("log_path" if "log_path" in content else "a8")
+    assert len(str(raised.value)) < 600

@@ -52,3 +52,25 @@ def test_odd_files(content, words, tmp_path):
         load_predictions(tmp_path / "odd.pickle")
     assert "odd.pickle" in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"prediction": np.array([[1, 2], [np.inf, 3], [1, 1]])}, "the prediction of b has inf, which is no place"),
+        ({"groundtruth": np.full((4, 2), 1e300)}, "the groundtruth of b has 1e\\+300, which is no place"),
+        ({"prediction": [[10**400, 1]] * 3}, "the prediction of b is no array of numbers"),
+        ({"is_it_test_sample": "yes"}, "'is_it_test_sample' of b is neither true nor false"),
+        ({"is_it_test_sample": 2}, "'is_it_test_sample' of b is neither true nor false"),
+    ],
+)
+def test_wrong_numbers_are_not_taken_for_right(tmp_path, change, said):
+    dump_pickle({"a": entry(), "b": {**entry(), **change}}, tmp_path / "p.pickle")
+    with pytest.raises(UserError, match=said):
+        load_predictions(tmp_path / "p.pickle")
+
+
+def test_keys_are_names(tmp_path):
+    dump_pickle({"5": entry(), 5: entry()}, tmp_path / "p.pickle")
+    with pytest.raises(UserError, match="the key 5 is no image name"):
+        load_predictions(tmp_path / "p.pickle")

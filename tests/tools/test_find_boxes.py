@@ -5,6 +5,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from Databases.custom import list_pictures
+from Databases.custom_annotations import read_annotations
 from Utils.files import load_pickle
 
 TOOL = Path(__file__).resolve().parents[2] / "tools" / "find_boxes.py"
@@ -30,4 +32,25 @@ def test_mistakes_are_one_line(tmp_path):
     done = run(tmp_path, "--output", tmp_path / "boxes.txt")
     assert done.returncode == 2
     assert done.stderr.startswith("error: --output")
+    assert len(done.stderr.splitlines()) == 1
+
+
+def test_its_own_table_is_read_whatever_the_names_are(tmp_path):
+    """Names may begin with blanks, hold commas, quotes and backslashes."""
+    names = [" a.png", "b,c.png", 'd"e.png', "f\\g.png", "h.png"]
+    for name in names:
+        Image.fromarray(np.full((50, 60, 3), 99, np.uint8)).save(tmp_path / name)
+    done = run(tmp_path)
+    assert done.returncode == 0, done.stderr
+    annotations = read_annotations(tmp_path, list_pictures(tmp_path))
+    assert sorted(annotations.files.tolist()) == sorted(names)
+
+
+def test_workers_are_some(tmp_path):
+    command = [sys.executable, str(TOOL), str(tmp_path), "--num_workers", "-1"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert (done.returncode, done.stderr.splitlines()[-1]) == (
+        2,
+        "error: argument --num_workers: -1: give a whole number from 0 to 1024; see --help",
+    )
     assert len(done.stderr.splitlines()) == 1

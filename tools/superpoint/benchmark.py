@@ -31,6 +31,7 @@ from Networks.superpoint import load_superpoint
 from tools.superpoint.detectors import Features, Method, fast, features, harris, orb, sift, superpoint
 from tools.superpoint.homographies import HomographyRange, inside, map_points, random_homography, warp_picture
 from tools.superpoint.photometry import add_noise, change_light
+from Utils.arguments import Parser, path_of, whole
 from Utils.errors import UserError, exit_cleanly
 from Utils.pictures import read_picture, to_gray
 from Utils.process import set_up_process
@@ -182,13 +183,15 @@ def find_pictures(folders: list[Path], count: int) -> list[Path]:
 def main() -> None:
     """Read the options, measure, print the table."""
     set_up_process()
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("folders", type=Path, nargs="+", metavar="PICTURES", help="folders of pictures")
-    parser.add_argument("--count", type=int, default=200, help="pictures over all folders (default: 200)")
+    parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folders", type=path_of, nargs="+", metavar="PICTURES", help="folders of pictures")
+    parser.add_argument("--count", type=whole(1, 10**7), default=200, help="pictures over all folders (default: 200)")
     parser.add_argument("--weights", default="", help="a SuperPoint file (default: our own)")
-    parser.add_argument("--seed", type=int, default=1993)
-    parser.add_argument("--points", type=int, default=300, help="at most so many points per view")
-    parser.add_argument("--suppression", type=int, default=4, help="half-side of the suppressed square, pixels")
+    parser.add_argument("--seed", type=whole(0, 2**63 - 1), default=1993)
+    parser.add_argument("--points", type=whole(1, 10**6), default=300, help="at most so many points per view")
+    parser.add_argument(
+        "--suppression", type=whole(1, 1000), default=4, help="half-side of the suppressed square, pixels"
+    )
     options = parser.parse_args()
     paths = find_pictures(options.folders, options.count)
     network = load_superpoint(options.weights)

@@ -29,6 +29,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 from Databases.samples import zoom_about_centre
 from Networks.bootstrap import ZOOMS, generic_keypoints
 from Networks.superpoint import SuperPoint, load_superpoint
+from Utils.arguments import Parser, path_of, real, whole
 from Utils.assignment import distance_thresholds
 from Utils.clustering import kmeans
 from Utils.crops import warp
@@ -148,15 +149,15 @@ def draw(pictures: list[np.ndarray], found: FacePoints, path: Path, rows: int = 
 def main() -> None:
     """Read the options, measure, print."""
     set_up_process()
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("tree", type=Path, metavar="CELEBA_TREE")
-    parser.add_argument("--count", type=int, default=500, help="faces (default: 500)")
+    parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("tree", type=path_of, metavar="CELEBA_TREE")
+    parser.add_argument("--count", type=whole(1, 10**7), default=500, help="faces (default: 500)")
     parser.add_argument("--weights", default="", help="a SuperPoint file (default: our own)")
-    parser.add_argument("--threshold", type=float, default=0.1)
-    parser.add_argument("--suppression", type=int, default=6)
-    parser.add_argument("--outliers", type=float, default=0.4)
-    parser.add_argument("--clusters", type=int, default=100)
-    parser.add_argument("--picture", type=Path, help="write a sheet of faces with keypoints here")
+    parser.add_argument("--threshold", type=real(0.0, 1.0), default=0.1)
+    parser.add_argument("--suppression", type=whole(1, 1000), default=6)
+    parser.add_argument("--outliers", type=real(0.0, 0.999), default=0.4)
+    parser.add_argument("--clusters", type=whole(2, 100_000), default=100)
+    parser.add_argument("--picture", type=path_of, help="write a sheet of faces with keypoints here")
     options = parser.parse_args()
     pictures, boxes, landmarks = read_tree(options.tree, options.count)
     network = load_superpoint(options.weights)

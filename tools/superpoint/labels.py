@@ -15,6 +15,7 @@ from tools.superpoint.homographies import HomographyRange, inside, map_points, r
 from tools.superpoint.photometry import degrade
 from tools.superpoint.photos import all_pictures
 from tools.superpoint.samples import RELIABLE, LabelledPicture, random_gray
+from Utils.errors import UserError
 from Utils.files import dump_pickle, load_pickle
 from Utils.progress import Progress
 
@@ -106,7 +107,15 @@ def label_pictures(detect: Detector, path: Path, views: int, seed: int) -> None:
 def load_labels(path: Path, seed: int) -> list[LabelledPicture]:
     """The free pictures with those labels of `label_pictures` that are found in most views."""
     labelled = []
-    for (picture, chance), rows in zip(all_pictures(seed), load_pickle(path)):
+    labels = load_pickle(path)
+    if not isinstance(labels, list) or not all(map(_are_labels, labels)):
+        raise UserError(f"{path} holds no labels of pictures; remove it to make them again")
+    for (picture, chance), rows in zip(all_pictures(seed), labels):
         rows = rows[rows[:, 2] >= RELIABLE]
         labelled.append(LabelledPicture(picture, rows[:, :2].astype(float), rows[:, 2], chance))
     return labelled
+
+
+def _are_labels(rows: object) -> bool:
+    """Whether these are points and weights (n, 3)."""
+    return isinstance(rows, np.ndarray) and rows.ndim == 2 and rows.shape[1] == 3 and bool(np.isfinite(rows).all())

@@ -29,14 +29,15 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from Networks.superpoint import SuperPoint
+from Networks.superpoint import SuperPoint, check_tensors
 from tools.superpoint.labels import classical_corners, label_pictures, load_labels, network_detector
 from tools.superpoint.losses import LossOptions
 from tools.superpoint.samples import PairSource
-from tools.superpoint.trainer import Trainer, TrainingOptions
+from tools.superpoint.trainer import Trainer, TrainingOptions, load_state
 from tools.superpoint.weights import calibrated, fresh_superpoint, unit_length, whitened
+from Utils.arguments import Parser, path_of, real, whole
 from Utils.errors import UserError, exit_cleanly
-from Utils.files import load_checkpoint, save_checkpoint
+from Utils.files import save_checkpoint
 from Utils.process import set_up_process
 
 PLAN = "corners shapes:900 joint:14000 parts:4000"
@@ -96,21 +97,27 @@ def read_plan(text: str) -> list[Stage]:
 
 def read_arguments() -> argparse.Namespace:
     """The command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--folder", type=Path, required=True, help="labels and checkpoints lie here")
+    parser = Parser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--folder", type=path_of, required=True, help="labels and checkpoints lie here")
     parser.add_argument("--plan", default=PLAN, help=f"stages, in order (default: {PLAN})")
-    parser.add_argument("--seed", type=int, default=1993)
-    parser.add_argument("--batch_size", type=int, default=8, help="pairs of views per iteration")
-    parser.add_argument("--views", type=int, default=30, help="views per picture in homographic adaptation")
-    parser.add_argument("--threads", type=int, default=0, help="CPU threads (default: all)")
+    parser.add_argument("--seed", type=whole(0, 2**63 - 1), default=1993)
+    parser.add_argument("--batch_size", type=whole(1, 65_536), default=8, help="pairs of views per iteration")
+    parser.add_argument(
+        "--views", type=whole(1, 10_000), default=30, help="views per picture in homographic adaptation"
+    )
+    parser.add_argument("--threads", type=whole(0, 1024), default=0, help="CPU threads (default: all)")
     parser.add_argument("--resume", action="store_true", help="keep what the folder has and go on")
-    parser.add_argument("--export", type=Path, help="only write the newest network, calibrated, in fp16")
-    parser.add_argument("--place", type=float, default=1.0, help="with --export: temperature within a cell")
-    parser.add_argument("--odds", type=float, default=1.0, help="with --export: temperature of point or no point")
-    parser.add_argument("--bias", type=float, default=0.0, help='with --export: added to the logit "no point"')
+    parser.add_argument("--export", type=path_of, help="only write the newest network, calibrated, in fp16")
+    parser.add_argument("--place", type=real(1e-3, 1e3), default=1.0, help="with --export: temperature within a cell")
+    parser.add_argument(
+        "--odds", type=real(1e-3, 1e3), default=1.0, help="with --export: temperature of point or no point"
+    )
+    parser.add_argument(
+        "--bias", type=real(-1e3, 1e3), default=0.0, help='with --export: added to the logit "no point"'
+    )
     parser.add_argument(
         "--whiten",
-        type=float,
+        type=real(0.0, 1.0),
         default=1.0,
         help="with --export: strength of the descriptors' whitening, 0 (none) to 1",
     )
@@ -160,7 +167,9 @@ def train(stage: Stage, network: SuperPoint, labels: list | None, arguments: arg
 def averaged(path: Path) -> SuperPoint:
     """The moving average of the weights in a stage's checkpoint."""
     network = SuperPoint()
-    network.load_state_dict(load_checkpoint(path)["average"])
+    content = load_state(path)
+    check_tensors(content["average"], network.state_dict(), path, "remove the file")
+    network.load_state_dict(content["average"])
     return network
 
 

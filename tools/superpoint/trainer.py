@@ -2,14 +2,18 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from torch import nn
 
-from Networks.superpoint import SuperPoint
+from Networks.checkpoint_schema import check_checkpoint
+from Networks.checkpoints import load_optimizer, require_keys
+from Networks.superpoint import SuperPoint, check_tensors
 from tools.superpoint.losses import LossOptions, pair_losses
 from tools.superpoint.samples import PairSource
+from Utils.errors import UserError
 from Utils.files import load_checkpoint, save_checkpoint
 from Utils.progress import Progress
 
@@ -100,8 +104,27 @@ class Trainer:
 
     def resume(self, path: Path) -> None:
         """Take up the state of a file written by `save`."""
-        content = load_checkpoint(path)
+        content = load_state(path)
+        expected = self.network.state_dict()
+        for name in ("state_dict", "average"):
+            check_tensors(content[name], expected, path, "remove the file")
+        load_optimizer(self.optimizer, content["optimizer"], path)
         self.network.load_state_dict(content["state_dict"])
-        self.optimizer.load_state_dict(content["optimizer"])
         self.average = content["average"]
-        self.iteration, self.curve = content["iteration"], [tuple(row) for row in content["curve"]]
+        self.iteration, self.curve = content["iteration"], content["curve"]
+
+
+def load_state(path: Path) -> dict[str, Any]:
+    """The content of a file written by `Trainer.save`; UserError for any other file."""
+    content = load_checkpoint(path, remedy="remove it to train this stage again")
+    require_keys(content, ("state_dict", "average", "optimizer", "iteration", "curve"), path, "this training")
+    check_checkpoint(content, path)
+    try:
+        content["curve"] = [
+            (int(i), float(detector), float(descriptor)) for i, detector, descriptor in content["curve"]
+        ]
+        if not isinstance(content["average"], dict):
+            raise TypeError
+    except (TypeError, ValueError):
+        raise UserError(f"{path} is no state of this training; remove it to train this stage again") from None
+    return content
