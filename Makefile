@@ -24,13 +24,7 @@ $(VENV)/.complete-dev: requirements-dev.txt $(VENV)/.complete
 	touch $@
 
 demo: setup
-	$(RUN) Train_Firststep.py $(DEMO) --resume
-	$(RUN) Train_Secondstep.py $(DEMO) --resume
-	$(RUN) Test.py $(DEMO)
-	$(RUN) Visualise.py --visualisation Step1_Keypoints $(DEMO)
-	$(RUN) Visualise.py --visualisation Step1_Clusters $(DEMO)
-	$(RUN) Visualise.py --visualisation Step2 $(DEMO)
-	$(RUN) tools/compare_stages.py $(DEMO)
+	$(RUN) tools/demo.py $(DEMO)
 
 test: setup-dev
 	$(VENV)/bin/ruff check .

@@ -65,9 +65,9 @@ class Progress:
         rate = self.rate
         parts = [f"{self.description}: {self.done}/{self.total} {self.unit}s", f"{rate:.1f}/s"]
         if rate > 0 and self.done < self.total:
-            parts.append(f"{_clock((self.total - self.done) / rate)} left")
+            parts.append(f"{clock((self.total - self.done) / rate)} left")
         elif self.done >= self.total:
-            parts.append(f"took {_clock(seconds)}")
+            parts.append(f"took {clock(seconds)}")
         parts += [f"{name} {_short(value)}" for name, value in self.values.items()]
         print(", ".join(parts), file=sys.stderr, flush=True)
 
@@ -97,7 +97,7 @@ def _short(value: Any) -> str:
     return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
-def _clock(seconds: float) -> str:
+def clock(seconds: float) -> str:
     minutes, seconds = divmod(int(seconds + 0.5), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02d}:{seconds:02d}" if hours else f"{minutes}:{seconds:02d}"

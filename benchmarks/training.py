@@ -8,6 +8,12 @@ optimiser step on tensors that are already there; of keypoint detection over the
 bootstrap over one that takes a picture at a time. Ratios are medians over repeats in turn, with lowest and
 highest. On a GPU the loop's rows come in bfloat16 and float32, each also with torch.compile. Below each row of a
 loop: the rate of arithmetic, and how long the paper's training would take.
+
+The rows `late / fresh` tell whether a training is as fast at its end as at its start: the same work with a network
+and gradients as they are late, over that with a fresh network. Late, a detector is sure, so that its maps and
+slopes hold numbers below 1e-38, which some CPUs take a hundred cycles for (Utils/process.py). Nothing is trained
+for that: `make_sure` makes a detector steep, and a loss of next to no weight (`WEIGHT_OF_LATE_LOSS`) gives gradients
+of that size in all layers, which is more of them than any training has.
 """
 
 import argparse
@@ -17,6 +23,7 @@ import statistics
 import sys
 import tempfile
 import time
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -25,11 +32,13 @@ from torch.utils.flop_counter import FlopCounterMode
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
+from benchmarks.cpu import describe_cpu
 from benchmarks.samples import PICTURES, Pictures
 from Databases.database import ImageSet
 from Databases.samples import FirstStepSamples, SecondStepSamples, gray_batches, to_input, training_batches
 from Networks import execution, training
 from Networks.bootstrap import BATCH_SIZE, ZOOMS, store_generic_keypoints
+from Networks.fan import FAN
 from Networks.first_step import first_step_losses
 from Networks.relabelling import store_fan_keypoints
 from Networks.second_step import second_step_losses
@@ -42,7 +51,10 @@ from Utils.process import set_up_process
 
 SECONDS_OF_A_ROW = 10  # at least, of the floor: beside it the start of the loader does not count
 ITERATIONS_OF_THE_PAPER = {"step one": 320_000, "step two": 160_000}  # batches
+WEIGHT_OF_LATE_LOSS = 1e-37
+SURE = 100.0  # mean distance of the logits of a sure detector from those of its keypoints
 CELLS_OF_KEYPOINTS = 120  # over the threshold of a trained detector, a few around each keypoint
+ROWS = ("training", "late", "detection")
 VARIANTS = {
     "bfloat16": ["precision=bfloat16"],
     "float32": ["precision=float32"],
@@ -72,11 +84,11 @@ def row(name: str, floors: list[float], ours: list[float], count: int) -> None:
     )
 
 
-def loop(losses, network, optimizer, batches, options: Options) -> None:
-    """The trainings' loop: one optimiser step per batch."""
+def loop(losses, network, optimizer, batches, options: Options, weight: float = 1.0) -> None:
+    """The trainings' loop: one optimiser step per batch; weight: of the loss."""
     for batch in batches:
         optimizer.zero_grad(set_to_none=True)
-        training.add_gradients(losses, network, batch.to(options.device), options.hyper)
+        training.add_gradients(losses, network, batch.to(options.device), options.hyper, weight)
         optimizer.step()
 
 
@@ -104,6 +116,45 @@ def measure_training(name: str, samples, losses, network, batch_size: int, argum
     print(f"{name} of the paper's length would take {hours:.1f} hours at this speed", flush=True)
 
 
+def measure_late_training(name: str, samples, losses, network, batch_size: int, arguments, options: Options) -> None:
+    """The loop on batches that are there, late in a training against fresh."""
+    device, count = options.device, arguments.iterations
+    ready = [batch.to(device) for batch in training_batches(samples, 0, 2, batch_size, 0, device)]
+    late = execution.build_fan(network.l1.out_channels, options.hyper, device)
+    make_sure(late, to_input(ready[0].pictures))
+    batches = [ready[i % 2] for i in range(count)]
+    runs = []
+    for trained, weight in ((network, 1.0), (late, WEIGHT_OF_LATE_LOSS)):
+        optimizer = training.build_optimizer(trained, options.hyper)
+        runs.append(partial(loop, losses, trained, optimizer, batches, options, weight))
+        loop(losses, trained, optimizer, ready, options, weight)
+    measure_in_turn(f"{name}, late / fresh", *runs, count, arguments, device)
+
+
+def measure_in_turn(name: str, floor, whole, count: int, arguments, device: torch.device) -> None:
+    """A row of two calls, each doing the work `count` times."""
+    floors, ours = [], []
+    for _ in range(arguments.repeats):
+        floors.append(seconds(floor, device))
+        ours.append(seconds(whole, device))
+    row(name, floors, ours, count)
+
+
+@torch.no_grad()
+def make_sure(network: FAN, pictures: torch.Tensor) -> None:
+    """Bring a fresh detector to where a trained one is: far below 0 in all cells but those of keypoints.
+
+    pictures: (N, 3, S, S) in [0, 1], on which `CELLS_OF_KEYPOINTS` cells each are over 0.5. On average the others'
+    logits lie `SURE` below: at -87 to -103 the sigmoid, and its slope, is a subnormal number.
+    """
+    detector = network.forward_detector(network.forward_features(pictures))
+    logits = torch.logit(detector.float()).flatten()
+    keypoint = torch.quantile(logits, 1 - CELLS_OF_KEYPOINTS / detector[0].numel())
+    steepness = SURE / (keypoint - logits[logits < keypoint]).mean()
+    network.l0.weight.mul_(steepness)
+    network.l0.bias.sub_(keypoint).mul_(steepness)
+
+
 def floating_point_operations(losses, network, batch, hyper) -> float:
     """Of the convolutions and matrix products of a forward and backward pass."""
     with FlopCounterMode(display=False) as counter:
@@ -129,11 +180,7 @@ def measure_detection(
     there = [pictures.flatten(0, 1)[:, None].to(device).float() / 255 for pictures in grays]
     batch = min(execution.INFERENCE_BATCH[device.type], PICTURES)
     shape = (batch, 3, hyper.image_size, hyper.image_size)
-    # The weights are not trained: this many cells over the threshold give some 40 keypoints.
-    some = next(execution.inference_batches(database, images, options, range(8)))[0]
-    detector, _ = network.eval()(to_input(some.to(device)))
-    threshold = torch.quantile(detector.float().flatten(), 1 - CELLS_OF_KEYPOINTS / detector[0].numel())
-    hyper.adopt({"confidence_fan": float(threshold)}, "benchmark")
+    some = to_input(next(execution.inference_batches(database, images, options, range(8)))[0].to(device))
     crops = [to_input(torch.randint(0, 255, shape, dtype=torch.uint8, device=device))] * (PICTURES // batch)
 
     def bare_superpoint(often):
@@ -155,25 +202,34 @@ def measure_detection(
             for zooms in pictures:
                 one_picture(superpoint, zooms, device, hyper.confidence_superpoint, hyper.nms_superpoint)
 
-    def relabel(often):
-        rows = np.concatenate([table.images() + PICTURES * k for k in range(often)])
-        names = np.arange(PICTURES * often).astype(str)
-        previous = KeypointTable.from_flat(names, rows, np.tile(table.points, (often, 1)))
-        with DescriptorStore(arguments.folder, hyper.width) as store:
-            store_fan_keypoints(network, database, repeated(images, often), options, store, previous)
+    def relabelling_with(labeller):
+        """The weights are not trained: that many cells over the threshold give some 40 keypoints."""
+        detector, _ = labeller.eval()(some)
+        cells = CELLS_OF_KEYPOINTS / detector[0].numel()
+        threshold = float(torch.quantile(detector.float().flatten(), 1 - cells))
 
+        def relabel(often):
+            rows = np.concatenate([table.images() + PICTURES * k for k in range(often)])
+            names = np.arange(PICTURES * often).astype(str)
+            previous = KeypointTable.from_flat(names, rows, np.tile(table.points, (often, 1)))
+            hyper.adopt({"confidence_fan": threshold}, "benchmark")
+            with DescriptorStore(arguments.folder, hyper.width) as store:
+                store_fan_keypoints(labeller, database, repeated(images, often), options, store, previous)
+
+        return relabel
+
+    sure = execution.copy_network(network, hyper)
+    make_sure(sure, some)
+    relabel = relabelling_with(network)
     for name, floor, whole in (
         ("bootstrap, picture", bare_superpoint, bootstrap),
         ("relabelling, picture", bare_fan, relabel),
+        ("relabelling, late / fresh", relabel, relabelling_with(sure)),
         ("bootstrap / picture by picture", picture_by_picture, bootstrap),
     ):
         often = passes(floor, device)
         whole(often)
-        floors, ours = [], []
-        for _ in range(arguments.repeats):
-            floors.append(seconds(lambda work=floor, n=often: work(n), device))
-            ours.append(seconds(lambda work=whole, n=often: work(n), device))
-        row(name, floors, ours, often * PICTURES)
+        measure_in_turn(name, partial(floor, often), partial(whole, often), often * PICTURES, arguments, device)
 
 
 def repeated(images: ImageSet, often: int) -> ImageSet:
@@ -212,7 +268,7 @@ def main() -> None:
     parser.add_argument("--iterations", type=int, default=40 if on_gpu else 8)
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--variants", nargs="+", choices=VARIANTS, help="default: all on a GPU, float32 on the CPU")
-    parser.add_argument("--rows", nargs="+", choices=("training", "detection"), default=("training", "detection"))
+    parser.add_argument("--rows", nargs="+", choices=ROWS, default=ROWS)
     arguments = parser.parse_args()
     device = torch.device(arguments.device)
     arguments.variants = arguments.variants or (list(VARIANTS) if device.type == "cuda" else ["float32"])
@@ -242,16 +298,22 @@ def run(arguments, options: Options, variant: str, folder: Path) -> None:
     database = Pictures(folder, 178, 218)
     table = database.keypoints(40, hyper.image_size)
     network = execution.build_fan(None, hyper, device)
-    where = torch.cuda.get_device_name(device) if device.type == "cuda" else f"{torch.get_num_threads()} threads"
+    where = torch.cuda.get_device_name(device) if device.type == "cuda" else describe_cpu()
+    where += f", {torch.get_num_threads()} threads"
     print(f"{where}, torch {torch.__version__}, pictures {hyper.image_size}, width {hyper.width}, {variant}")
     print(f"{'':<34}{'floor ms':>10}{'ours ms':>10}{'ratio':>8}{'lowest':>8}{'highest':>8}")
-    if "training" in arguments.rows:
-        samples = FirstStepSamples(database, table, hyper.image_size, 0, "fast")
-        measure_training("step one", samples, first_step_losses, network, 16, arguments, options)
-        clusters = np.arange(hyper.number_of_clusters)
-        second = execution.build_fan(len(clusters), hyper, device)
-        samples = SecondStepSamples(database, table, clusters, hyper.image_size, 0, "fast")
-        measure_training("step two", samples, second_step_losses, second, 32, arguments, options)
+    clusters = np.arange(hyper.number_of_clusters)
+    of_first = FirstStepSamples(database, table, hyper.image_size, 0, "fast")
+    of_second = SecondStepSamples(database, table, clusters, hyper.image_size, 0, "fast")
+    second = execution.build_fan(len(clusters), hyper, device)
+    for step in (
+        ("step one", of_first, first_step_losses, network, 16),
+        ("step two", of_second, second_step_losses, second, 32),
+    ):
+        if "training" in arguments.rows:
+            measure_training(*step, arguments, options)
+        if "late" in arguments.rows:
+            measure_late_training(*step, arguments, options)
     if "detection" in arguments.rows and variant == arguments.variants[0]:
         measure_detection(database, table, load_superpoint("", device), network, arguments, options)
 

@@ -38,10 +38,15 @@ class Demo(Database):
         for name, least in {"demo_training": 1, "demo_test": 1, "demo_picture_size": 32, "demo_seed": 0}.items():
             if getattr(hyper, name) < least:
                 raise UserError(f"--set {name}={getattr(hyper, name)}: the value must be at least {least}")
-        size, seed = hyper.demo_picture_size, hyper.demo_seed
-        folder = Path(options.log_path) / "DemoData" / f"renderer{RENDERER_VERSION}_seed{seed}_size{size}"
+        folder, size, seed = cls.folder(options), hyper.demo_picture_size, hyper.demo_seed
         counts = {"train": hyper.demo_training, "test": hyper.demo_test}
         return cls(*(render_split(folder, seed, split, counts[split], size, options.num_workers) for split in SPLITS))
+
+    @staticmethod
+    def folder(options: Any) -> Path:
+        """Where the pictures are, `train/000000.png` and so on, or will be."""
+        seed, size = options.hyper.demo_seed, options.hyper.demo_picture_size
+        return Path(options.log_path) / "DemoData" / f"renderer{RENDERER_VERSION}_seed{seed}_size{size}"
 
     def crop(self, box: np.ndarray, width: int, height: int, size: int) -> np.ndarray:
         return face_crop(box, width, height, size)

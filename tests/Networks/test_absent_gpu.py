@@ -1,7 +1,7 @@
 """The networks' paths on a CUDA device, on machines that have none: where tensors are, and what waits for the device.
 
 Each path gives the CPU's numbers, meets no tensor of the other device, and waits for the device only in the
-functions named here. About 20 s.
+functions named here. About 30 s.
 """
 
 from collections import Counter
@@ -31,6 +31,7 @@ from Utils.keypoints import suppress
 from Utils.options import Options
 
 Path_ = Callable[[], Any]
+RECIPES = pytest.mark.parametrize("recipe", ["recipe=paper", "recipe=consensus"])
 # In double precision on purpose, and with as many results as there are points.
 SUPPRESSION = {
     ("float64", "suppress"),
@@ -67,11 +68,12 @@ def opened(options: Options) -> Experiment:
 
 
 def trained(training: Training, train: Callable[[], None]) -> tuple[np.ndarray, float]:
-    """The weights after a training that ends with a look, and the mean loss that it shows."""
+    """The weights and their average after a training that ends with a look, and the mean loss that it shows."""
     shown: list[float] = []
     training.scalars = SimpleNamespace(add=lambda iteration, values: shown.append(next(iter(values.values()))))
     train()
-    return np.concatenate([p.detach().cpu().numpy().ravel() for p in training.network.parameters()]), shown[-1]
+    parameters = [*training.network.parameters(), *training.learned.parameters()]
+    return np.concatenate([p.detach().cpu().numpy().ravel() for p in parameters]), shown[-1]
 
 
 def first_step(options: Options, experiment: Experiment) -> FirstStep:
@@ -81,7 +83,11 @@ def first_step(options: Options, experiment: Experiment) -> FirstStep:
 def second_step(options: Options, experiment: Experiment) -> SecondStep:
     """Step two after a step one of no iterations, whose checkpoint the CPU wrote."""
     database = TinyDatabase()
-    FirstStep(database, tiny_options(options.log_path), experiment).save_checkpoint()
+    first = FirstStep(database, tiny_options(options.log_path), experiment)
+    clusters = np.random.default_rng(0).standard_normal((12, first.network.width)).astype(np.float32)
+    first.centroids = clusters / np.linalg.norm(clusters, axis=1, keepdims=True)
+    first.thresholds = np.ones(12, np.float32)
+    first.save_checkpoint()
     database.keypoints().save(experiment.updated_keypoints(0))
     return SecondStep(database, options, experiment)
 
@@ -152,7 +158,8 @@ def iterations_of_step_two(options: Options, experiment: Experiment) -> Path_:
 
 def resumed_iterations(options: Options, experiment: Experiment) -> Path_:
     """From a checkpoint of the CPU, whose optimiser has a state."""
-    earlier = first_step(tiny_options(options.log_path, "precision=float32"), experiment)
+    recipe = f"recipe={options.hyper.recipe}"
+    earlier = first_step(tiny_options(options.log_path, "precision=float32", recipe), experiment)
     earlier.train(earlier.database.keypoints(), 2)
     earlier.save_checkpoint()
     training = first_step(options, experiment)
@@ -167,20 +174,48 @@ ITERATIONS = {  # and how many losses a look waits for: here there is one, after
 }
 
 
+@RECIPES
 @pytest.mark.parametrize("iterations", ITERATIONS)
-def test_an_iteration_waits_for_nothing(iterations, tmp_path):
-    (on_cpu, loss_on_cpu), (on_gpu, loss_on_gpu), notes = on_both(tmp_path, iterations, "precision=float32")
+def test_an_iteration_waits_for_nothing(iterations, recipe, tmp_path):
+    settings = (recipe, "precision=float32")
+    (on_cpu, loss_on_cpu), (on_gpu, loss_on_gpu), notes = on_both(tmp_path, iterations, *settings)
     assert notes == {("local_scalar_dense", "take"): ITERATIONS[iterations]}
     np.testing.assert_array_equal(on_gpu, on_cpu)
     assert loss_on_gpu == loss_on_cpu
 
 
+@RECIPES
 @pytest.mark.parametrize("iterations", [iterations_of_step_one, iterations_of_step_two])
-def test_nor_does_one_in_mixed_precision(iterations, tmp_path):
-    (_, loss_on_cpu), (_, loss_on_gpu), notes = on_both(tmp_path, iterations, "precision=auto")
+def test_nor_does_one_in_mixed_precision(iterations, recipe, tmp_path):
+    (_, loss_on_cpu), (_, loss_on_gpu), notes = on_both(tmp_path, iterations, recipe, "precision=auto")
     assert notes == {("local_scalar_dense", "take"): ITERATIONS[iterations]}
     assert loss_on_gpu != loss_on_cpu  # bfloat16 beside float32
     assert loss_on_gpu == pytest.approx(loss_on_cpu, rel=0.05)
+
+
+def beginning_of_step_two(options: Options, experiment: Experiment) -> Path_:
+    def path() -> list[np.ndarray]:
+        network = second_step(options, experiment).network
+        return [parameter.detach().cpu().numpy() for parameter in (network.l1.weight, network.l1.bias)]
+
+    return path
+
+
+def test_maps_that_begin_as_similarities(tmp_path):
+    on_cpu, on_gpu, notes = on_both(tmp_path, beginning_of_step_two, "recipe=consensus", "precision=float32")
+    fresh, *_ = on_both(tmp_path / "paper", beginning_of_step_two, "recipe=paper")
+    assert not np.allclose(on_cpu[0], fresh[0])
+    for cpu, gpu in zip(on_cpu, on_gpu, strict=True):
+        np.testing.assert_allclose(gpu, cpu, rtol=1e-5, atol=1e-6)  # batches of another size
+    assert set(notes) == {  # all of it once, before the first iteration
+        ("blocking copy to device", "descriptor_length"),
+        ("copy to host", "descriptor_length"),
+        ("blocking copy to device", "start_from_descriptors"),
+        ("blocking copy to device", "place"),
+        ("blocking copy to device", "load_fan_weights"),
+        ("blocking copy to device", "replace_descriptor_head"),
+        ("copy to host", "copy_network"),
+    }
 
 
 # Detection
@@ -239,6 +274,18 @@ def relabelling(options: Options, experiment: Experiment) -> Path_:
     return path
 
 
+def matching(options: Options, experiment: Experiment) -> Path_:
+    """As in the rounds after the first, when clusters are there."""
+    database, network = TinyDatabase(), build_fan(None, options.hyper, options.device)
+    centroids = np.zeros((24, network.width), np.float32)  # their number counts
+
+    def path() -> tuple[np.ndarray, np.ndarray]:
+        table, clusters = new_keypoints(network, database, options, experiment, database.keypoints(), centroids)
+        return table.points, clusters.centroids
+
+    return path
+
+
 def test_relabelling_and_the_distances_of_the_assignment(tmp_path):
     settings = ("precision=float32", "confidence_fan=0.02", "number_of_clusters=24")
     on_cpu, on_gpu, notes = on_both(tmp_path, relabelling, *settings)
@@ -251,6 +298,20 @@ def test_relabelling_and_the_distances_of_the_assignment(tmp_path):
         ("copy to host", "store_fan_keypoints"),
         ("blocking copy to device", "assign"),
         ("copy to host", "assign"),
+    }
+
+
+def test_clusters_matched_in_every_picture(tmp_path):
+    settings = ("recipe=consensus", "precision=float32", "confidence_fan=0.02", "number_of_clusters=24")
+    on_cpu, on_gpu, notes = on_both(tmp_path, matching, *settings)
+    assert len(on_cpu[0]) > 100
+    np.testing.assert_array_equal(on_gpu[0], on_cpu[0])
+    np.testing.assert_allclose(on_gpu[1], on_cpu[1], atol=1e-5)
+    assert set(notes) == {
+        ("blocking copy to device", "_mean_descriptors"),
+        ("copy to host", "_mean_descriptors"),
+        ("blocking copy to device", "_candidates"),
+        ("copy to host", "_candidates"),
     }
 
 
@@ -270,8 +331,9 @@ def read_out_of_landmarks(options: Options, experiment: Experiment) -> Path_:
     return path
 
 
-def test_predictions_and_read_out_of_landmarks(tmp_path):
-    on_cpu, on_gpu, notes = on_both(tmp_path, read_out_of_landmarks, "precision=float32")
+@RECIPES
+def test_predictions_and_read_out_of_landmarks(recipe, tmp_path):
+    on_cpu, on_gpu, notes = on_both(tmp_path, read_out_of_landmarks, recipe, "precision=float32")
     assert np.isfinite(on_cpu[0]).any()
     for cpu, gpu in zip(on_cpu, on_gpu, strict=True):
         np.testing.assert_allclose(gpu, cpu, atol=1e-5)
