@@ -31,7 +31,7 @@ from Utils.errors import UserError
 from Utils.experiment import Experiment
 from Utils.heatmaps import gaussian_targets
 from Utils.keypoints import KeypointTable
-from Utils.merging import merge_clusters, merge_labels
+from Utils.merging import merge_clusters, merge_labels, often_apart
 from Utils.options import Options
 from Utils.reports import report_failure
 
@@ -182,11 +182,15 @@ class SecondStep(Training):
         detector = LandmarkDetector(self.learned, self.database, self.options)
         points, confidences, _ = detector.predict(self.database.training, "Merging: predictions")
         counts = self.keypoints.cluster_counts(self.number_of_clusters)
+        apart = often_apart(GRID * self.keypoints.places(self.number_of_clusters), self.hyper.most_apart, COINCIDENCE)
         joins = merge_clusters(
-            points, confidences, counts, self.active, COINCIDENCE, self.hyper.cluster_overlap, CONFIDENT
+            points, confidences, counts, self.active, COINCIDENCE, self.hyper.cluster_overlap, CONFIDENT, apart
         )
         before, self.active = self.active, np.unique(joins[self.active])
-        self.keypoints = merge_labels(self.keypoints, joins, counts)
+        if self.hyper.merged_keypoints == "join":
+            self.keypoints = merge_labels(self.keypoints, joins, counts)
+        else:
+            self.keypoints = self.active_labels()
         path = self.experiment.merged_keypoints(self.iteration)
         if distributed.is_main():
             self.keypoints.save(path)

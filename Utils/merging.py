@@ -28,6 +28,19 @@ def coincidences(
     return together, confident.sum(axis=0)
 
 
+def often_apart(places: np.ndarray, share: float, distance: float = 5.7) -> np.ndarray:
+    """Which clusters stand in the same images at two places, and so are not one, (K, K) bool.
+
+    places: (n, K, 2) the pseudo-groundtruth, in pixels of the network's input, NaN = none. Two clusters are apart
+    where both have a point and these are at least `distance` from each other; often, in over `share` of the images
+    with a point of the rarer of the two.
+    """
+    seen = ~np.isnan(places).any(axis=2)
+    together, count = coincidences(places, seen, distance)
+    both = seen.T.astype(np.int64) @ seen
+    return both - together > share * np.minimum(count[:, None], count[None, :])
+
+
 def merge_clusters(
     predictions: np.ndarray,
     confidence: np.ndarray,
@@ -36,18 +49,22 @@ def merge_clusters(
     distance: float = 5.7,
     overlap: float = 0.7,
     least_confidence: float = 0.2,
+    apart: np.ndarray | None = None,
 ) -> np.ndarray:
     """Which cluster each one joins, (K,) int64: itself where it is kept or inactive.
 
     predictions: (n, K, 2) in pixels of the network's input; confidence: (n, K), confident above
     `least_confidence`; counts: (K,) pseudo-groundtruth points of each cluster; active: (A,) indices.
     From the most to the least populous, a cluster joins the first kept one with which it coincides in more
-    than `overlap` times the confident images of the less often confident of the two.
+    than `overlap` times the confident images of the less often confident of the two. apart: (K, K) bool, which do
+    not join, whatever the predictions say.
     """
     active = np.asarray(active, np.int64)
     order = active[np.argsort(-np.asarray(counts)[active], kind="stable")]
     together, seen = coincidences(predictions[:, order], confidence[:, order] > least_confidence, distance)
     coincide = together > overlap * np.minimum(seen[:, None], seen[None, :])
+    if apart is not None:
+        coincide &= ~apart[np.ix_(order, order)]
     joins = np.arange(predictions.shape[1])
     kept: list[int] = []
     for rank, cluster in enumerate(order):

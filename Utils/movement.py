@@ -4,7 +4,7 @@ A landmark that keeps its place in the crop has small errors in both directions,
 All points are in pixels of the 256x256 crop; unknown points are NaN and take no part.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import numpy as np
 
@@ -59,7 +59,7 @@ def explained_movement(points: np.ndarray, groundtruth: np.ndarray, seed: int = 
     """
     known = ~np.isnan(groundtruth).any(axis=2).all(axis=1)
     points, truth = points[known], fill_by_means(groundtruth[known], groundtruth[known])
-    inputs = truth.reshape(len(truth), -1) / CROP
+    inputs = truth.reshape(len(truth), 2 * truth.shape[1]) / CROP
     first_half = np.random.default_rng(seed).permutation(len(points)) % 2 == 0
     seen = ~np.isnan(points).any(axis=2)
     count = points.shape[1]
@@ -80,6 +80,20 @@ def explained_movement(points: np.ndarray, groundtruth: np.ndarray, seed: int = 
         r2 = np.where(movement > 0, 1 - (residual / movement) ** 2, np.where(np.isnan(movement), np.nan, 0.0))
     found = seen.mean(axis=0) if len(seen) else np.zeros(count)
     return Movement(found, residual, movement, r2)
+
+
+def explained_by_the_others(points: np.ndarray) -> Movement:
+    """How far the other landmarks explain where each one is: what can be told of movement without groundtruth.
+
+    points (n, L, 2), as for `explained_movement`. The others are those found in over `OFTEN` of the pictures, unknown
+    ones at their means.
+    """
+    count = points.shape[1]
+    often = ~np.isnan(points).any(axis=2)
+    others = np.flatnonzero(often.mean(axis=0) > OFTEN) if len(points) else np.zeros(0, np.int64)
+    known = fill_by_means(points[:, others], points[:, others])
+    each = [explained_movement(points[:, [k]], known[:, others != k]) for k in range(count)]
+    return Movement(*(np.array([getattr(one, field.name)[0] for one in each]) for field in fields(Movement)))
 
 
 def _rms(vectors: np.ndarray) -> float:

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from Utils.movement import explained_movement
+from Utils.movement import explained_by_the_others, explained_movement
 
 
 def scene(count=400, seed=0):
@@ -64,3 +64,24 @@ def test_pictures_without_groundtruth_take_no_part():
     truth[:100] = np.nan
     points[:100] = 0
     assert explained_movement(points, truth).r2[0] > 0.99
+
+
+def test_landmarks_that_move_together_explain_each_other_and_not_the_odd_one():
+    rng, truth = scene()
+    together = truth[:, :1] + rng.normal(0, 30, (1, 6, 2)) + rng.normal(0, 1, (len(truth), 6, 2))
+    odd = truth[:, :1] + rng.normal(0, 30, (len(truth), 1, 2))
+    painted = np.full((len(truth), 1, 2), 60.0) + rng.normal(0, 3, (len(truth), 1, 2))
+    points = np.concatenate([together, odd, painted], axis=1)
+    points[::3, 0] = np.nan  # found too seldom to explain others, and explained where it is found
+    points[::9, 1] = np.nan
+    found = explained_by_the_others(points)
+    assert (found.r2[:6] > 0.95).all()
+    assert found.r2[6] < 0.6
+    assert abs(found.r2[7]) < 0.1
+    assert found.found[:3].tolist() == pytest.approx([2 / 3, 8 / 9, 1], abs=0.01)
+
+
+def test_a_landmark_alone_is_explained_by_nothing():
+    _, truth = scene()
+    assert np.isnan(explained_by_the_others(truth[:, :1]).r2).all()
+    assert len(explained_by_the_others(truth[:, :0]).r2) == 0
