@@ -187,10 +187,7 @@ class SecondStep(Training):
             points, confidences, counts, self.active, COINCIDENCE, self.hyper.cluster_overlap, CONFIDENT, apart
         )
         before, self.active = self.active, np.unique(joins[self.active])
-        if self.hyper.merged_keypoints == "join":
-            self.keypoints = merge_labels(self.keypoints, joins, counts)
-        else:
-            self.keypoints = self.active_labels()
+        self.keypoints = merge_labels(self.keypoints, joins, counts)
         path = self.experiment.merged_keypoints(self.iteration)
         if distributed.is_main():
             self.keypoints.save(path)

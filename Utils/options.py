@@ -49,7 +49,6 @@ HYPERPARAMETERS: dict[str, Any] = {
     "heatmap_start": "fresh",
     "peak_weight": 0.0,
     "most_apart": 1.0,
-    "merged_keypoints": "join",
     "least_steadiness": 0.0,
     "readout": "cell",
     "augmentation": "fast",
@@ -106,7 +105,6 @@ _CHOICES = {
     "augmentation_border": ("black", "reflect"),
     "heatmap_start": ("fresh", "descriptors"),
     "places": ("cell", "between"),
-    "merged_keypoints": ("join", "leave"),
     "readout": ("cell", "centroid"),
     "precision": ("auto", "float32", "bfloat16"),
 }
