@@ -161,6 +161,7 @@ _AT_MOST = {
     "descriptor_window": 99,
     "peak_weight": 1e6,
     "least_steadiness": 1.0,
+    "most_apart": 1.0,
     "minutes_between_checkpoints": 1e6,
     "checkpoints_kept": 10**9,
 }
