@@ -34,9 +34,9 @@ def main(argv: list[str] | None = None) -> int:
         experiment.open()
         experiment.describe_run(options)
         landmarks, measured = detector.active, steadiness(detector, database.test)
-        steady = (measured.error, measured.r2)
+        steady = (measured.error, measured.r2, measured.others_r2)
         if database.test.landmarks is None:
-            report_steadiness(experiment, measured.found, measured.error, landmarks)
+            report_steadiness(experiment, measured.found, measured.error, measured.others_r2, landmarks)
             report_landmarks(experiment, landmarks, measured.found, steadiness=steady)
             return int(report_failure(experiment, measured.found))
         predictions = landmarks_of(detector)

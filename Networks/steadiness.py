@@ -10,7 +10,9 @@ from Databases.augmentation import draw_similarity
 from Databases.database import ImageSet
 from Networks.detector import LandmarkDetector
 from Networks.execution import inference_batches
+from Networks.groundtruth import PREDICTION_SIZE
 from Utils import crops
+from Utils.movement import explained_by_the_others
 from Utils.progress import Progress
 
 _STAGE = 3  # of random numbers: 1 and 2 are the training steps
@@ -23,18 +25,21 @@ class Steadiness:
     found: (L,) share of the images in which each is detected; error: (L,) mean distance, in percent of the
     crop's side, between a landmark of a picture and of its warped copy, warped back; NaN where never in both;
     r2: (L,) 1 - squared distance / squared shift by the warp, near 1 for a landmark that follows the picture, 0 for
-    one that keeps its place in the crop.
+    one that keeps its place in the crop; others_r2: (L,) how far the other landmarks explain where each one is, of
+    `explained_by_the_others`.
     """
 
     found: np.ndarray
     error: np.ndarray
     r2: np.ndarray
+    others_r2: np.ndarray
 
 
 def steadiness(detector: LandmarkDetector, images: ImageSet) -> Steadiness:
     """Detect in each picture and in a slightly rotated, scaled and shifted copy, and compare."""
     size, seed = detector.size, detector.options.hyper.seed
     total, squares, shifts, both, found = (np.zeros(len(detector.active)) for _ in range(5))
+    places: list[np.ndarray] = [np.zeros((0, len(detector.active), 2))]
     batches = inference_batches(detector.database, images, detector.options, range(len(images)))
     with Progress("Steadiness", len(images)) as progress:
         for pictures, _, numbers in batches:
@@ -53,10 +58,12 @@ def steadiness(detector: LandmarkDetector, images: ImageSet) -> Steadiness:
             shifts += np.where(counted, shift**2, 0).sum(axis=0)
             both += counted.sum(axis=0)
             found += seen.sum(axis=0)
+            places.append(np.where(seen[:, :, None], points, np.nan) * (PREDICTION_SIZE / size))
             progress.update(len(numbers))
     error = np.where(both > 0, 100 * total / np.maximum(both, 1) / size, np.nan)
     r2 = np.where(shifts > 0, 1 - squares / np.where(shifts > 0, shifts, 1), np.nan)
-    return Steadiness(found / max(len(images), 1), error, r2)
+    others_r2 = explained_by_the_others(np.concatenate(places)).r2
+    return Steadiness(found / max(len(images), 1), error, r2, others_r2)
 
 
 def _warped(pictures: torch.Tensor, warps: np.ndarray) -> torch.Tensor:

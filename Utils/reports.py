@@ -22,6 +22,7 @@ LANDMARK_COLUMNS = (
     "backward_percent",
     "steadiness_percent",
     "steadiness_r2",
+    "others_r2",
 )
 
 TRAIN_LONGER = (
@@ -67,20 +68,21 @@ def report_landmarks(
     found: np.ndarray,
     movement: Movement | None = None,
     errors: Errors | None = None,
-    steadiness: tuple[np.ndarray, np.ndarray] | None = None,
+    steadiness: tuple[np.ndarray, np.ndarray, np.ndarray] | None = None,
 ) -> None:
     """Write Landmarks.csv, a row per landmark, and say how many follow their part.
 
     landmarks: (L,) their clusters, which are their names in all files; colours are those of Step2.jpg. found: (L,)
     share of the pictures in which each is found. movement: of all L; errors: whose `landmarks` count from 0 to L - 1;
-    steadiness: error in percent of the crop's side and R2 under known warps, both (L,). What is unknown stays empty.
+    steadiness: error in percent of the crop's side and R2 under known warps, R2 by the other landmarks, (L,) each.
+    What is unknown stays empty.
     """
     empty = np.full(len(landmarks), np.nan)
     backward = empty.copy()
     if errors is not None:
         backward[errors.landmarks] = 100 * errors.backward
     explained = [empty] * 3 if movement is None else [movement.residual, movement.movement, movement.r2]
-    columns = [100 * found, *explained, backward, *(steadiness or (empty, empty))]
+    columns = [100 * found, *explained, backward, *(steadiness or (empty, empty, empty))]
     path = experiment.logs / "Landmarks.csv"
     with writing(path) as temporary, temporary.open("w", newline="") as file:
         writer = csv.writer(file)
@@ -97,11 +99,13 @@ def report_landmarks(
     experiment.log(f"Each landmark by itself: {path}")
 
 
-def report_steadiness(experiment: Experiment, found: np.ndarray, error: np.ndarray, landmarks: np.ndarray) -> None:
+def report_steadiness(
+    experiment: Experiment, found: np.ndarray, error: np.ndarray, others_r2: np.ndarray, landmarks: np.ndarray
+) -> None:
     """Write Steadiness (.jpg, .csv) and say what can be told of landmarks without groundtruth.
 
     found: (L,) share of the test images in which each is detected; error: (L,) percent of the crop's side;
-    landmarks: (L,) their clusters.
+    others_r2: (L,) how far the others explain where each is; landmarks: (L,) their clusters.
     """
     path = experiment.logs / "Steadiness.jpg"
     lines = [f"{k},{100 * f:.2f},{e:.4f}" for k, f, e in zip(landmarks, found, error, strict=True)]
@@ -112,7 +116,11 @@ def report_steadiness(experiment: Experiment, found: np.ndarray, error: np.ndarr
     experiment.log(
         f"Landmarks: {len(landmarks)}, each found in {100 * found.mean():.1f}% of the test pictures on average"
     )
-    experiment.log(f"Found in over {100 * OFTEN:.0f}% of the test pictures: {(found > OFTEN).sum()}")
+    often, explained = found > OFTEN, np.nan_to_num(others_r2, nan=-1) > FOLLOWS
+    experiment.log(
+        f"Found in over {100 * OFTEN:.0f}% of the test pictures: {often.sum()}, of which {(often & explained).sum()} "
+        f"move with the others (R2 over {FOLLOWS})"
+    )
     if np.isfinite(error).any():
         experiment.log(f"Steadiness under small known warps: {np.nanmean(error):.2f}% of the picture's side")
     experiment.log(f"Drawn in {path}, numbers beside it (.csv)")
