@@ -66,7 +66,6 @@ RECIPES: dict[str, dict[str, Any]] = {
         "descriptor_loss": "softmax",
         "descriptor_window": 3,
         "relabelling": "match",
-        "places": "between",
         "weight_average": 0.98,
         "augmentation_shift": 0.2,
         "augmentation_border": "reflect",
