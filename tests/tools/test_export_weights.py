@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 import torch
 
-from Networks.second_step import load_landmark_network
+from Networks.detector import LandmarkDetector
 from Networks.superpoint import SHIPPED_WEIGHTS, load_superpoint
 from tests.Networks.test_second_step import prepare, run
-from tests.tiny import tiny_options
+from tests.tiny import TinyDatabase, tiny_options
 from tools import export_weights
 from Utils.experiment import Experiment
 from Utils.files import load_checkpoint, save_checkpoint
@@ -31,15 +31,16 @@ def test_a_network_of_step_two_is_read_in_its_place(tmp_path):
     run(tmp_path, "total_iterations=2", "iterations_before_merging=1")
     experiment = Experiment(tmp_path, "tiny")
     epoch, path = experiment.newest_second_step()
-    before = load_landmark_network(experiment, tiny_options(tmp_path))
+    before = LandmarkDetector.of_experiment(experiment, tiny_options(tmp_path), TinyDatabase())
     assert export(path, path.with_suffix(".safetensors")) == 0
     assert experiment.newest_second_step() == (epoch, path)  # which says more
     path.unlink()
     assert experiment.newest_second_step() == (epoch, path.with_suffix(".safetensors"))
-    after = load_landmark_network(experiment, tiny_options(tmp_path))
-    assert all(torch.equal(tensor, after[0].state_dict()[name]) for name, tensor in before[0].state_dict().items())
-    np.testing.assert_array_equal(before[1], after[1])
-    assert before[2] == after[2]
+    after = LandmarkDetector.of_experiment(experiment, tiny_options(tmp_path), TinyDatabase())
+    weights = after.network.state_dict()
+    assert all(torch.equal(tensor, weights[name]) for name, tensor in before.network.state_dict().items())
+    np.testing.assert_array_equal(before.active, after.active)
+    assert before.iteration == after.iteration
     content = load_checkpoint(path.with_suffix(".safetensors"))
     assert content["hyperparameters"]["image_size"] == 64
     assert "optimizer" not in content
