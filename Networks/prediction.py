@@ -156,7 +156,7 @@ class Prediction:
     def _draw_file(self, found: Found) -> Found:
         file = found.cut.file
         name = file if file.lower().endswith(DRAWN) else f"{file}.jpg"
-        save_picture(draw(found), self.folder / "pictures" / name)
+        save_picture(draw(found), self.folder / "pictures" / name, durable=False)
         return found
 
     def _video(self, files: LandmarkFiles, file: str) -> None:

@@ -171,12 +171,15 @@ def overview(strips: Sequence[np.ndarray], names: Sequence[str]) -> np.ndarray:
     return canvas
 
 
-def save_picture(picture: np.ndarray, path: Path | str) -> None:
-    """Write an RGB picture (H, W, 3) whole or not at all; the ending of the name tells the format."""
+def save_picture(picture: np.ndarray, path: Path | str, durable: bool = True) -> None:
+    """Write an RGB picture (H, W, 3) whole or not at all; the ending of the name tells the format.
+
+    durable: as of `writing`.
+    """
     path = Path(path)
     options = [cv2.IMWRITE_JPEG_QUALITY, 92] if path.suffix.lower() in (".jpg", ".jpeg") else []
     done, content = cv2.imencode(path.suffix, picture[..., ::-1], options)
     if not done:
         raise UserError(f"{path}: cannot be encoded; choose .jpg or .png")
-    with writing(path) as temporary:
+    with writing(path, durable) as temporary:
         temporary.write_bytes(content.tobytes())

@@ -21,19 +21,21 @@ _LONGEST_STEM = 180  # bytes of a temporary file's name: a file system allows so
 
 
 @contextlib.contextmanager
-def writing(path: Path | str) -> Iterator[Path]:
+def writing(path: Path | str, durable: bool = True) -> Iterator[Path]:
     """Give a temporary path beside `path`; rename it to `path` when the block ends well, else remove it.
 
     The file's content reaches the disk before the rename, so that after a crash `path` is either the old
-    file or the whole new one.
+    file or the whole new one. durable=False: without waiting for the disk, for many small files that are easily made
+    again.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary, owned = _owned_temporary(path)
     try:
         yield temporary
-        with open(temporary, "rb+") as written:
-            os.fsync(written.fileno())
+        if durable:
+            with open(temporary, "rb+") as written:
+                os.fsync(written.fileno())
         umask = os.umask(0)
         os.umask(umask)
         os.chmod(temporary, 0o666 & ~umask)  # mkstemp makes private files
