@@ -63,10 +63,9 @@ def threads() -> int:
 
 
 def in_threads() -> dict[str, int]:
-    """The main thread, PyTorch's threads, and how many of these the large operations started."""
-    before = threads()
+    """The main thread, PyTorch's threads, and how many threads there are beside the main one after large operations."""
     found = {"main": survivors(), "pool": survivors(LARGE), "warnings": limits()}
-    return {**found, "started": threads() - before}
+    return {**found, "started": threads() - 1}
 
 
 class Nested(torch.autograd.Function):

@@ -130,7 +130,11 @@ def test_checkpoints_are_read_as_torch_reads_them(tmp_path, old):
 
 
 MUTATIONS = st.lists(
-    st.tuples(st.sampled_from(["set", "cut", "insert", "repeat"]), st.floats(0, 1), st.integers(0, 255)),
+    st.tuples(
+        st.sampled_from(["set", "cut", "insert", "repeat"]),
+        st.floats(0, 1, allow_subnormal=False),
+        st.integers(0, 255),
+    ),
     min_size=1,
     max_size=6,
 )
