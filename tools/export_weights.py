@@ -17,10 +17,12 @@ from Networks.checkpoint_schema import check_checkpoint
 from Utils.arguments import Parser, path_of
 from Utils.errors import UserError, exit_cleanly
 from Utils.files import SAFETENSORS, load_checkpoint, save_checkpoint
+from Utils.process import set_up_process
 
 
 @exit_cleanly
 def main(argv: list[str] | None = None) -> None:
+    set_up_process()
     parser = Parser(description=__doc__.splitlines()[0])
     parser.add_argument("checkpoint", type=path_of, help="a .pth file")
     parser.add_argument("output", type=path_of, help="a file that ends in .safetensors")

@@ -63,7 +63,7 @@ def threads() -> int:
 
 
 def in_threads() -> dict[str, int]:
-    """The main thread, PyTorch's threads, and how many threads there are beside the main one after large operations."""
+    """The main thread, PyTorch's threads, and how many threads there are beside it after large operations."""
     found = {"main": survivors(), "pool": survivors(LARGE), "warnings": limits()}
     return {**found, "started": threads() - 1}
 

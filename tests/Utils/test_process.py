@@ -70,6 +70,7 @@ def test_every_script_sets_its_process_up_before_its_first_operation():
         "tools/find_boxes.py",
         "Databases/check.py",
     } <= found.keys()
+    del found["tools/torchrun.py"]  # computes nothing: its processes are scripts
     for name, places in found.items():
         assert places.pop("started", 0) >= 1, name
         assert places == {"main": 0, "pool": 0, "warnings": 0, "code": 0}, name
