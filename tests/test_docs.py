@@ -233,7 +233,7 @@ def test_the_table_of_hyperparameters_is_the_codes():
 def test_the_table_of_the_recipes_is_the_codes():
     rows = [row[:3] for row in rows_of_table(ROOT / "docs/training.md", "switch")]
     names = [name.strip("`") for name, _, _ in rows]
-    assert set(names) == set(RECIPES["consensus"]) | {"match_fraction"}
+    assert set(names) == set(RECIPES["consensus"]) | {"match_fraction", "places"}
     for column, recipe in ((1, "paper"), (2, "consensus")):
         written = hyperparameters([f"{name}={row[column]}" for name, row in zip(names, rows)], {})
         meant = hyperparameters([f"recipe={recipe}"], {})

@@ -11,7 +11,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from Databases.custom import list_pictures
 from Utils.arguments import MOST_WORKERS, Parser, path_of, whole
-from Utils.errors import UserError, exit_cleanly
+from Utils.errors import UserError, exit_cleanly, one_line
 from Utils.face_boxes import are_aligned, find_face_in_file, settle_aligned
 from Utils.files import dump_pickle, writing
 from Utils.options import available_cores
@@ -39,8 +39,12 @@ def main() -> None:
         raise UserError(f"--output {output}: give a file that ends in .pickle or .csv")
     if not given.folder.is_dir():
         raise UserError(f"{given.folder} is no directory; give the folder of the pictures")
-    if output.is_dir() or not output.parent.is_dir():
-        raise UserError(f"--output {output}: give a file in a folder that exists")
+    if output.is_dir():
+        raise UserError(f"--output {output} is a directory; give a file")
+    try:
+        output.parent.mkdir(parents=True, exist_ok=True)  # before the search, which takes long
+    except OSError as error:
+        raise UserError(f"--output {output}: {one_line(error)}; give a file in another folder") from error
     files = list_pictures(given.folder)
     boxes, sizes = find_all(given.folder, files, given.num_workers)
     missed = np.isnan(boxes).any(1)
