@@ -144,13 +144,12 @@ def matched_keypoints(
     hyper = options.hyper
     centroids = _mean_descriptors(network, database, options, previous, number_of_clusters)
     alive = np.flatnonzero(centroids.any(axis=1))  # a cluster without keypoints stays without
-    cells, similarity, refined = _candidates(network, database, options, centroids[alive])
+    cells, similarity, places = _candidates(network, database, options, centroids[alive])
     result = None
     if distributed.is_main():
         side = hyper.image_size // GRID
         found = agree(cells / side, similarity)
         chosen = found.chosen[:, :, None]
-        places = refined if hyper.places == "between" else cells
         places = np.take_along_axis(places, chosen[..., None], 2)[:, :, 0]
         kept = found.cost <= np.quantile(found.cost, hyper.match_fraction, axis=0)
         images, numbers = np.nonzero(kept)
@@ -211,22 +210,26 @@ def _candidates(
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """The places most similar to each centroid (K, D): cells (n, K, T, 2) x, y, similarities (n, K, T).
 
-    Third: the places between cells, (n, K, T, 2).
+    Third: the places (n, K, T, 2) that keypoints get there, the cells themselves or, with --set places=between,
+    between them.
     """
     there = torch.from_numpy(centroids).to(options.device)
     side = options.hyper.image_size // GRID
     cells = [np.zeros((0, len(centroids), CANDIDATES, 2))]
     similarity = [np.zeros((0, len(centroids), CANDIDATES))]
     refined = [np.zeros((0, len(centroids), CANDIDATES, 2))]
+    between = options.hyper.places == "between"
     for maps, _ in _descriptor_maps(network, database, options, "Clusters: matching"):
         similar = torch.einsum("bdyx,kd->bkyx", maps, there)
         scores, flat = peaks(similar, CANDIDATES)
         of_batch = torch.stack([flat % side, flat // side], dim=3)
         cells.append(of_batch.cpu().numpy().astype(np.float64))
         similarity.append(scores.cpu().numpy().astype(np.float64))
-        refined.append(between_cells(similar, of_batch).cpu().numpy().astype(np.float64))
-    joined = [distributed.gather(np.concatenate(parts)) for parts in (cells, similarity, refined)]
-    return joined[0], joined[1], joined[2]
+        if between:
+            refined.append(between_cells(similar, of_batch).cpu().numpy().astype(np.float64))
+    all_cells = distributed.gather(np.concatenate(cells))
+    places = distributed.gather(np.concatenate(refined)) if between else all_cells
+    return all_cells, distributed.gather(np.concatenate(similarity)), places
 
 
 def peaks(maps: Tensor, count: int) -> tuple[Tensor, Tensor]:

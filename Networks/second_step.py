@@ -182,7 +182,10 @@ class SecondStep(Training):
         detector = LandmarkDetector(self.learned, self.database, self.options)
         points, confidences, _ = detector.predict(self.database.training, "Merging: predictions")
         counts = self.keypoints.cluster_counts(self.number_of_clusters)
-        apart = often_apart(GRID * self.keypoints.places(self.number_of_clusters), self.hyper.most_apart, COINCIDENCE)
+        apart = None
+        if self.hyper.most_apart < 1:
+            places = GRID * self.keypoints.places(self.number_of_clusters)
+            apart = often_apart(places, self.hyper.most_apart, COINCIDENCE)
         joins = merge_clusters(
             points, confidences, counts, self.active, COINCIDENCE, self.hyper.cluster_overlap, CONFIDENT, apart
         )
