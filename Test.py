@@ -9,7 +9,7 @@ from Networks.steadiness import steadiness
 from Utils.errors import exit_cleanly
 from Utils.evaluation import evaluate, missing_share
 from Utils.experiment import Experiment
-from Utils.movement import explained_movement
+from Utils.movement import explained_by_the_others, explained_movement
 from Utils.options import parse
 from Utils.predictions import load_predictions, save_predictions
 from Utils.process import set_up_process
@@ -34,9 +34,10 @@ def main(argv: list[str] | None = None) -> int:
         experiment.open()
         experiment.describe_run(options)
         landmarks, measured = detector.active, steadiness(detector, database.test)
-        steady = (measured.error, measured.r2, measured.others_r2)
+        others_r2 = explained_by_the_others(measured.points).r2
+        steady = (measured.error, measured.r2, others_r2)
         if database.test.landmarks is None:
-            report_steadiness(experiment, measured.found, measured.error, measured.others_r2, landmarks)
+            report_steadiness(experiment, measured.found, measured.error, others_r2, landmarks)
             report_landmarks(experiment, landmarks, measured.found, steadiness=steady)
             return int(report_failure(experiment, measured.found))
         predictions = landmarks_of(detector)

@@ -12,7 +12,6 @@ from Networks.detector import LandmarkDetector
 from Networks.execution import inference_batches
 from Networks.groundtruth import PREDICTION_SIZE
 from Utils import crops
-from Utils.movement import explained_by_the_others
 from Utils.progress import Progress
 
 _STAGE = 3  # of random numbers: 1 and 2 are the training steps
@@ -25,14 +24,13 @@ class Steadiness:
     found: (L,) share of the images in which each is detected; error: (L,) mean distance, in percent of the
     crop's side, between a landmark of a picture and of its warped copy, warped back; NaN where never in both;
     r2: (L,) 1 - squared distance / squared shift by the warp, near 1 for a landmark that follows the picture, 0 for
-    one that keeps its place in the crop; others_r2: (L,) how far the other landmarks explain where each one is, of
-    `explained_by_the_others`.
+    one that keeps its place in the crop; points: (n, L, 2) in pixels of the 256x256 crop, NaN where not detected.
     """
 
     found: np.ndarray
     error: np.ndarray
     r2: np.ndarray
-    others_r2: np.ndarray
+    points: np.ndarray
 
 
 def steadiness(detector: LandmarkDetector, images: ImageSet) -> Steadiness:
@@ -62,8 +60,7 @@ def steadiness(detector: LandmarkDetector, images: ImageSet) -> Steadiness:
             progress.update(len(numbers))
     error = np.where(both > 0, 100 * total / np.maximum(both, 1) / size, np.nan)
     r2 = np.where(shifts > 0, 1 - squares / np.where(shifts > 0, shifts, 1), np.nan)
-    others_r2 = explained_by_the_others(np.concatenate(places)).r2
-    return Steadiness(found / max(len(images), 1), error, r2, others_r2)
+    return Steadiness(found / max(len(images), 1), error, r2, np.concatenate(places))
 
 
 def _warped(pictures: torch.Tensor, warps: np.ndarray) -> torch.Tensor:

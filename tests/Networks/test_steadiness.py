@@ -10,6 +10,7 @@ from Networks.second_step import SecondStep
 from Networks.steadiness import Steadiness, steadiness
 from tests.Networks.test_second_step import prepare
 from tests.tiny import MARKS, TinyDatabase, tiny_options
+from Utils.movement import explained_by_the_others
 
 
 class Spots(TinyDatabase):
@@ -40,16 +41,18 @@ def test_a_landmark_follows_the_picture_or_keeps_its_place(tmp_path):
     assert found.r2[0] > 0.6  # a spot of 7 pixels, a shift of about 3, cells of 4
     assert found.r2[1] == pytest.approx(0, abs=1e-6)
     assert found.error[0] < 0.5 * found.error[1]
-    assert found.others_r2[0] < 0.1  # the other one knows nothing of it
-    assert found.others_r2[1] == 0  # never moves
+    others_r2 = explained_by_the_others(found.points).r2
+    assert others_r2[0] < 0.1  # the other one knows nothing of it
+    assert others_r2[1] == 0  # never moves
 
 
 def test_landmarks_in_the_same_place_explain_each_other(tmp_path):
     options = tiny_options(tmp_path, "readout=centroid")
     detector = LandmarkDetector(TwoMaps(), Spots(80, 4), options, np.array([0, 0, 1]))
     found = steadiness(detector, detector.database.training)
-    assert (found.others_r2[:2] > 0.9).all()
-    assert found.others_r2[2] == 0
+    others_r2 = explained_by_the_others(found.points).r2
+    assert (others_r2[:2] > 0.9).all()
+    assert others_r2[2] == 0
 
 
 @pytest.mark.parametrize(("least", "stay"), [(0.2, [0, 2]), (0.95, [2])])
@@ -60,6 +63,8 @@ def test_unsteady_clusters_are_left_out_at_the_end(tmp_path, monkeypatch, least,
     step = SecondStep(TinyDatabase(), options, experiment)
     step.active = np.array([0, 1, 2, 3])
     r2 = np.array([0.5, 0.1, 0.9, np.nan])
-    monkeypatch.setattr(second_step, "steadiness", lambda *_: Steadiness(np.ones(4), np.zeros(4), r2, r2))
+    monkeypatch.setattr(
+        second_step, "steadiness", lambda *_: Steadiness(np.ones(4), np.zeros(4), r2, np.zeros((0, 4, 2)))
+    )
     step.drop_unsteady()
     assert step.active.tolist() == stay
