@@ -47,6 +47,11 @@ class Found:
     points: np.ndarray
     confidence: np.ndarray
 
+    def add_to(self, files: LandmarkFiles, frame: int | None = None) -> None:
+        """frame: of a video, its number."""
+        height, width = self.cut.picture.shape[:2]
+        files.add(self.cut.file, frame, (width, height), self.cut.boxes, self.points, self.confidence)
+
 
 def cut_picture(detector: LandmarkDetector, boxes: np.ndarray | None, file: str, picture: np.ndarray) -> Cut:
     """boxes: (k, 4), NaN for the whole picture; None: what the data set's finder finds, else the whole picture."""
@@ -142,8 +147,7 @@ class Prediction:
 
             cuts = good(ahead(self._cut_file, self.inputs.pictures, self.threads, most))
             for found in ahead(self._draw_file, detect(self.detector, cuts), self.threads, self.threads):
-                size = (found.cut.picture.shape[1], found.cut.picture.shape[0])
-                files.add(found.cut.file, None, size, found.cut.boxes, found.points, found.confidence)
+                found.add_to(files)
 
     def _cut_file(self, file: str) -> Cut | str:
         """A picture cut, or why it cannot be read."""
@@ -172,8 +176,7 @@ class Prediction:
             for number, found in enumerate(detect(self.detector, cuts)):
                 if self.smooth:
                     found = _smoothed(found, filters, float(video.rate))
-                size = (found.cut.picture.shape[1], found.cut.picture.shape[0])
-                files.add(file, number, size, found.cut.boxes, found.points, found.confidence)
+                found.add_to(files, number)
                 drawn.add(draw(found))
                 progress.update()
         if video.fault:
