@@ -164,30 +164,33 @@ PICKLES = [
 ]
 
 
+def read_mutated(path, whole: bytes, changes):
+    """What is read from a file after the changes, None where it is refused."""
+    path.write_bytes(mutated(whole, changes))
+    try:
+        return load_checkpoint(path)
+    except UserError:
+        return None
+
+
 @FUZZ
 @given(MUTATIONS)
 def test_mutated_archives_are_refused_or_the_same(tmp_path_factory, changes):
     """Each part of an archive has a checksum, so that there is no third."""
     path = tmp_path_factory.getbasetemp() / "mutated.pth"
-    path.write_bytes(mutated(ARCHIVE, changes))
-    try:
-        found = load_checkpoint(path)
-    except UserError:
-        return
-    path.write_bytes(ARCHIVE)
-    assert same(found, load_checkpoint(path))
+    found = read_mutated(path, ARCHIVE, changes)
+    if found is not None:
+        path.write_bytes(ARCHIVE)
+        assert same(found, load_checkpoint(path))
 
 
 @FUZZ
 @given(MUTATIONS)
 def test_mutated_old_files_are_refused_or_data(tmp_path_factory, changes):
     path = tmp_path_factory.getbasetemp() / "mutated.pth"
-    path.write_bytes(mutated(OLD, changes))
-    try:
-        found = load_checkpoint(path)
-    except UserError:
-        return
-    save_checkpoint(found, path)  # what is data can be written
+    found = read_mutated(path, OLD, changes)
+    if found is not None:
+        save_checkpoint(found, path)  # what is data can be written
 
 
 @FUZZ
