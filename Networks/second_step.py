@@ -192,13 +192,18 @@ class SecondStep(Training):
         return float(self.scheduler.get_last_lr()[0])
 
     def finish_epoch(self) -> None:
-        """Merge where it is due, and save the epoch's checkpoint."""
+        """Merge and match where it is due, and save the epoch's checkpoint."""
         self.epoch += 1
         self.epoch_start = self.iteration
+        labels = self.keypoints
         if self.iteration > self.hyper.iterations_before_merging and self.epoch % EPOCHS_BETWEEN_MERGES == 0:
             self.merge()
         if self.matching_is_due:
             self.match()
+        if self.keypoints is not labels:
+            self.labels_file = self.experiment.merged_keypoints(self.iteration)
+            if distributed.is_main():
+                self.keypoints.save(self.labels_file)
         if self.iteration >= self.hyper.total_iterations and self.hyper.least_steadiness:
             self.drop_unsteady()
         self.scalars.add(self.iteration, {"clusters": float(len(self.active))})
@@ -217,17 +222,10 @@ class SecondStep(Training):
             points, confidences, counts, self.active, COINCIDENCE, self.hyper.cluster_overlap, CONFIDENT, apart
         )
         before, self.active = self.active, np.unique(joins[self.active])
-        self.take_labels(merge_labels(self.keypoints, joins, counts))
+        self.keypoints = merge_labels(self.keypoints, joins, counts)
         if len(self.active) < len(before):
             joined = ", ".join(f"{k} into {joins[k]}" for k in before if joins[k] != k)
             self.report_labels(f"merged {joined}; {len(self.active)} active clusters; ", self.active_labels())
-
-    def take_labels(self, labels: KeypointTable) -> None:
-        """Go on with other labels, which are saved."""
-        self.keypoints = labels
-        self.labels_file = self.experiment.merged_keypoints(self.iteration)
-        if distributed.is_main():
-            self.keypoints.save(self.labels_file)
 
     @property
     def matching_is_due(self) -> bool:
@@ -244,7 +242,7 @@ class SecondStep(Training):
         side, between = hyper.image_size // GRID, hyper.places == "between"
         candidates = Candidates.of_maps(maps, len(self.active), side, between)
         labels = candidates.agreed(names, self.active, hyper.map_match_fraction)[0] if distributed.is_main() else None
-        self.take_labels(distributed.from_main(labels))
+        self.keypoints = distributed.from_main(labels)
         self.report_labels("matched; ", self.keypoints)
 
     def drop_unsteady(self) -> None:

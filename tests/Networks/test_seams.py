@@ -25,6 +25,7 @@ STEPS = {
         (
             *("total_iterations=5", "iterations_before_merging=2", "cluster_overlap=0.05", "checkpoints_kept=1"),
             *("batch_size=12", "gradient_accumulation=1", "least_steadiness=0.01", "learning_rate_steps=2,4"),
+            "map_match_fraction=0.8",
         ),
     ),
 }
