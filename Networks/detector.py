@@ -60,6 +60,7 @@ class LandmarkDetector:
     ) -> None:
         self.network, self.database, self.options = network, database, options
         self.active = np.arange(network.l1.out_channels) if active is None else active
+        self._channels = torch.from_numpy(self.active).to(options.device)
         self.iteration, self.threshold = iteration, threshold
         self.size: int = options.hyper.image_size  # of the crop, pixels
         self.read_out = READOUTS[options.hyper.readout]
@@ -174,7 +175,7 @@ class LandmarkDetector:
         """Crops (n, 3, S, S) uint8 -> the landmarks' maps (n, L, G, G), on the network's device."""
         with autocast(self.options.device, self.options.hyper.precision):
             maps = self.network.forward_heatmaps(to_input(pictures.to(self.options.device, non_blocking=True)))
-        return maps[:, self.active]
+        return maps.index_select(1, self._channels)
 
     @torch.inference_mode()
     def run(self, pictures: Tensor) -> tuple[np.ndarray, np.ndarray]:
