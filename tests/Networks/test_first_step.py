@@ -149,8 +149,8 @@ def run(folder, *settings, kill_at=None, kill_in_relabel=False, monkeypatch=None
     options = tiny_options(folder, "minutes_between_checkpoints=0", *settings, resume=True)
     step = FirstStep(database, options, experiment)
     with monkeypatch.context() as patch:
-        patch.setattr("Networks.training.ITERATIONS_PER_LOOK", 1)
         if kill_at is not None:
+            patch.setattr("Networks.training.ITERATIONS_PER_LOOK", 1)
             patch.setattr(step.keeper, "after_look", lambda: kill(step, kill_at))
         if kill_in_relabel:
             patch.setattr(relabelling, "cluster", raise_killed)
