@@ -150,7 +150,7 @@ def test_what_waits_is_noted(work, note, inference):
 
 def iterations_of_step_one(options: Options, experiment: Experiment) -> Path_:
     training = first_step(options, experiment)
-    return lambda: trained(training, lambda: training.train(training.database.keypoints(), 3))
+    return lambda: trained(training, lambda: training.train(training.database.keypoints(), 2))
 
 
 def iterations_of_step_two(options: Options, experiment: Experiment) -> Path_:
@@ -162,11 +162,11 @@ def resumed_iterations(options: Options, experiment: Experiment) -> Path_:
     """From a checkpoint of the CPU, whose optimiser has a state."""
     recipe = f"recipe={options.hyper.recipe}"
     earlier = first_step(tiny_options(options.log_path, "precision=float32", recipe), experiment)
-    earlier.train(earlier.database.keypoints(), 2)
+    earlier.train(earlier.database.keypoints(), 1)
     earlier.save_checkpoint()
     training = first_step(options, experiment)
     training.load_newest()
-    return lambda: trained(training, lambda: training.train(training.database.keypoints(), 4))
+    return lambda: trained(training, lambda: training.train(training.database.keypoints(), 3))
 
 
 ITERATIONS = {  # and how many losses a look waits for: here there is one, after the last iteration

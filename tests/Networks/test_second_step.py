@@ -81,10 +81,10 @@ def run(folder, *settings, kill_at=None) -> None:
             raise Killed
         step.keeper.save()
 
-    if kill_at is not None:
-        step.keeper.after_look = kill
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("Networks.training.ITERATIONS_PER_LOOK", 1)
+        if kill_at is not None:
+            patch.setattr("Networks.training.ITERATIONS_PER_LOOK", 1)
+            patch.setattr(step.keeper, "after_look", kill)
         step.run()
 
 
@@ -207,19 +207,14 @@ def test_labels_are_matched_anew_in_all_pictures(tmp_path, monkeypatch):
     assert (saved.points == step.keypoints.points).all()
 
 
-def test_learning_rate_drops_at_its_steps(tmp_path):
+def test_learning_rate_drops_at_its_steps_and_the_newest_checkpoints_stay(tmp_path):
     prepare(tmp_path)
-    run(tmp_path, "learning_rate_steps=4,10")
+    run(tmp_path, "learning_rate_steps=4,10", "checkpoints_kept=3")
+    assert [n for n, _ in Experiment(tmp_path, "tiny").second_step_checkpoints()] == [3, 4, 5]
     content = load_checkpoint(Experiment(tmp_path, "tiny").second_step_checkpoint(5))
     assert content["optimizer"]["param_groups"][0]["lr"] == pytest.approx(5e-6)
     content = load_checkpoint(Experiment(tmp_path, "tiny").second_step_checkpoint(3))
     assert content["optimizer"]["param_groups"][0]["lr"] == pytest.approx(5e-5)
-
-
-def test_only_the_newest_checkpoints_stay(tmp_path):
-    prepare(tmp_path)
-    run(tmp_path, "checkpoints_kept=2")
-    assert [n for n, _ in Experiment(tmp_path, "tiny").second_step_checkpoints()] == [4, 5]
 
 
 def test_step_two_begins_with_step_one_s_weights(tmp_path):
