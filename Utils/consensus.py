@@ -14,6 +14,7 @@ DOUBT = 2.0  # cost in nats at which a place has half the weight of a sure one
 FARTHEST = 6.0  # nats that distance from the expected place costs at most
 LEAST_SPREAD = 12 / 256  # standard deviation of a cluster about its expected place, per axis, in sides of the crop
 USUAL_SPREAD = 20 / 256  # of a cluster whose place counts once when a picture's map is fitted
+_PICTURES_AT_ONCE = 4096  # of many, whose candidates all together take gigabytes
 STIFFNESS = 1.0  # weight of "no map": of so many clusters that stay where the mean shape has them
 
 
@@ -32,14 +33,11 @@ def agree(candidates: np.ndarray, similarity: np.ndarray, iterations: int = 12) 
     descriptor there to the cluster's.
     """
     usual = np.quantile(similarity[:, :, 0], 0.5, axis=0) if len(similarity) else np.zeros(similarity.shape[1])
-    looks = (usual[None, :, None] - similarity) / SIMILARITY_SCALE
-    chosen = np.zeros(candidates.shape[:2], np.int64)
     alike = similarity[:, :, 0] >= usual
     weights = alike.astype(float)
     places = candidates[:, :, 0]
     shape = np.stack([_median(places[alike[:, k], k]) for k in range(places.shape[1])])
     spread: np.ndarray = np.full(len(shape), 30 / 256)
-    cost = looks[:, :, 0]
     for _ in range(iterations):
         expected = _expected(places, shape, weights, spread)
         off = places - expected
@@ -51,15 +49,29 @@ def agree(candidates: np.ndarray, similarity: np.ndarray, iterations: int = 12) 
         shape = np.where(known[:, None], shape + shift, shape)
         variance = (trust * squared).sum(axis=0) / np.maximum(weights.sum(axis=0), 1e-9) / 2
         spread = np.where(known, np.maximum(LEAST_SPREAD, np.sqrt(variance)), spread)
-        distance = ((candidates - expected[:, :, None]) ** 2).sum(axis=3) / (2 * spread[None, :, None] ** 2)
-        costs = looks + np.minimum(distance, FARTHEST)
-        chosen = costs.argmin(axis=2)
-        cost = np.take_along_axis(costs, chosen[:, :, None], 2)[:, :, 0]
+        chosen, cost = _choose(candidates, similarity, usual, expected, spread)
         places = np.take_along_axis(candidates, chosen[:, :, None, None], 2)[:, :, 0]
         weights = 1 / (1 + np.exp(cost - DOUBT))
     # Where few clusters of a picture agree, those that do may agree on a wrong map.
     cost = np.minimum(cost, FARTHEST)
     return Consensus(chosen, cost + cost.mean(axis=1, keepdims=True))
+
+
+def _choose(
+    candidates: np.ndarray, similarity: np.ndarray, usual: np.ndarray, expected: np.ndarray, spread: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Which candidate of each cluster costs least in each picture, and how much, both (n, K)."""
+    chosen = np.empty(candidates.shape[:2], np.int64)
+    cost = np.empty(candidates.shape[:2])
+    for start in range(0, len(candidates), _PICTURES_AT_ONCE):
+        some = slice(start, start + _PICTURES_AT_ONCE)
+        looks = (usual[None, :, None] - similarity[some]) / SIMILARITY_SCALE
+        off = candidates[some] - expected[some, :, None]
+        distance = (off**2).sum(axis=3) / (2 * spread[None, :, None] ** 2)
+        costs = looks + np.minimum(distance, FARTHEST)
+        chosen[some] = costs.argmin(axis=2)
+        cost[some] = np.take_along_axis(costs, chosen[some, :, None], 2)[:, :, 0]
+    return chosen, cost
 
 
 def _expected(places: np.ndarray, shape: np.ndarray, weights: np.ndarray, spread: np.ndarray) -> np.ndarray:

@@ -54,3 +54,25 @@ def test_a_better_look_costs_less():
 def test_no_pictures():
     found = agree(np.zeros((0, 4, 2, 2)), np.zeros((0, 4, 2)))
     assert found.chosen.shape == (0, 4)
+
+
+def test_where_few_clusters_agree_all_count_as_less_sure():
+    """In picture 0 three clusters are where they belong, and nothing is seen of the others."""
+    _, places = pictures()
+    candidates = places[:, :, None].copy()
+    candidates[0, 3:, 0] = [(0.02, 0.9), (0.95, 0.04), (0.9, 0.95)]
+    similarity = np.full(candidates.shape[:3], 0.8)
+    similarity[0, 3:] = 0.2
+    found = agree(candidates, similarity)
+    assert found.cost[0, :3].min() > found.cost[1:, :3].max() + 0.5
+
+
+def test_many_pictures_are_handled_as_few(monkeypatch):
+    rng, places = pictures()
+    candidates = places[:, :, None] + rng.normal(0, 0.05, (*places.shape[:2], 3, 2))
+    similarity = rng.uniform(0.4, 0.9, candidates.shape[:3])
+    whole = agree(candidates, similarity)
+    monkeypatch.setattr("Utils.consensus._PICTURES_AT_ONCE", 7)
+    pieces = agree(candidates, similarity)
+    assert (pieces.chosen == whole.chosen).all()
+    assert (pieces.cost == whole.cost).all()
