@@ -13,7 +13,7 @@ from tests.recordings import FRAMES, pose_of, write_recording
 from Utils.crops import apply, invert, warp
 from Utils.errors import UserError
 from Utils.files import load_pickle
-from Utils.options import Paths
+from Utils.options import Paths, hyperparameters
 from Utils.pictures import read_picture
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -189,8 +189,16 @@ def prepared(download, tmp_path):
     return tmp_path
 
 
-def open_tree(prepared) -> Human36:
-    return Human36.open(SimpleNamespace(paths=Paths(prepared / "main.yaml"), data_path=prepared / "data"))
+def open_tree(prepared, *settings) -> Human36:
+    hyper = hyperparameters(settings, Human36.settings, Human36.free_settings)
+    return Human36.open(SimpleNamespace(paths=Paths(prepared / "main.yaml"), hyper=hyper))
+
+
+def test_regression_pictures_are_as_many_as_is_asked_for(prepared):
+    regression = open_tree(prepared, "regression_step=8").regression
+    assert regression.names.tolist() == ["/train/000000.jpg", "/train/000008.jpg", "/train/000016.jpg"]
+    with pytest.raises(UserError, match="regression_step=0: the value must be at least 1"):
+        open_tree(prepared, "regression_step=0")
 
 
 def test_loader_reads_what_the_preparation_writes(prepared):

@@ -9,12 +9,16 @@ SIZE = 1000  # pixels a side
 
 @dataclasses.dataclass(frozen=True)
 class Camera:
-    """A pinhole; metres, z up. focal: pixels. The centre of pixel (i, j) is at (i + 0.5, j + 0.5)."""
+    """A pinhole. Metres, z up; focal length and side of the square picture in pixels.
+
+    The centre of pixel (i, j) is at (i + 0.5, j + 0.5).
+    """
 
     name: str
     place: tuple[float, float, float]
     target: tuple[float, float, float]
     focal: float
+    size: int = SIZE
 
     def rotation(self) -> np.ndarray:
         """Rows: right, down and forwards of the picture."""
@@ -27,11 +31,11 @@ class Camera:
     def project(self, points: np.ndarray) -> np.ndarray:
         """(..., 3) metres -> (..., 2) pixels."""
         local = (points - np.array(self.place)) @ self.rotation().T
-        return self.focal * local[..., :2] / local[..., 2:] + SIZE / 2
+        return self.focal * local[..., :2] / local[..., 2:] + self.size / 2
 
     def rays(self, pixels: np.ndarray) -> np.ndarray:
         """Unit directions (n, 3) float32 of places (n, 2) in the picture."""
-        local = np.concatenate([(pixels - SIZE / 2) / self.focal, np.ones((len(pixels), 1))], 1)
+        local = np.concatenate([(pixels - self.size / 2) / self.focal, np.ones((len(pixels), 1))], 1)
         directions = local @ self.rotation()
         return (directions / np.linalg.norm(directions, axis=1, keepdims=True)).astype(np.float32)
 

@@ -18,7 +18,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from Databases.human36_preparation import ACTIONS
 from Databases.human36_preparation import SUBJECTS as PROTOCOL
-from tools.people.cameras import CAMERAS, SIZE, Camera
+from tools.people.cameras import CAMERAS, Camera
 from tools.people.motion import move
 from tools.people.recordings import FrameWriter, box_of, files_of, write_masks, write_poses, write_silhouettes
 from tools.people.room import make_room
@@ -127,7 +127,8 @@ def film(stage: Stage, take: Take) -> None:
             path.parent.mkdir(parents=True, exist_ok=True)
     with ExitStack() as stack:
         opened = [stack.enter_context(writing(paths[0], durable=False)) for paths in files]
-        writers = [stack.enter_context(FrameWriter(path, SIZE)) for path in opened]
+        sizes = [studio.camera.size for studio in stage.studios]
+        writers = [stack.enter_context(FrameWriter(path, size)) for path, size in zip(opened, sizes, strict=True)]
         for frame in rendered:
             posed = pose_figure(figure, *poses[frame])
             for i, studio in enumerate(stage.studios):
@@ -138,7 +139,7 @@ def film(stage: Stage, take: Take) -> None:
         for studio, paths, seen in zip(stage.studios, files, silhouettes, strict=True):
             boxes = [box_of(silhouette) for silhouette in seen]
             write_poses(paths[1], studio.camera.project(joints[rendered][shown]))
-            write_masks(paths[2], [boxes[i] for i in shown], SIZE)
+            write_masks(paths[2], [boxes[i] for i in shown], studio.camera.size)
             write_silhouettes(paths[3], rendered, seen)
 
 

@@ -5,7 +5,7 @@ import dataclasses
 import cv2
 import numpy as np
 
-from tools.people.cameras import SIZE, Camera
+from tools.people.cameras import Camera
 from tools.people.room import AMBIENT, LAMPS, Room
 from tools.people.skeleton import HEAD
 from tools.people.subjects import Figure
@@ -38,11 +38,12 @@ class Studio:
 
     def __init__(self, camera: Camera, room: Room) -> None:
         self.camera = camera
+        size = camera.size
         mesh = Mesh(room.vertices, room.triangles)
-        total = np.zeros((SIZE * SIZE, 3), np.float32)
-        self.lit = [np.zeros((SIZE * SIZE, 3), np.float32) for _ in LAMPS]  # each lamp's share of the picture
-        self.places = np.zeros((SIZE * SIZE, 3), np.float32)
-        grid = _grid(0, 0, SIZE, SIZE)
+        total = np.zeros((size * size, 3), np.float32)
+        self.lit = [np.zeros((size * size, 3), np.float32) for _ in LAMPS]  # each lamp's share of the picture
+        self.places = np.zeros((size * size, 3), np.float32)
+        grid = _grid(0, 0, size, size)
         for offset in ROOM_CORNERS:
             directions = camera.rays(grid + offset)
             triangles, weights, distances, normals = mesh.hits(np.array(camera.place), directions)
@@ -58,15 +59,16 @@ class Studio:
                 lit += albedo * share[:, None] * np.array(strength, np.float32) / len(ROOM_CORNERS)
             self.places += places / len(ROOM_CORNERS)
         self.linear = total + sum(self.lit)
-        self.background = _developed(self.linear).reshape(SIZE, SIZE, 3)
+        self.background = _developed(self.linear).reshape(size, size, 3)
 
     def photograph(self, posed: PosedFigure) -> tuple[np.ndarray, np.ndarray]:
-        """The picture (1000, 1000, 3) uint8 and where the figure is in it (1000, 1000) bool."""
-        picture, silhouette = self.background.copy(), np.zeros((SIZE, SIZE), bool)
+        """The picture (size, size, 3) uint8 and where the figure is in it (size, size) bool."""
+        size = self.camera.size
+        picture, silhouette = self.background.copy(), np.zeros((size, size), bool)
         self._shade_floor(picture, posed)
         places = self.camera.project(posed.vertices)
-        x1, y1 = np.clip(np.floor(places.min(0)).astype(int) - 2, 0, SIZE)
-        x2, y2 = np.clip(np.ceil(places.max(0)).astype(int) + 3, 0, SIZE)
+        x1, y1 = np.clip(np.floor(places.min(0)).astype(int) - 2, 0, size)
+        x2, y2 = np.clip(np.ceil(places.max(0)).astype(int) + 3, 0, size)
         if x2 <= x1 or y2 <= y1:
             return picture, silhouette
         grid = _grid(x1, y1, x2, y2)
@@ -86,7 +88,7 @@ class Studio:
         samples = (pixels[:, None] + np.array(CORNERS)).reshape(-1, 2)
         colours, seen, _ = self._look(posed, samples)
         behind = pixels.astype(int)
-        linear = np.repeat(self.linear[behind[:, 1] * SIZE + behind[:, 0]], len(CORNERS), 0)
+        linear = np.repeat(self.linear[behind[:, 1] * self.camera.size + behind[:, 0]], len(CORNERS), 0)
         linear[seen] = colours[seen]
         window[outline] = _developed(linear.reshape(-1, len(CORNERS), 3).mean(1))
 
@@ -101,26 +103,26 @@ class Studio:
 
     def _shade_floor(self, picture: np.ndarray, posed: PosedFigure) -> None:
         """Take from the floor the light of the lamps that the figure stands before."""
-        thrown = []
+        size, thrown = self.camera.size, []
         for lamp, _ in LAMPS:
             way = posed.vertices[::7] - np.array(lamp)
             thrown.append(np.array(lamp) + way * (lamp[2] / np.maximum(-way[:, 2:], 0.3)))
         places = self.camera.project(np.concatenate(thrown))
-        x1, y1 = np.clip(np.floor(places.min(0)).astype(int) - 6, 0, SIZE)
-        x2, y2 = np.clip(np.ceil(places.max(0)).astype(int) + 7, 0, SIZE)
+        x1, y1 = np.clip(np.floor(places.min(0)).astype(int) - 6, 0, size)
+        x2, y2 = np.clip(np.ceil(places.max(0)).astype(int) + 7, 0, size)
         rows, columns = np.arange(y1, y2, SHADOW_STEP), np.arange(x1, x2, SHADOW_STEP)
         if len(rows) < 2 or len(columns) < 2:
             return
-        floor = self.places.reshape(SIZE, SIZE, 3)[rows][:, columns].reshape(-1, 3)
+        floor = self.places.reshape(size, size, 3)[rows][:, columns].reshape(-1, 3)
         on_floor = np.flatnonzero(floor[:, 2] < 0.02)
         origins = floor[on_floor] + np.array([0, 0, EPSILON], np.float32)
-        window = self.linear.reshape(SIZE, SIZE, 3)[y1:y2, x1:x2].copy()
+        window = self.linear.reshape(size, size, 3)[y1:y2, x1:x2].copy()
         for lit, (lamp, _) in zip(self.lit, LAMPS, strict=True):
             shade = np.zeros(len(floor), np.float32)
             shade[on_floor] = posed.mesh.blocked(origins, np.array(lamp))
             smooth = cv2.GaussianBlur(shade.reshape(len(rows), len(columns)), (0, 0), 1.0)
             smooth = cv2.resize(smooth, (x2 - x1, y2 - y1), interpolation=cv2.INTER_LINEAR)
-            window -= smooth[:, :, None] * lit.reshape(SIZE, SIZE, 3)[y1:y2, x1:x2]
+            window -= smooth[:, :, None] * lit.reshape(size, size, 3)[y1:y2, x1:x2]
         picture[y1:y2, x1:x2] = _developed(window.reshape(-1, 3)).reshape(window.shape)
 
 
