@@ -6,6 +6,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from filelock import FileLock
 
 from Databases import human36_preparation as preparation
 from Databases.human36 import Human36
@@ -275,3 +276,11 @@ def test_a_video_that_breaks_off_is_named_and_its_numbers_are_not_left_empty(dow
     assert summary.skipped[0].endswith("Directions.111.mp4 breaks off at frame 35")
     assert summary.pictures == {"train": 11, "test": 2}
     assert sorted(os.listdir(tmp_path / "out" / "images" / "train")) == [f"{i:06d}.jpg" for i in range(11)]
+
+
+def test_one_process_at_a_time_writes_a_folder(download, tmp_path):
+    output = tmp_path / "out"
+    (output / ".prepared").mkdir(parents=True)
+    with FileLock(output / ".prepared" / ".lock"), pytest.raises(UserError, match="written by another process"):
+        preparation.prepare(download, output, workers=1)
+    assert preparation.prepare(download, output, workers=1).extracted == 4

@@ -10,6 +10,7 @@ import argparse
 import copy
 import sys
 import tempfile
+from collections.abc import Collection
 from pathlib import Path
 
 import cv2
@@ -49,7 +50,7 @@ def main(argv: list[str] | None = None) -> None:
     options = parse(argv, __doc__.splitlines()[0], DATABASES, flags=("experiment",), own=add_own)
     database = DATABASES[options.dataset_name].open(options)
     images = database.training.subset(np.arange(len(database.training))[:: options.own.step])
-    figures = figures_of(options.own.people, options.paths.folder("Human_datapath"))
+    figures = figures_of(options.own.people, options.paths.folder("Human_datapath"), set(images.names.tolist()))
     missing = sorted(set(images.names.tolist()) - set(figures))
     if missing:
         raise UserError(f"{options.own.people} has no silhouette of {missing[0]} and {len(missing) - 1} more")
@@ -63,19 +64,27 @@ def main(argv: list[str] | None = None) -> None:
         print(f"{file.stem:<24}{per_picture:>8.1f} per picture, {share:>6.1%} on the figure")
 
 
-def figures_of(people: Path, prepared: Path) -> dict[str, np.ndarray]:
-    """Picture -> the figure's silhouette as an encoded PNG of 450x450, a margin of `SLACK` included."""
+def figures_of(people: Path, prepared: Path, names: Collection[str]) -> dict[str, np.ndarray]:
+    """Picture -> the figure's silhouette as an encoded PNG of 450x450, a margin of `SLACK` included; of some pictures.
+
+    Those that the laboratory does not have are left out.
+    """
     figures = {}
+    kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * SLACK + 1,) * 2)
     for record_file in sorted((prepared / ".prepared").glob("S*/*.pickle")):
         record = load_pickle(record_file)
         subject, stem = record_file.parent.name, record_file.stem
         split = "test" if subject == "S11" else "train"
-        frames = read_silhouettes(files_of(people / "training/subjects", subject, stem)[3], record["frames"])
-        for i, (silhouette, m) in enumerate(zip(frames, crop_of_box(record["boxes"]), strict=True)):
+        titles = [f"/{split}/{record['start'] + i:06d}.jpg" for i in range(len(record["frames"]))]
+        rows = [i for i, title in enumerate(titles) if title in names]
+        file = files_of(people / "training/subjects", subject, stem)[3]
+        if not rows or not file.is_file():
+            continue
+        silhouettes = read_silhouettes(file, record["frames"][rows])
+        for i, silhouette in zip(rows, silhouettes, strict=True):
+            m = crop_of_box(record["boxes"][i])
             picture = warp(silhouette.astype(np.uint8) * 255, m, SIZE) > 127
-            kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * SLACK + 1,) * 2)
-            grown = cv2.dilate(picture.astype(np.uint8), kernel)
-            figures[f"/{split}/{record['start'] + i:06d}.jpg"] = cv2.imencode(".png", grown)[1]
+            figures[titles[i]] = cv2.imencode(".png", cv2.dilate(picture.astype(np.uint8), kernel))[1]
     return figures
 
 
