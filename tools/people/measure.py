@@ -65,9 +65,9 @@ def main(argv: list[str] | None = None) -> None:
 
 
 def figures_of(people: Path, prepared: Path, names: Collection[str]) -> dict[str, np.ndarray]:
-    """Picture -> the figure's silhouette as an encoded PNG of 450x450, a margin of `SLACK` included; of some pictures.
+    """Picture -> the figure's silhouette as an encoded PNG of 450x450, a margin of `SLACK` included.
 
-    Those that the laboratory does not have are left out.
+    Of those of `names` that the laboratory has.
     """
     figures = {}
     kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * SLACK + 1,) * 2)
