@@ -8,7 +8,10 @@ RUN := $(VENV)/bin/python
 export GOMP_SPINCOUNT ?= 20000
 DEMO := --dataset_name Demo --experiment_name demo --paths paths/demo.yaml
 
-.PHONY: demo test setup setup-dev clean
+# As many tests at a time as there are cores, each in one thread; the last ones go to whoever is free.
+PYTEST := $(RUN) -m pytest --numprocesses=logical --maxprocesses=4 --dist=worksteal
+
+.PHONY: demo test test-types test-behaviour setup setup-dev clean
 
 setup: $(VENV)/.complete
 
@@ -29,8 +32,13 @@ demo: setup
 test: setup-dev
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
+	$(MAKE) --no-print-directory --jobs=2 test-types test-behaviour
+
+test-types:
 	$(VENV)/bin/mypy
-	$(RUN) -m pytest
+
+test-behaviour:
+	$(PYTEST)
 
 clean:
 	rm -rf Logs/demo Logs/DemoData .pytest_cache .mypy_cache .ruff_cache

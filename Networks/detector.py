@@ -1,6 +1,6 @@
 """The landmarks of step two on pictures: the one place that crops, runs the network and maps back."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -60,6 +60,7 @@ class LandmarkDetector:
     ) -> None:
         self.network, self.database, self.options = network, database, options
         self.active = np.arange(network.l1.out_channels) if active is None else active
+        self._channels = torch.from_numpy(self.active).to(options.device)
         self.iteration, self.threshold = iteration, threshold
         self.size: int = options.hyper.image_size  # of the crop, pixels
         self.read_out = READOUTS[options.hyper.readout]
@@ -170,14 +171,19 @@ class LandmarkDetector:
         return points, confidence
 
     @torch.inference_mode()
+    def heatmaps(self, pictures: Tensor) -> Tensor:
+        """Crops (n, 3, S, S) uint8 -> the landmarks' maps (n, L, G, G), on the network's device."""
+        with autocast(self.options.device, self.options.hyper.precision):
+            maps = self.network.forward_heatmaps(to_input(pictures.to(self.options.device, non_blocking=True)))
+        return maps.index_select(1, self._channels)
+
+    @torch.inference_mode()
     def run(self, pictures: Tensor) -> tuple[np.ndarray, np.ndarray]:
         """Crops (n, 3, S, S) uint8 -> points (n, L, 2) float64 in pixels of the crop, confidence (n, L) float32.
 
         Nothing is left out: whoever asks compares with a threshold.
         """
-        with autocast(self.options.device, self.options.hyper.precision):
-            heatmaps = self.network.forward_heatmaps(to_input(pictures.to(self.options.device, non_blocking=True)))
-        cells, heights = self.read_out(heatmaps[:, self.active])
+        cells, heights = self.read_out(self.heatmaps(pictures))
         return (GRID * cells).cpu().numpy().astype(np.float64), heights.cpu().numpy()
 
     def predict(self, images: ImageSet, description: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -186,15 +192,25 @@ class LandmarkDetector:
         Third: the maps (n, 2, 3) from the pictures to their crops. Of several processes each predicts its part of the
         pictures; all get all.
         """
-        indices = distributed.shard(len(images))
         count = len(self.active)
         parts = [(np.zeros((0, count, 2)), np.zeros((0, count), np.float32), np.zeros((0, 2, 3)))]
-        with Progress(description, len(indices)) as progress:
-            for pictures, maps, numbers in inference_batches(self.database, images, self.options, indices):
-                parts.append((*self.run(pictures), maps))
-                progress.update(len(numbers))
+        for pictures, maps in self._batches(images, description):
+            parts.append((*self.run(pictures), maps))
         points, confidences, maps = (distributed.gather(np.concatenate(c)) for c in zip(*parts, strict=True))
         return points, confidences, maps
+
+    def maps_of(self, images: ImageSet, description: str) -> Iterator[Tensor]:
+        """`heatmaps` of this process's part of the pictures of the data set, batch by batch."""
+        for pictures, _ in self._batches(images, description):
+            yield self.heatmaps(pictures)
+
+    def _batches(self, images: ImageSet, description: str) -> Iterator[tuple[Tensor, np.ndarray]]:
+        """Crops (n, 3, S, S) uint8 and maps (n, 2, 3) to them, of this process's part of the pictures."""
+        indices = distributed.shard(len(images))
+        with Progress(description, len(indices)) as progress:
+            for pictures, maps, numbers in inference_batches(self.database, images, self.options, indices):
+                yield pictures, maps
+                progress.update(len(numbers))
 
 
 def _pixels(picture: Picture) -> np.ndarray:

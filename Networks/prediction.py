@@ -16,7 +16,7 @@ from Utils.drawing import mark, palette, save_picture
 from Utils.errors import UserError, one_line
 from Utils.landmark_files import LandmarkFiles
 from Utils.options import available_cores
-from Utils.parallel import ahead
+from Utils.parallel import ahead, in_groups
 from Utils.pictures import read_picture
 from Utils.progress import Progress
 from Utils.smoothing import OneEuro
@@ -145,8 +145,10 @@ class Prediction:
                     else:
                         self.faults.append(result)
 
-            cuts = good(ahead(self._cut_file, self.inputs.pictures, self.threads, most))
-            for found in ahead(self._draw_file, detect(self.detector, cuts), self.threads, self.threads):
+            # A GPU's network runs beside the threads; the CPU's needs the cores itself, and waits for all of them.
+            many = in_groups if self.detector.options.device.type == "cpu" else ahead
+            cuts = good(many(self._cut_file, self.inputs.pictures, self.threads, most))
+            for found in many(self._draw_file, detect(self.detector, cuts), self.threads, 2 * self.threads):
                 found.add_to(files)
 
     def _cut_file(self, file: str) -> Cut | str:

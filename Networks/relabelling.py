@@ -15,20 +15,16 @@ from Databases.database import Database, ImageSet
 from Databases.samples import GRID, to_input
 from Networks.execution import autocast, inference_batches
 from Networks.fan import FAN
+from Networks.matching import Candidates
 from Utils import distributed
 from Utils.assignment import Clusters, cluster, distance_thresholds, keypoint_table
-from Utils.consensus import agree
 from Utils.descriptors import DescriptorStore
 from Utils.experiment import Experiment
-from Utils.heatmaps import centre_of_mass, windows
 from Utils.keypoints import KeypointTable, detect, suppress
 from Utils.options import Options
 from Utils.progress import Progress
 
 NMS_FAN = 1  # half-side in grid cells
-CANDIDATES = 4  # places per cluster and picture that a match is chosen from
-LESS_SIMILAR = 0.3  # than a peak, in cosine: cells that count nothing for its place between cells
-ONE_PLACE = 0.07  # sides of the crop: clusters that are nearer, in x and in y, are in one place
 
 
 @torch.inference_mode()
@@ -144,21 +140,14 @@ def matched_keypoints(
     hyper = options.hyper
     centroids = _mean_descriptors(network, database, options, previous, number_of_clusters)
     alive = np.flatnonzero(centroids.any(axis=1))  # a cluster without keypoints stays without
-    cells, similarity, places = _candidates(network, database, options, centroids[alive])
+    there = torch.from_numpy(centroids[alive]).to(options.device)
+    maps = _descriptor_maps(network, database, options, "Clusters: matching")
+    similar = (torch.einsum("bdyx,kd->bkyx", of_batch, there) for of_batch, _ in maps)
+    candidates = Candidates.of_maps(similar, len(alive), hyper.image_size // GRID, hyper.places == "between")
     result = None
     if distributed.is_main():
-        side = hyper.image_size // GRID
-        found = agree(cells / side, similarity)
-        chosen = found.chosen[:, :, None]
-        places = np.take_along_axis(places, chosen[..., None], 2)[:, :, 0]
-        kept = found.cost <= np.quantile(found.cost, hyper.match_fraction, axis=0)
-        images, numbers = np.nonzero(kept)
-        stay = _surer_of_doubles(images, numbers, places[kept], found.cost, side)
-        images, numbers = images[stay], numbers[stay]
-        points = np.column_stack([places[images, numbers], alive[numbers]])
-        table = KeypointTable.from_flat(database.training.names, images, points)
-        distances = 2 - 2 * np.take_along_axis(similarity, chosen, 2)[images, numbers, 0]
-        thresholds = distance_thresholds(alive[numbers], distances, number_of_clusters)
+        table, similarity = candidates.agreed(database.training.names, alive, hyper.match_fraction)
+        thresholds = distance_thresholds(table.clusters(), 2 - 2 * similarity, number_of_clusters)
         result = table, Clusters(centroids, thresholds, np.zeros(0, np.int32))
     return distributed.from_main(result)
 
@@ -203,65 +192,3 @@ def _mean_descriptors(
         sums += members.T @ vectors  # as a product the order of the additions is fixed
     total = torch.from_numpy(distributed.gather(sums.cpu().numpy()[None]).sum(axis=0))
     return functional.normalize(total, dim=1).numpy()
-
-
-def _candidates(
-    network: FAN, database: Database, options: Options, centroids: np.ndarray
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """The places most similar to each centroid (K, D): cells (n, K, T, 2) x, y, similarities (n, K, T).
-
-    Third: the places (n, K, T, 2) that keypoints get there, the cells themselves or, with --set places=between,
-    between them.
-    """
-    there = torch.from_numpy(centroids).to(options.device)
-    side = options.hyper.image_size // GRID
-    cells = [np.zeros((0, len(centroids), CANDIDATES, 2))]
-    similarity = [np.zeros((0, len(centroids), CANDIDATES))]
-    refined = [np.zeros((0, len(centroids), CANDIDATES, 2))]
-    between = options.hyper.places == "between"
-    for maps, _ in _descriptor_maps(network, database, options, "Clusters: matching"):
-        similar = torch.einsum("bdyx,kd->bkyx", maps, there)
-        scores, flat = peaks(similar, CANDIDATES)
-        of_batch = torch.stack([flat % side, flat // side], dim=3)
-        cells.append(of_batch.cpu().numpy().astype(np.float64))
-        similarity.append(scores.cpu().numpy().astype(np.float64))
-        if between:
-            refined.append(between_cells(similar, of_batch).cpu().numpy().astype(np.float64))
-    all_cells = distributed.gather(np.concatenate(cells))
-    places = distributed.gather(np.concatenate(refined)) if between else all_cells
-    return all_cells, distributed.gather(np.concatenate(similarity)), places
-
-
-def peaks(maps: Tensor, count: int) -> tuple[Tensor, Tensor]:
-    """The highest local maxima (of 5x5 cells) of maps (B, K, H, W): values and cells (y W + x), both (B, K, count).
-
-    Where a map has fewer, the rest have the value -1, below any similarity.
-    """
-    highest = functional.max_pool2d(maps, 5, 1, 2)
-    return torch.where(maps == highest, maps, -1.0).flatten(2).topk(count, dim=2)
-
-
-def between_cells(similarity: Tensor, cells: Tensor) -> Tensor:
-    """Places between cells of peaks (B, K, T, 2) x, y of similarity maps (B, K, H, W).
-
-    The centre of mass of the 5x5 cells around each, where mass is the square of what exceeds the peak's similarity
-    less `LESS_SIMILAR`.
-    """
-    values, inside = windows(similarity, cells)
-    middle = values[..., 2:3, 2:3]
-    mass = (values - middle + LESS_SIMILAR).clamp(min=0).square() * inside
-    return cells + centre_of_mass(mass)
-
-
-def _surer_of_doubles(
-    images: np.ndarray, numbers: np.ndarray, cells: np.ndarray, cost: np.ndarray, side: int
-) -> np.ndarray:
-    """Which of the points cells (m, 2) stay, ascending: the surer one where two of a picture lie in one place.
-
-    images, numbers: (m,) their picture and column of cost (n, K). Sure is a place in comparison with the same
-    cluster's in other pictures.
-    """
-    rank = cost.argsort(axis=0, kind="stable").argsort(axis=0, kind="stable")
-    sure = torch.from_numpy(-rank[images, numbers])
-    stay = suppress(torch.from_numpy(cells), sure, torch.from_numpy(images), ONE_PLACE * side / 2)
-    return np.sort(stay.numpy())

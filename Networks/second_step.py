@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from Databases.database import Database, ImageSet, evenly
 from Databases.samples import GRID, SecondStepBatch, SecondStepSamples, to_input
@@ -24,6 +25,7 @@ from Networks.checkpoints import (
 from Networks.detector import CONFIDENT, LandmarkDetector
 from Networks.execution import autocast, inference_batches, place
 from Networks.fan import FAN
+from Networks.matching import Candidates
 from Networks.steadiness import steadiness
 from Networks.training import Training, augmentation_changes
 from Utils import distributed
@@ -38,19 +40,27 @@ from Utils.reports import report_failure
 BATCH_SIZE = 32  # pictures
 LEARNING_RATE_DROP = 0.1
 EPOCHS_BETWEEN_MERGES = 2
+TEMPERATURE = 0.1  # of the softmax over a map's cells, of which a keypoint's is about 1 and most are about 0
 COINCIDENCE = 5.7  # pixels of the network's input
 SIMILARITY_GAIN = 1.25  # maps that begin as cosines c begin as 1.25 c - 0.25
 PICTURES_MEASURED = 64
 PICTURES_JUDGED = 500  # training pictures by which clusters are judged at the end
 
 
-def heatmap_loss(heatmaps: Tensor, keypoints: Tensor, points: int | None = None, peak_weight: float = 0.0) -> Tensor:
+def heatmap_loss(
+    heatmaps: Tensor,
+    keypoints: Tensor,
+    points: int | None = None,
+    peak_weight: float = 0.0,
+    place_weight: float = 0.0,
+) -> Tensor:
     """Squared error, averaged over the maps of the clusters that have a point in their picture.
 
     heatmaps: (B, K, G, G); keypoints: (n, 4) picture, cluster, x, y, at most one per picture and cluster. Maps
     of clusters without a point in a picture do not count there: the cluster may be visible and just unfound.
     points: how many the mean is of, where these keypoints are a part of them only. peak_weight: a cell counts
     1 + peak_weight times its target, so that the nine cells of a keypoint are not outvoted by a thousand empty ones.
+    place_weight: of `place_loss`, which is added.
     """
     picture, cluster = keypoints[:, :2].long().unbind(1)
     maps = heatmaps[picture, cluster]
@@ -60,8 +70,22 @@ def heatmap_loss(heatmaps: Tensor, keypoints: Tensor, points: int | None = None,
     squared = (maps - targets).square()
     if peak_weight:
         squared = squared * (1 + peak_weight * targets)
-    squared = squared.mean(dim=(1, 2))
-    return distributed.mean(squared, points)
+    losses = squared.mean(dim=(1, 2))
+    if place_weight:
+        losses = losses + place_weight * place_loss(maps, targets)
+    return distributed.mean(losses, points)
+
+
+def place_loss(maps: Tensor, targets: Tensor) -> Tensor:
+    """Cross-entropy of finding a keypoint's place among all cells of its map, (n,); 0 where it is on none.
+
+    maps, targets: (n, G, G). What counts is that no other place is higher, which the squared error hardly sees: a
+    thousand cells share what one false peak costs.
+    """
+    wanted = targets.flatten(1)
+    total = wanted.sum(dim=1)
+    log_share = functional.log_softmax(maps.flatten(1) / TEMPERATURE, dim=1)
+    return -(log_share * wanted).sum(dim=1) / total.clamp(min=1e-6)
 
 
 def second_step_losses(
@@ -70,6 +94,7 @@ def second_step_losses(
     precision: str,
     whole: SecondStepBatch | None = None,
     peak_weight: float = 0.0,
+    place_weight: float = 0.0,
 ) -> dict[str, Tensor]:
     """Forward pass and loss of a batch on the network's device; `total` is what is minimised.
 
@@ -78,7 +103,7 @@ def second_step_losses(
     whole = whole or batch
     with autocast(batch.pictures.device, precision):
         heatmaps = network.forward_heatmaps(to_input(batch.pictures))
-    return {"total": heatmap_loss(heatmaps, batch.keypoints, len(whole.keypoints), peak_weight)}
+    return {"total": heatmap_loss(heatmaps, batch.keypoints, len(whole.keypoints), peak_weight, place_weight)}
 
 
 class SecondStep(Training):
@@ -158,7 +183,7 @@ class SecondStep(Training):
         length = -(-len(samples) // per_iteration)
         end = min(self.epoch_start + length, hyper.total_iterations)
         description = f"{self.title}, epoch {self.epoch + 1}"
-        losses = partial(second_step_losses, peak_weight=hyper.peak_weight)
+        losses = partial(second_step_losses, peak_weight=hyper.peak_weight, place_weight=hyper.place_weight)
         self.fit(description, samples, losses, end, hyper.gradient_accumulation)
 
     def update_weights(self) -> float:
@@ -167,11 +192,18 @@ class SecondStep(Training):
         return float(self.scheduler.get_last_lr()[0])
 
     def finish_epoch(self) -> None:
-        """Merge where it is due, and save the epoch's checkpoint."""
+        """Merge and match where it is due, and save the epoch's checkpoint."""
         self.epoch += 1
         self.epoch_start = self.iteration
+        labels = self.keypoints
         if self.iteration > self.hyper.iterations_before_merging and self.epoch % EPOCHS_BETWEEN_MERGES == 0:
             self.merge()
+        if self.matching_is_due:
+            self.match()
+        if self.keypoints is not labels:
+            self.labels_file = self.experiment.merged_keypoints(self.iteration)
+            if distributed.is_main():
+                self.keypoints.save(self.labels_file)
         if self.iteration >= self.hyper.total_iterations and self.hyper.least_steadiness:
             self.drop_unsteady()
         self.scalars.add(self.iteration, {"clusters": float(len(self.active))})
@@ -191,13 +223,27 @@ class SecondStep(Training):
         )
         before, self.active = self.active, np.unique(joins[self.active])
         self.keypoints = merge_labels(self.keypoints, joins, counts)
-        path = self.experiment.merged_keypoints(self.iteration)
-        if distributed.is_main():
-            self.keypoints.save(path)
-        self.labels_file = path
         if len(self.active) < len(before):
             joined = ", ".join(f"{k} into {joins[k]}" for k in before if joins[k] != k)
             self.report_labels(f"merged {joined}; {len(self.active)} active clusters; ", self.active_labels())
+
+    @property
+    def matching_is_due(self) -> bool:
+        """Whether the maps are good enough to make labels of, and there is training left for these."""
+        hyper = self.hyper
+        learned = 2 * self.iteration > hyper.iterations_before_merging
+        return bool(hyper.map_match_fraction) and learned and self.iteration < hyper.total_iterations
+
+    def match(self) -> None:
+        """Make the labels anew: each active cluster is matched in every training picture by its map."""
+        hyper, names = self.hyper, self.database.training.names
+        detector = LandmarkDetector(self.learned, self.database, self.options, self.active)
+        maps = detector.maps_of(self.database.training, "Clusters: matching")
+        side, between = hyper.image_size // GRID, hyper.places == "between"
+        candidates = Candidates.of_maps(maps, len(self.active), side, between)
+        labels = candidates.agreed(names, self.active, hyper.map_match_fraction)[0] if distributed.is_main() else None
+        self.keypoints = distributed.from_main(labels)
+        self.report_labels("matched; ", self.keypoints)
 
     def drop_unsteady(self) -> None:
         """Leave out the clusters whose maps do not follow pictures under known warps; the steadiest one stays."""

@@ -19,7 +19,7 @@ STIFFNESS = 1.0  # weight of "no map": of so many clusters that stay where the m
 
 @dataclass(frozen=True)
 class Consensus:
-    """chosen: (n, K) int64, which candidate; cost: (n, K), low where place and looks agree."""
+    """chosen: (n, K) int64, which candidate; cost: (n, K), low where place and looks agree, the others' as well."""
 
     chosen: np.ndarray
     cost: np.ndarray
@@ -57,7 +57,9 @@ def agree(candidates: np.ndarray, similarity: np.ndarray, iterations: int = 12) 
         cost = np.take_along_axis(costs, chosen[:, :, None], 2)[:, :, 0]
         places = np.take_along_axis(candidates, chosen[:, :, None, None], 2)[:, :, 0]
         weights = 1 / (1 + np.exp(cost - DOUBT))
-    return Consensus(chosen, cost)
+    # Where few clusters of a picture agree, those that do may agree on a wrong map.
+    cost = np.minimum(cost, FARTHEST)
+    return Consensus(chosen, cost + cost.mean(axis=1, keepdims=True))
 
 
 def _expected(places: np.ndarray, shape: np.ndarray, weights: np.ndarray, spread: np.ndarray) -> np.ndarray:

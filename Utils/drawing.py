@@ -16,6 +16,8 @@ TILE_STEP = TILE + _GAP  # from one tile of a sheet to the next, pixels
 _PAPER = (255, 255, 255)
 _DARK, _LIGHT = (20, 20, 20), (250, 250, 250)
 _SUBPIXELS = 4  # cv2 draws at 1/16 pixel
+_PHASES = 4  # places of a disc within a pixel, either way
+_FARTHEST = 1e6  # pixels; points beyond are not on any picture
 _FONT, _FONT_HEIGHT = cv2.FONT_HERSHEY_SIMPLEX, 22
 _ENTRY_WIDTH, _ENTRY_HEIGHT = 90, 36  # of a legend, pixels
 
@@ -65,20 +67,50 @@ def write(picture: np.ndarray, text: str, left: float, middle: float, height: fl
 def mark(picture: np.ndarray, points: np.ndarray, colours: np.ndarray, radius: float = 4) -> np.ndarray:
     """A copy of an RGB picture (H, W, 3) with a filled, rimmed disc at each point.
 
-    points: (n, 2) x, y in pixels, NaN are skipped; colours: (n, 3) or one (3,) uint8 RGB; radius: pixels.
+    points: (n, 2) x, y in pixels, NaN are skipped; colours: (n, 3) or one (3,) uint8 RGB; radius: pixels. Places and
+    radius are rounded to a quarter of a pixel.
     """
     canvas = picture.copy()
-    colours = np.broadcast_to(np.asarray(colours), (len(points), 3))
-    scale = 1 << _SUBPIXELS
-    for point, colour in zip(points, colours.tolist(), strict=True):
-        if not np.isfinite(point).all():
-            continue
-        # OpenCV counts from the middle of the first pixel, points from its left edge.
-        centre = tuple(int(round(value)) for value in (np.asarray(point) - 0.5) * scale)
-        for extra, shade in ((1.6, _DARK), (0.8, _LIGHT), (0, colour)):
-            size = int(round((radius + extra) * scale))
-            cv2.circle(canvas, centre, size, shade, cv2.FILLED, cv2.LINE_AA, _SUBPIXELS)
+    height, width = canvas.shape[:2]
+    inks = np.broadcast_to(np.asarray(colours), (len(points), 3)).tolist()
+    places = np.asarray(points, np.float64).reshape(-1, 2)
+    wanted = np.flatnonzero(np.isfinite(places).all(axis=1))
+    steps = np.round(places[wanted].clip(-_FARTHEST, _FARTHEST) * _PHASES).astype(np.int64)
+    cells, phases = np.divmod(steps, _PHASES)
+    for i, (x, y), phase in zip(wanted.tolist(), cells.tolist(), phases.tolist(), strict=True):
+        disc = _disc(round(radius * _PHASES), *phase, *inks[i])
+        reach = disc.shape[1] // 2
+        left, top, right, bottom = x - reach, y - reach, x + reach + 1, y + reach + 1
+        if left < 0 or top < 0 or right > width or bottom > height:
+            disc = disc[:, max(-top, 0) : max(height - top, 0), max(-left, 0) : max(width - left, 0)]
+            left, top, right, bottom = max(left, 0), max(top, 0), max(right, 0), max(bottom, 0)
+        keep, ink = disc
+        seen = canvas[top:bottom, left:right]
+        np.add(seen * keep, ink, out=seen, casting="unsafe")
     return canvas
+
+
+@functools.lru_cache(maxsize=4096)
+def _disc(radius: int, x: int, y: int, *colour: int) -> np.ndarray:
+    """What a disc does to a square of pixels about the one it lies in, (2, 2 r + 1, 2 r + 1, 3) float32.
+
+    radius, and the place in the pixel: in quarters of one. First the share of what was there that stays, then what
+    is added, with half a level for rounding.
+    """
+    reach = radius // _PHASES + 4
+    scale = 1 << _SUBPIXELS
+    # OpenCV counts from the middle of the first pixel, points from its left edge.
+    centre = tuple(round((reach + place / _PHASES - 0.5) * scale) for place in (x, y))
+
+    def drawn(paper: int) -> np.ndarray:
+        canvas = np.full((2 * reach + 1, 2 * reach + 1, 3), paper, np.uint8)
+        for extra, shade in ((1.6, _DARK), (0.8, _LIGHT), (0, colour)):
+            size = round((radius / _PHASES + extra) * scale)
+            cv2.circle(canvas, centre, size, shade, cv2.FILLED, cv2.LINE_AA, _SUBPIXELS)
+        return canvas.astype(np.float32)
+
+    on_black = drawn(0)
+    return np.stack([(drawn(255) - on_black) / 255, on_black + 0.5])
 
 
 def tile(picture: np.ndarray, points: np.ndarray, colours: np.ndarray, radius: float = 4) -> np.ndarray:
@@ -178,7 +210,7 @@ def save_picture(picture: np.ndarray, path: Path | str, durable: bool = True) ->
     """
     path = Path(path)
     options = [cv2.IMWRITE_JPEG_QUALITY, 92] if path.suffix.lower() in (".jpg", ".jpeg") else []
-    done, content = cv2.imencode(path.suffix, picture[..., ::-1], options)
+    done, content = cv2.imencode(path.suffix, cv2.cvtColor(picture, cv2.COLOR_RGB2BGR), options)
     if not done:
         raise UserError(f"{path}: cannot be encoded; choose .jpg or .png")
     with writing(path, durable) as temporary:

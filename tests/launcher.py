@@ -11,7 +11,10 @@ import importlib
 import json
 import os
 import runpy
+import signal
 import sys
+import threading
+import time
 from pathlib import Path
 
 # What takes long to load, of all that any script loads.
@@ -38,16 +41,29 @@ def main() -> None:
         os.write(answers, f"{os.waitstatus_to_exitcode(status)}\n".encode())
 
 
-def run(folder: str, words: list[str], output: str, only_parse: bool) -> None:
-    """`python WORDS` in a folder, its output to a file; ends the process.
+def run(
+    folder: str,
+    words: list[str],
+    output: str,
+    errors: str,
+    only_parse: bool,
+    killed_at: str,
+    environment: dict[str, str],
+) -> None:
+    """`python WORDS` in a folder, its output to two files; ends the process.
 
     only_parse: stop where the command line has been read, and the names of its --set have been looked up.
+    killed_at: kill -9 as soon as this file is there, where it has a name. environment: what its libraries read when
+    they were loaded stays.
     """
-    file = os.open(output, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
-    nothing = os.open(os.devnull, os.O_RDONLY)
-    for source, target in ((nothing, 0), (file, 1), (file, 2)):
+    flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC
+    files = (os.open(os.devnull, os.O_RDONLY), os.open(output, flags), os.open(errors, flags))
+    for target, source in enumerate(files):
         os.dup2(source, target)
     os.chdir(folder)
+    os.environ.update(environment)
+    if killed_at:
+        threading.Thread(target=kill_at, args=(Path(killed_at),), daemon=True).start()
     own = os.path.dirname(os.path.abspath(__file__))
     sys.path[:] = [entry for entry in sys.path if entry and os.path.abspath(entry) != own]
     if only_parse:
@@ -58,6 +74,10 @@ def run(folder: str, words: list[str], output: str, only_parse: bool) -> None:
             sys.path.insert(0, folder)
             sys.argv = words[1:]
             runpy.run_module(words[1], run_name="__main__", alter_sys=True)
+        elif words[0] == "-c":
+            sys.path.insert(0, folder)
+            sys.argv = ["-c", *words[2:]]
+            exec(words[1], {"__name__": "__main__"})
         else:
             sys.path.insert(0, str(Path(folder, words[0]).resolve().parent))
             sys.argv = words
@@ -73,6 +93,13 @@ def run(folder: str, words: list[str], output: str, only_parse: bool) -> None:
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(code)
+
+
+def kill_at(file: Path) -> None:
+    """End this process as kill -9 does when the file is there."""
+    while not file.exists():
+        time.sleep(0.005)
+    os.kill(os.getpid(), signal.SIGKILL)
 
 
 def parse_only() -> None:

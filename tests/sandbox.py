@@ -17,7 +17,7 @@ from tests.manual import ROOT
 from tests.tiny import DEMO_SETTINGS, SETTINGS
 
 NONE: Mapping[str, str] = MappingProxyType({})
-SECONDS = 240  # after which a command has hung
+SECONDS = 400  # after which a command has hung, also on a machine that has much else to do
 COPIED = ("*.py", "Makefile", "requirements*.txt", "LICENSE", "Utils", "Databases", "Networks", "tools", "benchmarks")
 COPIED += ("data", "paths", "docs", "images", "README.md")
 
@@ -29,23 +29,39 @@ class Outcome:
     words: list[str]
     code: int
     output: str
+    errors: str
 
     def __str__(self) -> str:
-        return f"{' '.join(self.words)}\nended with code {self.code}:\n{self.output[-3000:]}"
+        said = self.output[-3000:] + self.errors[-3000:]
+        return f"{' '.join(self.words)}\nended with code {self.code}:\n{said}"
 
 
 class Launcher:
     """The process of tests/launcher.py."""
 
-    def __init__(self) -> None:
+    def __init__(self, folder: Path) -> None:
+        """folder: for what the scripts print."""
+        self.folder = folder
         command = [sys.executable, str(Path(__file__).with_name("launcher.py"))]
         pipe = subprocess.PIPE
         self.process = subprocess.Popen(command, stdin=pipe, stdout=pipe, start_new_session=True)
 
-    def run(self, folder: Path, words: Sequence[str], only_parse: bool = False) -> Outcome:
-        """`python WORDS` in the folder."""
-        output = folder / ".output"
-        job = {"folder": str(folder), "words": list(words), "output": str(output), "only_parse": only_parse}
+    def run(
+        self,
+        folder: Path,
+        words: Sequence[object],
+        only_parse: bool = False,
+        killed_at: Path | None = None,
+        environment: Mapping[str, str] = NONE,
+    ) -> Outcome:
+        """`python WORDS` in the folder.
+
+        killed_at: kill -9 as soon as this file is there; environment: for the processes that it starts.
+        """
+        words = [str(word) for word in words]
+        output, errors = self.folder / "output", self.folder / "errors"
+        job = {"folder": str(folder), "words": words, "output": str(output), "errors": str(errors)}
+        job |= {"only_parse": only_parse, "killed_at": str(killed_at or ""), "environment": dict(environment)}
         self.process.stdin.write(json.dumps(job).encode() + b"\n")
         self.process.stdin.flush()
         ready, _, _ = select.select([self.process.stdout], [], [], SECONDS)
@@ -53,7 +69,8 @@ class Launcher:
             self.close()
             raise TimeoutError(f"{' '.join(words)} did not end within {SECONDS} s")
         code = int(self.process.stdout.readline())
-        return Outcome(["python", *words], code, output.read_text(errors="replace"))
+        said = (file.read_text(errors="replace") for file in (output, errors))
+        return Outcome(["python", *words], code, *said)
 
     def close(self) -> None:
         """End it and whatever it runs."""
@@ -102,7 +119,7 @@ class Tree:
         """Let the command's own parser read it, and stop there."""
         if words[0] == "make":
             self.recipe(words)
-            return Outcome(words, 0, "")
+            return Outcome(words, 0, "", "")
         if words[0] == "torchrun":
             from torch.distributed.run import parse_args
 

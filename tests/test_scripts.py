@@ -3,8 +3,7 @@
 import csv
 import os
 import shutil
-import subprocess
-import sys
+import signal
 from pathlib import Path
 
 import numpy as np
@@ -194,17 +193,14 @@ def test_finished_runs_are_not_written_over(trained, capsys):
     assert {p: p.stat().st_mtime_ns for p in (trained / "Logs/demo/CheckPoints").iterdir()} == before
 
 
-def test_a_killed_process_resumes_to_the_same_weights(trained, tmp_path):
+def test_a_killed_process_resumes_to_the_same_weights(trained, launcher, tmp_path):
     """kill -9 in the middle of step one, then --resume; about 15 s."""
     shutil.copytree(trained / "Logs/DemoData", tmp_path / "Logs/DemoData")
-    command = [sys.executable, "Train_Firststep.py", *arguments(tmp_path, minutes_between_checkpoints=0)]
-    state = Experiment(tmp_path / "Logs", "demo").first_step_state()
-    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    while process.poll() is None and not state.exists():
-        pass
-    process.kill()
-    process.wait()
-    subprocess.run([*command, "--resume"], cwd=ROOT, check=True, capture_output=True)
+    command = ["Train_Firststep.py", *arguments(tmp_path, minutes_between_checkpoints=0)]
+    killed = launcher.run(ROOT, command, killed_at=Experiment(tmp_path / "Logs", "demo").first_step_state())
+    assert killed.code == -signal.SIGKILL, killed
+    resumed = launcher.run(ROOT, [*command, "--resume"])
+    assert resumed.code == 0, resumed
     whole, ours = (
         load_checkpoint(Experiment(folder / "Logs", "demo").first_step_checkpoint(11))["state_dict"]
         for folder in (trained, tmp_path)

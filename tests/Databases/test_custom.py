@@ -1,6 +1,8 @@
 import hashlib
 import json
 import os
+import struct
+import zlib
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -320,8 +322,11 @@ def test_what_only_looks_like_a_picture_is_named(folder):
 
 
 def test_a_picture_of_more_pixels_than_any_memory(folder):
-    """A file of some kilobytes that would fill 10 GB."""
-    Image.new("1", (60_000, 60_000)).save(folder / "bomb.png")
+    """A small file whose header claims what would fill 10 GB."""
+    Image.new("1", (6, 6)).save(folder / "bomb.png")
+    content = (folder / "bomb.png").read_bytes()
+    head = b"IHDR" + struct.pack(">II", 60_000, 60_000) + content[24:29]
+    (folder / "bomb.png").write_bytes(content[:12] + head + struct.pack(">I", zlib.crc32(head)) + content[33:])
     with pytest.raises(UserError, match=r"bomb\.png cannot be read .*decompression bomb"):
         open_folder(folder)
 

@@ -1,6 +1,4 @@
 import os
-import subprocess
-import sys
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -153,18 +151,16 @@ def test_unusable_recordings_are_named_and_skipped(download, tmp_path):
     assert "S6/Greeting.1" not in str(preparation.prepare(download, tmp_path / "b", 2, frame_tolerance=2).skipped)
 
 
-def test_the_script_reports_and_its_exit_code_tells(download, tmp_path):
-    command = [sys.executable, ROOT / "PrePreprocessHuman.py", "--path_to_extract_dataset", tmp_path / "out"]
+def test_the_script_reports_and_its_exit_code_tells(launcher, download, tmp_path):
+    command = [ROOT / "PrePreprocessHuman.py", "--path_to_extract_dataset", tmp_path / "out"]
     (download / "training" / "subjects" / "S1" / "MyPoseFeatures" / "D2_Positions" / "Posing 1.222.cdf").unlink()
-    done = subprocess.run([*command, "--path_to_Human", download], capture_output=True, text=True, cwd=tmp_path)
-    assert done.returncode == 1
-    assert "11 train, 2 test pictures of 3 videos (3 extracted now)" in done.stdout
-    assert "skipped S1/Posing 1.222" in done.stdout
-    done = subprocess.run(
-        [*command, "--path_to_Human", tmp_path / "no"], capture_output=True, text=True, cwd=tmp_path
-    )
-    assert done.returncode == 2
-    assert done.stderr.startswith("error: --path_to_Human")
+    outcome = launcher.run(tmp_path, [*command, "--path_to_Human", download])
+    assert outcome.code == 1, outcome
+    assert "11 train, 2 test pictures of 3 videos (3 extracted now)" in outcome.output
+    assert "skipped S1/Posing 1.222" in outcome.output
+    outcome = launcher.run(tmp_path, [*command, "--path_to_Human", tmp_path / "no"])
+    assert outcome.code == 2, outcome
+    assert outcome.errors.startswith("error: --path_to_Human")
 
 
 def test_a_folder_without_subjects_is_named(tmp_path):

@@ -150,7 +150,7 @@ def test_what_waits_is_noted(work, note, inference):
 
 def iterations_of_step_one(options: Options, experiment: Experiment) -> Path_:
     training = first_step(options, experiment)
-    return lambda: trained(training, lambda: training.train(training.database.keypoints(), 3))
+    return lambda: trained(training, lambda: training.train(training.database.keypoints(), 2))
 
 
 def iterations_of_step_two(options: Options, experiment: Experiment) -> Path_:
@@ -162,11 +162,11 @@ def resumed_iterations(options: Options, experiment: Experiment) -> Path_:
     """From a checkpoint of the CPU, whose optimiser has a state."""
     recipe = f"recipe={options.hyper.recipe}"
     earlier = first_step(tiny_options(options.log_path, "precision=float32", recipe), experiment)
-    earlier.train(earlier.database.keypoints(), 2)
+    earlier.train(earlier.database.keypoints(), 1)
     earlier.save_checkpoint()
     training = first_step(options, experiment)
     training.load_newest()
-    return lambda: trained(training, lambda: training.train(training.database.keypoints(), 4))
+    return lambda: trained(training, lambda: training.train(training.database.keypoints(), 3))
 
 
 ITERATIONS = {  # and how many losses a look waits for: here there is one, after the last iteration
@@ -312,9 +312,26 @@ def test_clusters_matched_in_every_picture(tmp_path):
     assert set(notes) == {
         ("blocking copy to device", "_mean_descriptors"),
         ("copy to host", "_mean_descriptors"),
-        ("blocking copy to device", "_candidates"),
-        ("copy to host", "_candidates"),
+        ("blocking copy to device", "matched_keypoints"),
+        ("copy to host", "of_maps"),
     }
+
+
+def matching_by_maps(options: Options, experiment: Experiment) -> Path_:
+    training = second_step(options, experiment)
+
+    def path() -> np.ndarray:
+        training.match()
+        return training.keypoints.points
+
+    return path
+
+
+def test_clusters_matched_by_their_maps(tmp_path):
+    on_cpu, on_gpu, notes = on_both(tmp_path, matching_by_maps, "recipe=consensus", "precision=float32")
+    assert len(on_cpu) > 100
+    np.testing.assert_array_equal(on_gpu, on_cpu)
+    assert set(notes) == {("copy to host", "of_maps"), ("blocking copy to device", "__init__")}
 
 
 # Landmarks
@@ -340,6 +357,6 @@ def test_predictions_and_read_out_of_landmarks(recipe, tmp_path):
     for cpu, gpu in zip(on_cpu, on_gpu, strict=True):
         np.testing.assert_allclose(gpu, cpu, atol=1e-5)
     assert set(notes) == {
-        ("blocking copy to device", "run"),  # of warped pictures
+        ("blocking copy to device", "heatmaps"),  # of warped pictures
         ("copy to host", "run"),
     }

@@ -149,8 +149,8 @@ def run(folder, *settings, kill_at=None, kill_in_relabel=False, monkeypatch=None
     options = tiny_options(folder, "minutes_between_checkpoints=0", *settings, resume=True)
     step = FirstStep(database, options, experiment)
     with monkeypatch.context() as patch:
-        patch.setattr("Networks.training.ITERATIONS_PER_LOOK", 1)
         if kill_at is not None:
+            patch.setattr("Networks.training.ITERATIONS_PER_LOOK", 1)
             patch.setattr(step.keeper, "after_look", lambda: kill(step, kill_at))
         if kill_in_relabel:
             patch.setattr(relabelling, "cluster", raise_killed)
@@ -298,10 +298,15 @@ def test_descriptor_gradients_are_the_same_bit_by_bit():
     batch = batch_of(ends.tolist(), torch.randint(24, (4000, 2), generator=rng).tolist(), [True] * 4000)
     values = torch.rand(2, 64, 5, 5, generator=rng)
     gradients = []
-    for _ in range(20):
-        descriptors = values.clone().requires_grad_()
-        descriptor_loss(descriptors, batch).backward()
-        gradients.append(descriptors.grad)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(max(2, threads))
+    try:
+        for _ in range(20):
+            descriptors = values.clone().requires_grad_()
+            descriptor_loss(descriptors, batch).backward()
+            gradients.append(descriptors.grad)
+    finally:
+        torch.set_num_threads(threads)
     assert all(torch.equal(gradient, gradients[0]) for gradient in gradients)
 
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from Networks import relabelling
+from Networks import matching, relabelling
 from Networks.relabelling import store_fan_keypoints
 from tests.tiny import TinyDatabase, tiny_options
 from Utils.descriptors import DescriptorStore
@@ -79,14 +79,14 @@ def test_of_two_clusters_in_one_place_the_surer_stays():
     images, numbers = np.array([0, 0, 0, 1]), np.array([0, 1, 2, 1])
     cells = np.array([[5.0, 5.0], [5.0, 6.0], [12.0, 3.0], [5.0, 5.0]])
     cost = np.array([[1.0, 0.0, 0.0], [0.0, 1.0, 1.0]])  # in picture 0, cluster 1 is surer than elsewhere
-    stay = relabelling._surer_of_doubles(images, numbers, cells, cost, 32)
+    stay = matching.surer_of_doubles(images, numbers, cells, cost, 32)
     assert stay.tolist() == [1, 2, 3]
 
 
 def test_peaks_are_local_maxima():
     maps = torch.zeros(1, 1, 12, 12)
     maps[0, 0, 3, 4], maps[0, 0, 3, 5], maps[0, 0, 9, 9] = 0.9, 0.8, 0.5  # the second is beside the first
-    values, cells = relabelling.peaks(maps, 2)
+    values, cells = matching.peaks(maps, 2)
     assert cells.tolist() == [[[3 * 12 + 4, 9 * 12 + 9]]]
     torch.testing.assert_close(values, torch.tensor([[[0.9, 0.5]]]))
 
@@ -96,7 +96,7 @@ def test_places_between_cells_follow_what_is_similar():
     there = torch.tensor([[4.3, 6.8], [5.0, 3.4]])
     maps = torch.stack([1 - 0.1 * ((x - a) ** 2 + (y - b) ** 2) for a, b in there])[None]
     maps[0, 0, 0, 0] = 0.99  # far from the peak that is asked for
-    places = relabelling.between_cells(maps, there.round().long()[None, :, None])
+    places = matching.between_cells(maps, there.round().long()[None, :, None])
     torch.testing.assert_close(places[0, :, 0], there, atol=0.1, rtol=0)
 
 

@@ -25,14 +25,15 @@ STEPS = {
         (
             *("total_iterations=5", "iterations_before_merging=2", "cluster_overlap=0.05", "checkpoints_kept=1"),
             *("batch_size=12", "gradient_accumulation=1", "least_steadiness=0.01", "learning_rate_steps=2,4"),
+            "map_match_fraction=0.8",
         ),
     ),
 }
 SEAMS = {"first": 15, "second": 14}
 
 
-def train(folder, step: str, asked_at: int | None = None) -> None:
-    """The step from where it is to its end, a state saved at every iteration.
+def train(folder, step: str, asked_at: int | None = None, every: int = 1000) -> None:
+    """The step from where it is to its end, a state saved at its last iteration and after each `every`.
 
     asked_at: the iteration at which, within the step of the weights, SIGTERM comes; no other state is saved then.
     """
@@ -41,7 +42,7 @@ def train(folder, step: str, asked_at: int | None = None) -> None:
     kind, settings = STEPS[step]
     options = tiny_options(folder, "weight_average=0.9", "minutes_between_checkpoints=0", *settings, resume=True)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("Networks.training.ITERATIONS_PER_LOOK", 1)
+        patch.setattr("Networks.training.ITERATIONS_PER_LOOK", every)
         training = kind(TinyDatabase(), options, experiment)
         if asked_at is not None:
             whole = training.step_weights
@@ -82,7 +83,7 @@ def whole(tmp_path_factory) -> dict[str, Whole]:
     for step, before, after in (("first", first, second), ("second", second, end)):
         shutil.copytree(before, after)
         with Seams(after, tmp_path_factory.mktemp(step)) as seams:
-            train(after, step)
+            train(after, step, every=1)
         found[step] = Whole(before, seams.kept, seams.acts, contents(after))
     return found
 

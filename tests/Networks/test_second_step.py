@@ -19,6 +19,7 @@ from tests.tiny import TinyDatabase, tiny_options
 from Utils.errors import UserError
 from Utils.experiment import Experiment
 from Utils.files import load_checkpoint, save_checkpoint
+from Utils.heatmaps import gaussian_targets
 from Utils.keypoints import KeypointTable
 
 EDGE, CORNER = 0.41111228, 0.16901332
@@ -80,10 +81,10 @@ def run(folder, *settings, kill_at=None) -> None:
             raise Killed
         step.keeper.save()
 
-    if kill_at is not None:
-        step.keeper.after_look = kill
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("Networks.training.ITERATIONS_PER_LOOK", 1)
+        if kill_at is not None:
+            patch.setattr("Networks.training.ITERATIONS_PER_LOOK", 1)
+            patch.setattr(step.keeper, "after_look", kill)
         step.run()
 
 
@@ -157,19 +158,63 @@ def test_a_keypoint_off_the_grid_asks_for_an_empty_map():
     assert heatmap_loss(maps, torch.tensor([[0, 0, -3, 1]])).item() == pytest.approx(0.25)
 
 
-def test_learning_rate_drops_at_its_steps(tmp_path):
+def test_a_place_is_lost_to_one_false_peak_and_not_to_many_low_cells():
+    keypoint = torch.tensor([[0, 0, 3, 4]])
+    found = gaussian_targets(torch.tensor([0]), torch.tensor([0]), keypoint[:, 2:], (1, 1, 16, 16))
+    false, low = found.clone(), found + 0.05 * (found == 0)
+    false[0, 0, 12, 12] = 1.0
+    place = [
+        (heatmap_loss(maps, keypoint, place_weight=1) - heatmap_loss(maps, keypoint)).item()
+        for maps in (found, false, low)
+    ]
+    assert place[1] > place[0] + 0.5
+    assert place[2] < place[0] + 0.05
+    gone = torch.tensor([[0, 0, 99, 1]])
+    assert heatmap_loss(found, gone, place_weight=1) == heatmap_loss(found, gone)
+
+
+def test_labels_are_matched_anew_in_all_pictures(tmp_path, monkeypatch):
+    """Maps that know the marks find them in pictures whose labels lack them; from half of the way to merges on."""
+    experiment = prepare(tmp_path)
+    settings = ("map_match_fraction=0.8", "iterations_before_merging=4", "total_iterations=9")
+    step = SecondStep(TinyDatabase(), tiny_options(tmp_path, *settings), experiment)
+    whole = step.keypoints
+    step.keypoints = whole.keep(whole.images() < 6)
+    marks = torch.from_numpy(step.database.training.landmarks / 4).round().long()
+
+    def maps(pictures: torch.Tensor) -> torch.Tensor:
+        of_batch = torch.zeros(len(pictures), 12, 16, 16)
+        for b, picture in enumerate(pictures):
+            i = next(i for i, pixels in enumerate(crops) if torch.equal(pixels, picture))
+            of_batch[b, torch.arange(12), marks[i, :, 1], marks[i, :, 0]] = 0.9
+        return of_batch[:, step.active]
+
+    crops = [torch.from_numpy(step.database.read(step.database.training, i)).permute(2, 0, 1) for i in range(24)]
+    monkeypatch.setattr("Networks.detector.LandmarkDetector.heatmaps", lambda _, pictures: maps(pictures))
+    due = []
+    for step.iteration in (2, 3, 9):
+        due.append(step.matching_is_due)
+    assert due == [False, True, False]
+    step.iteration = 3
+    step.active = step.active[:10]
+    step.finish_epoch()
+    assert set(np.unique(step.keypoints.clusters())) == set(range(10))
+    assert (step.keypoints.counts()[6:] > 0).mean() > 0.8
+    assert 0.7 * 240 < len(step.keypoints.points) < 0.9 * 240
+    off = step.keypoints.places(12) - marks.numpy()
+    assert np.abs(off[~np.isnan(off)]).max() == 0
+    saved = KeypointTable.load(experiment.merged_keypoints(3))
+    assert (saved.points == step.keypoints.points).all()
+
+
+def test_learning_rate_drops_at_its_steps_and_the_newest_checkpoints_stay(tmp_path):
     prepare(tmp_path)
-    run(tmp_path, "learning_rate_steps=4,10")
+    run(tmp_path, "learning_rate_steps=4,10", "checkpoints_kept=3")
+    assert [n for n, _ in Experiment(tmp_path, "tiny").second_step_checkpoints()] == [3, 4, 5]
     content = load_checkpoint(Experiment(tmp_path, "tiny").second_step_checkpoint(5))
     assert content["optimizer"]["param_groups"][0]["lr"] == pytest.approx(5e-6)
     content = load_checkpoint(Experiment(tmp_path, "tiny").second_step_checkpoint(3))
     assert content["optimizer"]["param_groups"][0]["lr"] == pytest.approx(5e-5)
-
-
-def test_only_the_newest_checkpoints_stay(tmp_path):
-    prepare(tmp_path)
-    run(tmp_path, "checkpoints_kept=2")
-    assert [n for n, _ in Experiment(tmp_path, "tiny").second_step_checkpoints()] == [4, 5]
 
 
 def test_step_two_begins_with_step_one_s_weights(tmp_path):

@@ -1,7 +1,5 @@
 import os
 import signal
-import subprocess
-import sys
 import textwrap
 from pathlib import Path
 
@@ -114,9 +112,9 @@ CRASH = """
 
 
 @pytest.mark.parametrize("kind, left", [("unlinked", 0), ("named", 1)])
-def test_nothing_stays_after_kill_9(tmp_path, kind, left):
-    command = [sys.executable, "-c", textwrap.dedent(CRASH), str(tmp_path), kind]
-    assert subprocess.run(command, cwd=ROOT, check=False).returncode == -signal.SIGKILL
+def test_nothing_stays_after_kill_9(launcher, tmp_path, kind, left):
+    outcome = launcher.run(ROOT, ["-c", textwrap.dedent(CRASH), tmp_path, kind])
+    assert outcome.code == -signal.SIGKILL, outcome
     assert len(list(tmp_path.iterdir())) == left
     sweep(tmp_path)
     assert list(tmp_path.iterdir()) == []
@@ -148,12 +146,11 @@ FULL = """
 """
 
 
-def test_no_room_is_one_line(tmp_path):
-    command = [sys.executable, "-c", textwrap.dedent(FULL), str(tmp_path)]
-    ended = subprocess.run(command, cwd=ROOT, check=False, capture_output=True, text=True)
-    assert ended.returncode == 2
-    assert "cannot write descriptors" in ended.stderr
-    assert len(ended.stderr.strip().splitlines()) == 1
+def test_no_room_is_one_line(launcher, tmp_path):
+    outcome = launcher.run(ROOT, ["-c", textwrap.dedent(FULL), tmp_path])
+    assert outcome.code == 2, outcome
+    assert "cannot write descriptors" in outcome.errors
+    assert len(outcome.errors.strip().splitlines()) == 1
     assert list(tmp_path.iterdir()) == []
 
 

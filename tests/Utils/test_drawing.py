@@ -32,6 +32,15 @@ def test_marks_lie_where_the_points_are():
     assert mark(picture, points[:0], RED).max() == 0
 
 
+def test_a_mark_that_the_border_cuts_is_a_part_of_the_whole():
+    picture = np.random.default_rng(0).integers(0, 255, (40, 40, 3), dtype=np.uint8)
+    for corner in ((20.25, 20.5), (20.0, 9.75), (8.5, 31.0)):
+        whole = mark(picture, np.array([corner]), palette(1), 4)
+        for left, top in ((18, 0), (0, 19), (0, 0)):
+            part = mark(picture[top : top + 21, left : left + 21], np.array([corner]) - (left, top), palette(1), 4)
+            assert (part == whole[top : top + 21, left : left + 21]).all()
+
+
 @pytest.mark.parametrize("size", [(32, 32), (256, 256), (1000, 500), (218, 178)])
 def test_tiles_of_any_size_have_equal_markers(size):
     height, width = size

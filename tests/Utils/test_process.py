@@ -1,4 +1,4 @@
-"""Subnormal numbers count as 0 wherever the programs compute; seen in fresh processes. About a minute."""
+"""Subnormal numbers count as 0 wherever the programs compute; seen in processes of their own. Half a minute."""
 
 import json
 import os
@@ -8,30 +8,46 @@ from pathlib import Path
 
 import pytest
 
+from tests.sandbox import Outcome
+
 ROOT = Path(__file__).parents[2]
 CAN_FLUSH = "import sys, torch; sys.exit(not torch.set_flush_denormal(True))"
 
 
 @pytest.fixture(scope="module", autouse=True)
-def _cpu_that_flushes():
-    if subprocess.run([sys.executable, "-c", CAN_FLUSH], check=False).returncode:
+def _cpu_that_flushes(launcher):
+    if launcher.run(ROOT, ["-c", CAN_FLUSH]).code:
         pytest.skip("this CPU cannot flush subnormal numbers (torch.set_flush_denormal gives False)")
 
 
-def probe(*arguments: str, launcher: tuple[str, ...] = ()) -> list[dict]:
-    """The lines of JSON of a probe of process_probe.py; what it says on stderr holds no word of subnormals."""
+PROBE = ("-m", "tests.Utils.process_probe")
+TWO_THREADS = {"OMP_NUM_THREADS": "2"}  # one beside the main one, also on one core
+
+
+def probe(*arguments: str) -> list[dict]:
+    """The lines of JSON of a probe of process_probe.py, in a fresh process."""
     done = subprocess.run(
-        [sys.executable, *launcher, "-m", "tests.Utils.process_probe", *arguments],
+        [sys.executable, *PROBE, *arguments],
         cwd=ROOT,
-        env={**os.environ, "OMP_NUM_THREADS": "2"},  # a thread beside the main one, also on one core
+        env={**os.environ, **TWO_THREADS},
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=400,
         check=False,
     )
-    assert done.returncode == 0, done.stderr
-    assert "subnormal" not in done.stderr
-    return [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
+    return found_by(done.returncode, done.stdout, done.stderr)
+
+
+def probe_of(outcome: Outcome) -> list[dict]:
+    """The same of what the launcher ran."""
+    return found_by(outcome.code, outcome.output, outcome.errors)
+
+
+def found_by(code: int, output: str, errors: str) -> list[dict]:
+    """What a probe says on stderr holds no word of subnormals."""
+    assert code == 0, errors
+    assert "subnormal" not in errors
+    return [json.loads(line) for line in output.splitlines() if line.startswith("{")]
 
 
 def test_the_threads_of_a_process():
@@ -44,18 +60,18 @@ def test_the_threads_of_a_process():
 
 
 @pytest.mark.parametrize("method", ["fork", "spawn"])
-def test_worker_processes(method, tmp_path):
+def test_worker_processes(launcher, method, tmp_path):
     """Of which those that are started anew inherit nothing."""
-    (found,) = probe("workers", method, str(tmp_path))
+    (found,) = probe_of(launcher.run(ROOT, [*PROBE, "workers", method, tmp_path]))
     assert found.keys() == {"loading", "rendering", "mapping"}
     for name, places in found.items():
         assert places["processes"] >= 1, name
         assert places["in processes"] == 0, name
 
 
-def test_the_processes_of_torchrun():
-    launcher = ("-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2")
-    found = probe("processes", launcher=launcher)
+def test_the_processes_of_torchrun(launcher):
+    command = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2", *PROBE, "processes"]
+    found = probe_of(launcher.run(ROOT, command, environment=TWO_THREADS))
     assert {result.pop("rank") for result in found} == {0, 1}
     for result in found:
         assert set(result) == {"main", "pool", "warnings", "hook", "gradient", "function", "sum"}

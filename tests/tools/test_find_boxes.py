@@ -1,8 +1,7 @@
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
+import pytest
 from PIL import Image
 
 from Databases.custom import list_pictures
@@ -12,45 +11,45 @@ from Utils.files import load_pickle
 TOOL = Path(__file__).resolve().parents[2] / "tools" / "find_boxes.py"
 
 
-def run(*arguments) -> subprocess.CompletedProcess:
-    command = [sys.executable, str(TOOL), *map(str, arguments), "--num_workers", "1"]
-    return subprocess.run(command, capture_output=True, text=True)
+@pytest.fixture
+def run(launcher, tmp_path):
+    """Run the tool from a folder that is not the project's."""
+    return lambda *arguments, workers=1: launcher.run(tmp_path, [TOOL, *arguments, "--num_workers", workers])
 
 
-def test_pictures_without_faces_are_counted_and_have_the_whole_picture(tmp_path):
+def test_pictures_without_faces_are_counted_and_have_the_whole_picture(run, tmp_path):
     (tmp_path / "p" / "a").mkdir(parents=True)
     for name, size in (("a/0.png", (60, 50)), ("1.png", (40, 70))):
         Image.fromarray(np.full((size[1], size[0], 3), 99, np.uint8)).save(tmp_path / "p" / name)
     done = run(tmp_path / "p", "--output", tmp_path / "boxes.pickle")
-    assert done.returncode == 0, done.stderr
-    assert "2 pictures, faces found in 0, none in 2 (100.0%)" in done.stdout
+    assert done.code == 0, done
+    assert "2 pictures, faces found in 0, none in 2 (100.0%)" in done.output
     boxes = load_pickle(tmp_path / "boxes.pickle")
     assert {name: box.tolist() for name, box in boxes.items()} == {"1.png": [0, 0, 40, 70], "a/0.png": [0, 0, 60, 50]}
 
 
-def test_mistakes_are_one_line(tmp_path):
+def test_mistakes_are_one_line(run, tmp_path):
     done = run(tmp_path, "--output", tmp_path / "boxes.txt")
-    assert done.returncode == 2
-    assert done.stderr.startswith("error: --output")
-    assert len(done.stderr.splitlines()) == 1
+    assert done.code == 2
+    assert done.errors.startswith("error: --output")
+    assert len(done.errors.splitlines()) == 1
 
 
-def test_its_own_table_is_read_whatever_the_names_are(tmp_path):
+def test_its_own_table_is_read_whatever_the_names_are(run, tmp_path):
     """Names may begin with blanks, hold commas, quotes and backslashes."""
     names = [" a.png", "b,c.png", 'd"e.png', "f\\g.png", "h.png"]
     for name in names:
         Image.fromarray(np.full((50, 60, 3), 99, np.uint8)).save(tmp_path / name)
     done = run(tmp_path)
-    assert done.returncode == 0, done.stderr
+    assert done.code == 0, done
     annotations = read_annotations(tmp_path, list_pictures(tmp_path))
     assert sorted(annotations.files.tolist()) == sorted(names)
 
 
-def test_workers_are_some(tmp_path):
-    command = [sys.executable, str(TOOL), str(tmp_path), "--num_workers", "-1"]
-    done = subprocess.run(command, capture_output=True, text=True)
-    assert (done.returncode, done.stderr.splitlines()[-1]) == (
+def test_workers_are_some(run, tmp_path):
+    done = run(tmp_path, workers=-1)
+    assert (done.code, done.errors.splitlines()[-1]) == (
         2,
         "error: argument --num_workers: -1: give a whole number from 0 to 1024; see --help",
     )
-    assert len(done.stderr.splitlines()) == 1
+    assert len(done.errors.splitlines()) == 1

@@ -6,6 +6,7 @@ import shutil
 import numpy as np
 import pytest
 
+from tests.tiny import DEMO_SETTINGS
 from tools import report
 from Utils.charts import line_chart, read_scalars
 
@@ -42,7 +43,8 @@ def test_what_is_not_there_is_left_out(make_demo, tmp_path):
     for path in (tmp_path / "Logs/demo/CheckPoints").glob("Updated*"):
         path.unlink()
     (tmp_path / "paths.yaml").write_text(f"log_path: {tmp_path}/Logs\n")
-    sets = ["--set", "demo_training=40", "--set", "demo_test=12", "--num_workers", "0"]
+    sets = [word for name, value in DEMO_SETTINGS.items() for word in ("--set", f"{name}={value}")]
+    sets += ["--num_workers", "0"]
     with pytest.raises(SystemExit) as end:
         report.main(
             ["--dataset_name", "Demo", "--experiment_name", "demo", "--paths", f"{tmp_path}/paths.yaml", *sets]

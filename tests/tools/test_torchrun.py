@@ -1,7 +1,5 @@
 """torchrun's end as that of one process. About 10 s: one process is really started."""
 
-import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -33,7 +31,7 @@ def test_exit_codes_are_those_of_the_processes(monkeypatch, end, code):
     assert torchrun.main() == code
 
 
-def test_a_mistake_is_the_training_s_own_line():
+def test_a_mistake_is_the_training_s_own_line(launcher):
     words = [
         "--standalone",
         "--nproc_per_node=1",
@@ -43,7 +41,7 @@ def test_a_mistake_is_the_training_s_own_line():
         "--set",
         "width=31",
     ]
-    command = [sys.executable, "tools/torchrun.py", *words, "--experiment_name", "e", "--paths", "paths/demo.yaml"]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=200, check=False)
-    assert done.returncode == 2
-    assert done.stderr == "error: --set width=31: the value must be at least 32\n"
+    command = ["tools/torchrun.py", *words, "--experiment_name", "e", "--paths", "paths/demo.yaml"]
+    outcome = launcher.run(ROOT, command)
+    assert outcome.code == 2, outcome
+    assert outcome.errors == "error: --set width=31: the value must be at least 32\n"

@@ -1,7 +1,5 @@
-"""The workshop's commands, called as a user does, from another folder. Half a minute."""
+"""The workshop's commands, called as a user does, from another folder."""
 
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -18,11 +16,9 @@ FOLDER = Path(__file__).resolve().parents[3] / "tools" / "superpoint"
         ("benchmark_faces.py", ["."], "MaflGroundtruthLandmarks.pickle"),
     ],
 )
-def test_mistakes_are_one_line(tmp_path, command, arguments, complaint):
-    done = subprocess.run(
-        [sys.executable, str(FOLDER / command), *arguments], cwd=tmp_path, capture_output=True, text=True
-    )
-    assert done.returncode == 2, done.stderr
-    assert done.stderr.startswith("error: ")
-    assert complaint in done.stderr
-    assert len(done.stderr.splitlines()) == 1
+def test_mistakes_are_one_line(launcher, tmp_path, command, arguments, complaint):
+    outcome = launcher.run(tmp_path, [FOLDER / command, *arguments])
+    assert outcome.code == 2, outcome
+    assert outcome.errors.startswith("error: ")
+    assert complaint in outcome.errors
+    assert len(outcome.errors.splitlines()) == 1
