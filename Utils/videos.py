@@ -73,8 +73,9 @@ def frames_at(path: Path | str, numbers: Iterable[int]) -> Iterator[np.ndarray]:
 
 def _times(container: av.container.InputContainer) -> tuple[list[int], list[int]]:
     """When each frame is shown, in the stream's units and in order; and those of key frames. Nothing is decoded."""
-    packets = [packet for packet in container.demux(video=0) if packet.pts is not None and packet.size]
-    return sorted(packet.pts for packet in packets), sorted(packet.pts for packet in packets if packet.is_keyframe)
+    packets = [packet for packet in container.demux(video=0) if packet.size]
+    shown = [(packet.pts, packet.is_keyframe) for packet in packets if packet.pts is not None]
+    return sorted(time for time, _ in shown), sorted(time for time, is_key in shown if is_key)
 
 
 def _jump(

@@ -85,7 +85,7 @@ def test_rays_go_where_points_are_seen():
     assert np.allclose(camera.rays(pixels), way / np.linalg.norm(way, axis=1, keepdims=True), atol=1e-5)
 
 
-def test_subjects_differ_and_their_cone_joints_are_whole():
+def test_subjects_differ_and_their_bones_come_after_their_parents():
     assert list(SUBJECTS) == list(preparation.SUBJECTS)
     assert len({subject.build for subject in SUBJECTS.values()}) == len(SUBJECTS)
     assert len({subject.outfit.shirt for subject in SUBJECTS.values()}) == len(SUBJECTS)

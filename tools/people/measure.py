@@ -7,7 +7,7 @@ is within 3 pixels of the 450x450 picture, for a corner on an outline is found b
 """
 
 import argparse
-import copy
+import dataclasses
 import sys
 import tempfile
 from collections.abc import Collection
@@ -32,7 +32,7 @@ from Utils.errors import UserError, exit_cleanly
 from Utils.experiment import Experiment
 from Utils.files import load_pickle
 from Utils.keypoints import KeypointTable
-from Utils.options import Options, parse
+from Utils.options import Hyperparameters, Options, parse
 from Utils.process import set_up_process
 
 SLACK = 3  # pixels of the 450x450 picture
@@ -105,8 +105,7 @@ def bootstrap_shares(
     database: Database, images: ImageSet, figures: dict[str, np.ndarray], options: Options
 ) -> list[tuple[str, float, float]]:
     """Name, keypoints per picture and their share on the figure, of what the bootstrap's stages leave."""
-    fine = copy.deepcopy(options)
-    fine.hyper.image_size = FINE
+    fine = dataclasses.replace(options, hyper=Hyperparameters(options.hyper.as_dict() | {"image_size": FINE}))
     superpoint = load_superpoint(options.paths.optional("path_to_superpoint_checkpoint"), options.device)
     back = invert(database.crop(images.boxes[0], *SIZE, FINE))
     with tempfile.TemporaryDirectory() as folder, DescriptorStore(folder) as store:
