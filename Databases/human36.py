@@ -22,7 +22,6 @@ SIZE = (450, 450)
 JOINTS = 32
 SCALE = 1.5  # box heights of a frame that an extracted picture's height shows
 ZOOM = 1.4  # about the centre, on which the extraction puts the person
-REGRESSION_STEP = 50  # every 50th training picture
 NORMALISER = (25, 17)  # the shoulders
 
 # Which of two joints is to the right decides for each group whether its pairs change places.
@@ -35,12 +34,16 @@ class Human36(Database):
     """The paper's Human3.6 protocol; its background is constant."""
 
     name = "Human3.6"
-    settings = {"number_of_clusters": 250}
+    settings = {"number_of_clusters": 250, "regression_step": 50}  # every 50th training picture is a regression one
+    free_settings = ("regression_step",)
     ridge_samples = 800
     constant_background = True
 
     @classmethod
     def open(cls, options: Any) -> "Human36":
+        step = options.hyper.regression_step
+        if step < 1:
+            raise UserError(f"--set regression_step={step}: the value must be at least 1")
         root = options.paths.folder("Human_datapath")
         boxes, joints = (_load(root / file) for file in ("HumanBoundingBoxes.pickle", "GroundtruthKeypoints.pickle"))
 
@@ -53,7 +56,7 @@ class Human36(Database):
         database = cls()
         database.training, database.test = images("train"), images("test")
         _require_listed(boxes, database.training.names, root)
-        some = np.arange(len(database.training))[::REGRESSION_STEP][:REGRESSION_PICTURES]
+        some = np.arange(len(database.training))[::step][:REGRESSION_PICTURES]
         database.regression = database.training.subset(some)
         return database
 

@@ -5,23 +5,26 @@ extracted into a folder of its own, and then moved to their final numbers. `.pre
 holds a record per recording, by which a later run skips what is done and repairs what is not.
 """
 
+import contextlib
 import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from filelock import FileLock, Timeout
 
 from Databases.human36 import JOINTS, crop_of_box
 from Databases.human36 import SIZE as PICTURE_SIZE
 from Utils.crops import apply, warp
 from Utils.errors import UserError, one_line
-from Utils.files import dump_pickle, load_pickle
+from Utils.files import dump_pickle, load_pickle, remove_left_overs
 from Utils.parallel import parallel_map
 from Utils.pictures import write_jpeg
 from Utils.progress import progress
+from Utils.videos import frames_at
 
 ACTIONS = ("Directions", "Discussion", "Posing", "Waiting", "Greeting", "Walking")
 # subject -> split, every how many frames
@@ -73,16 +76,17 @@ class Summary:
 def prepare(human: Path, output: Path, workers: int, frame_tolerance: int = 0) -> Summary:
     """Extract the pictures of `human` into `output`. Recordings that cannot be used are named in the summary.
 
-    Raises UserError where there are no recordings at all.
+    Raises UserError where there are no recordings at all, and where another process extracts into `output`.
     """
     summary = Summary()
     recordings = find_recordings(human, summary)
     store = _Store(output)
-    records = _survey_all(recordings, store, workers, frame_tolerance, summary)
-    _extract_all(records, store, workers, summary)
-    usable = [(r, record) for r, record in records if record["sizes"] is not None]
-    _place(usable, store, summary)
-    _write_tables(usable, output)
+    with store.held():
+        records = _survey_all(recordings, store, workers, frame_tolerance, summary)
+        _extract_all(records, store, workers, summary)
+        usable = [(r, record) for r, record in records if record["sizes"] is not None]
+        _place(usable, store, summary)
+        _write_tables(usable, output)
     summary.recordings = len(usable)
     summary.left_out = sum(record["left_out"] for _, record in usable)
     summary.skipped.sort()
@@ -241,24 +245,13 @@ def extract(shared: None, job: tuple[Recording, dict[str, Any], Path]) -> np.nda
 
 
 def _extract(video: Path, frames: np.ndarray, maps: np.ndarray, folder: Path) -> np.ndarray:
-    import cv2
-
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
-    capture = cv2.VideoCapture(str(video))
-    position, sizes = 0, []
-    try:
-        for i, (frame, m) in enumerate(zip(frames, maps)):
-            while position <= frame and capture.grab():
-                position += 1
-            good, picture = capture.retrieve() if position == frame + 1 else (False, None)
-            if picture is None or not good:
-                raise UserError(f"{video} breaks off at frame {position}")
-            file = folder / _number(i)
-            write_jpeg(warp(cv2.cvtColor(picture, cv2.COLOR_BGR2RGB), m, PICTURE_SIZE), file)
-            sizes.append(file.stat().st_size)
-    finally:
-        capture.release()
+    sizes = []
+    for i, picture in enumerate(frames_at(video, frames.tolist())):
+        file = folder / _number(i)
+        write_jpeg(warp(picture, maps[i], PICTURE_SIZE), file)
+        sizes.append(file.stat().st_size)
     return np.array(sizes, np.int64)
 
 
@@ -277,8 +270,25 @@ class _Store:
         try:
             for split in SPLITS:
                 (output / "images" / split).mkdir(parents=True, exist_ok=True)
+            (output / ".prepared").mkdir(exist_ok=True)
         except OSError as error:
             raise UserError(f"{output} cannot be written ({error.strerror}); give another folder") from error
+
+    @contextlib.contextmanager
+    def held(self) -> Iterator[None]:
+        """Keep the folder from other processes, and tidy what one that was killed was writing."""
+        lock = FileLock(self.output / ".prepared" / ".lock")
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            raise UserError(
+                f"{self.output} is being written by another process; wait for its end, or give another folder"
+            ) from None
+        try:
+            remove_left_overs(self.output, *(self.output / ".prepared" / subject for subject in SUBJECTS))
+            yield
+        finally:
+            lock.release()
 
     def parts(self, recording: Recording) -> Path:
         return self.output / ".prepared" / "parts" / recording.subject / recording.stem

@@ -48,10 +48,7 @@ def bootstrap(database: Database, options: Options, experiment: Experiment) -> K
         )
         if not distributed.is_main():
             return distributed.from_main(None)
-        inside = store.column("flag")
-        among = inside & inliers(outlier_scores(store, hyper.seed, inside), hyper.outlier_fraction)
-        if database.constant_background:
-            among &= foreground(store, among, ~inside, hyper.seed)
+        *_, among = select(store, database.constant_background, hyper)
         pictures = len(database.training)
         clusters = cluster(store, pictures, hyper.number_of_clusters, hyper.seed, among=among, device=options.device)
         table = keypoint_table(store, clusters, database.training.names)
@@ -61,6 +58,18 @@ def bootstrap(database: Database, options: Options, experiment: Experiment) -> K
     table.save(keypoints_file)  # last: that it exists says that the bootstrap is complete
     experiment.log(f"Bootstrap: {table.describe()}")
     return distributed.from_main(table)
+
+
+def select(
+    store: DescriptorStore, constant_background: bool, hyper: Hyperparameters
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Which rows of a store of generic keypoints remain, each (len(store),) bool: those in the boxes, of these no
+    outliers, and of these no background, where that is constant."""
+    inside = store.column("flag")
+    inlying = inside & inliers(outlier_scores(store, hyper.seed, inside), hyper.outlier_fraction)
+    if not constant_background:
+        return inside, inlying, inlying
+    return inside, inlying, inlying & foreground(store, inlying, ~inside, hyper.seed)
 
 
 @dataclass

@@ -1,6 +1,7 @@
-"""Videos through PyAV: the frames of one, and one of frames."""
+"""Videos through PyAV: the frames of one, all or some, and one of frames."""
 
-from collections.abc import Iterator
+from bisect import bisect_right
+from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
 from fractions import Fraction
 from pathlib import Path
@@ -52,6 +53,52 @@ class Video:
             self.fault = f"video {self.path} ends in the middle, after {count} frames ({one_line(error)})"
         if self.fault is None and count + SLACK * self.frames + 1 < self.frames:
             self.fault = f"video {self.path} ends in the middle, after {count} of {self.frames} frames"
+
+
+def frames_at(path: Path | str, numbers: Iterable[int]) -> Iterator[np.ndarray]:
+    """RGB uint8 (H, W, 3) frames of a video, those with the ascending `numbers`, counted from 0.
+
+    Decoding goes on from frame to frame, but jumps to the last key frame before a wanted one where that lies ahead.
+    Raises UserError where the file is no video or ends before a wanted frame.
+    """
+    try:
+        with av.open(str(path)) as container:
+            times, keys = _times(container)
+            if times:
+                container.seek(times[0], stream=container.streams.video[0])
+            yield from _jump(container, times, keys, numbers, path)
+    except (av.FFmpegError, IndexError, OSError, ValueError) as error:
+        raise UserError(f"{path} cannot be read as a video ({one_line(error)})") from error
+
+
+def _times(container: av.container.InputContainer) -> tuple[list[int], list[int]]:
+    """When each frame is shown, in the stream's units and in order; and those of key frames. Nothing is decoded."""
+    packets = [packet for packet in container.demux(video=0) if packet.size]
+    shown = [(packet.pts, packet.is_keyframe) for packet in packets if packet.pts is not None]
+    return sorted(time for time, _ in shown), sorted(time for time, is_key in shown if is_key)
+
+
+def _jump(
+    container: av.container.InputContainer,
+    times: list[int],
+    keys: list[int],
+    numbers: Iterable[int],
+    path: Path | str,
+) -> Iterator[np.ndarray]:
+    stream = container.streams.video[0]
+    frames, position = container.decode(stream), 0  # position: of the next frame
+    for number in numbers:
+        found = None
+        if number < len(times):
+            key = bisect_right(keys, times[number]) - 1
+            if key >= 0 and keys[key] > times[position]:
+                container.seek(keys[key], stream=stream)
+                frames = container.decode(stream)
+            found = next((frame for frame in frames if frame.pts is not None and frame.pts >= times[number]), None)
+        if found is None or found.pts != times[number]:
+            raise UserError(f"{path} breaks off at frame {min(number, len(times))}")
+        position = min(number + 1, len(times) - 1)
+        yield found.to_ndarray(format="rgb24")
 
 
 def _turned(picture: np.ndarray, degrees: int) -> np.ndarray:

@@ -4,6 +4,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from filelock import FileLock
 
 from Databases import human36_preparation as preparation
 from Databases.human36 import Human36
@@ -11,7 +12,7 @@ from tests.recordings import FRAMES, pose_of, write_recording
 from Utils.crops import apply, invert, warp
 from Utils.errors import UserError
 from Utils.files import load_pickle
-from Utils.options import Paths
+from Utils.options import Paths, hyperparameters
 from Utils.pictures import read_picture
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -185,8 +186,16 @@ def prepared(download, tmp_path):
     return tmp_path
 
 
-def open_tree(prepared) -> Human36:
-    return Human36.open(SimpleNamespace(paths=Paths(prepared / "main.yaml"), data_path=prepared / "data"))
+def open_tree(prepared, *settings) -> Human36:
+    hyper = hyperparameters(settings, Human36.settings, Human36.free_settings)
+    return Human36.open(SimpleNamespace(paths=Paths(prepared / "main.yaml"), hyper=hyper))
+
+
+def test_regression_pictures_are_as_many_as_is_asked_for(prepared):
+    regression = open_tree(prepared, "regression_step=8").regression
+    assert regression.names.tolist() == ["/train/000000.jpg", "/train/000008.jpg", "/train/000016.jpg"]
+    with pytest.raises(UserError, match="regression_step=0: the value must be at least 1"):
+        open_tree(prepared, "regression_step=0")
 
 
 def test_loader_reads_what_the_preparation_writes(prepared):
@@ -263,3 +272,11 @@ def test_a_video_that_breaks_off_is_named_and_its_numbers_are_not_left_empty(dow
     assert summary.skipped[0].endswith("Directions.111.mp4 breaks off at frame 35")
     assert summary.pictures == {"train": 11, "test": 2}
     assert sorted(os.listdir(tmp_path / "out" / "images" / "train")) == [f"{i:06d}.jpg" for i in range(11)]
+
+
+def test_one_process_at_a_time_writes_a_folder(download, tmp_path):
+    output = tmp_path / "out"
+    (output / ".prepared").mkdir(parents=True)
+    with FileLock(output / ".prepared" / ".lock"), pytest.raises(UserError, match="written by another process"):
+        preparation.prepare(download, output, workers=1)
+    assert preparation.prepare(download, output, workers=1).extracted == 4

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from Utils.errors import UserError
-from Utils.videos import Video, VideoWriter
+from Utils.videos import Video, VideoWriter, frames_at
 
 RATE = Fraction(30000, 1001)
 
@@ -83,3 +83,49 @@ def test_files_that_are_no_videos_are_named(tmp_path):
         Video(tmp_path / "a.mp4")
     with pytest.raises(UserError, match=r"b\.mp4 does not exist"):
         Video(tmp_path / "b.mp4")
+
+
+def write_keyed(path, count: int, interval: int, bframes: int = 0) -> None:
+    """A video of `frames` with a key frame at every interval-th one."""
+    options = {"g": str(interval), "keyint_min": str(interval), "sc_threshold": "0", "bf": str(bframes)}
+    with av.open(str(path), "w", format="mp4") as container:
+        stream = container.add_stream("libx264", rate=RATE, options=options)
+        stream.height, stream.width, stream.pix_fmt = 48, 96, "yuv420p"
+        for picture in frames(count, width=96):
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
+        container.mux(stream.encode())
+
+
+@pytest.mark.parametrize("interval, bframes", [(1, 0), (4, 0), (12, 2), (100, 3)])
+@pytest.mark.parametrize("wanted", [[0, 10, 20, 30], [0, 1, 2, 3], [7, 8, 29, 31], []])
+def test_single_frames_are_those_of_plain_decoding(tmp_path, interval, bframes, wanted):
+    write_keyed(tmp_path / "a.mp4", 32, interval, bframes)
+    every = list(Video(tmp_path / "a.mp4"))
+    some = list(frames_at(tmp_path / "a.mp4", wanted))
+    assert len(some) == len(wanted)
+    assert all(np.array_equal(picture, every[i]) for picture, i in zip(some, wanted, strict=True))
+
+
+def test_what_lies_between_is_not_decoded(tmp_path):
+    path = tmp_path / "a.mp4"
+    write_keyed(path, 32, 4)
+    wanted = [0, 13, 30]
+    whole = list(frames_at(path, wanted))
+    with av.open(str(path)) as container:
+        packets = [(packet.pos, packet.size) for packet in container.demux(video=0) if packet.size]
+    content = bytearray(path.read_bytes())
+    for position, size in packets[1:12] + packets[16:28]:
+        content[position : position + size] = bytes(size)
+    path.write_bytes(content)
+    assert all(np.array_equal(a, b) for a, b in zip(frames_at(path, wanted), whole, strict=True))
+
+
+def test_a_frame_beyond_the_end_is_named(tmp_path):
+    write_keyed(tmp_path / "a.mp4", 5, 4)
+    reader = frames_at(tmp_path / "a.mp4", [4, 5])
+    next(reader)
+    with pytest.raises(UserError, match=r"a\.mp4 breaks off at frame 5"):
+        next(reader)
+    (tmp_path / "b.mp4").write_bytes(b"no video")
+    with pytest.raises(UserError, match=r"b\.mp4 cannot be read as a video"):
+        next(frames_at(tmp_path / "b.mp4", [0]))
