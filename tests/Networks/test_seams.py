@@ -29,7 +29,7 @@ STEPS = {
         ),
     ),
 }
-SEAMS = {"first": 15, "second": 14}
+SEAMS = {"first": 15, "second": 15}
 
 
 def train(folder, step: str, asked_at: int | None = None, every: int = 1000) -> None:
