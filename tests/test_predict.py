@@ -15,7 +15,6 @@ from PIL import Image
 
 import Predict
 from Databases import DATABASES
-from tests.tiny import DEMO_SIZE
 from Utils import crops
 from Utils.drawing import palette
 from Utils.files import load_pickle
@@ -122,29 +121,36 @@ def test_landmarks_are_those_of_the_evaluation(run, demo, make_demo, tmp_path):
     (file,) = (make_demo.folder / "Logs/demo/CheckPoints").glob("EvaluateStep2Keypoints*.pickle")
     expected = load_pickle(file)
     for row, box in zip(rows_of(tmp_path / "out"), boxes.astype(float)):
-        m = crops.face_crop(box, DEMO_SIZE, DEMO_SIZE, 256)
+        m = crops.face_crop(box, 128, 128, 256)
         ours = crops.apply(m, points_of(row).reshape(-1, 2))
         np.testing.assert_allclose(ours, expected[f"test/{row['file']}"]["prediction"], atol=0.01)
 
 
 def test_several_objects_of_a_picture_and_globs(run, folder, tmp_path):
     table = tmp_path / "boxes.csv"
-    table.write_text("file,x1,y1,x2,y2\na.png,0,0,60,60\na.png,30,30,75,75\n")
+    table.write_text("file,x1,y1,x2,y2\na.png,0,0,60,60\na.png,40,40,120,120\n")
     assert run("--input", folder / "a*", "--boxes", table, "--output", tmp_path / "out", *ALL)[0] == 0
     content = json.loads((tmp_path / "out/landmarks.json").read_text())
-    assert [row["bbox"] for row in content["annotations"]] == [[0, 0, 60, 60], [30, 30, 45, 45]]
+    assert [row["bbox"] for row in content["annotations"]] == [[0, 0, 60, 60], [40, 40, 80, 80]]
     assert len(content["images"]) == 1
 
 
-def test_a_video_keeps_its_rate_and_frames(run, demo, tmp_path):
+def test_a_video_keeps_its_rate_and_frames(run, demo, tmp_path, monkeypatch):
+    """Of landmarks that stand still but for some noise, whatever the tiny network has learned."""
     rate = Fraction(30000, 1001)
     picture = read_picture(demo / "test/000000.png")
-    noise = np.random.default_rng(0)
     with VideoWriter(tmp_path / "a.mp4", rate) as writer:
         for _ in range(20):
-            writer.add((picture + noise.normal(0, 12, picture.shape)).clip(0, 255).astype(np.uint8))
+            writer.add(picture)
     tracks = {}
     for smooth in ((), ("--smooth",)):
+        noise = np.random.default_rng(0)
+
+        def trembling(detector, pictures, noise=noise):
+            count = (len(pictures), len(detector.active))
+            return 30 + noise.normal(0, 0.5, (*count, 2)), np.ones(count, np.float32)
+
+        monkeypatch.setattr("Networks.detector.LandmarkDetector.run", trembling)
         output = tmp_path / f"out{len(smooth)}"
         assert run("--input", tmp_path / "a.mp4", "--output", output, *ALL, *smooth)[0] == 0
         rows = rows_of(output)
@@ -153,7 +159,7 @@ def test_a_video_keeps_its_rate_and_frames(run, demo, tmp_path):
         video = Video(output / "pictures/a.mp4")
         assert (video.rate, len(list(video))) == (rate, 20)
     jitter = {smooth: np.abs(np.diff(track[5:], axis=0)).mean() for smooth, track in tracks.items()}
-    assert jitter[("--smooth",)] < 0.75 * jitter[()]
+    assert jitter[("--smooth",)] < 0.5 * jitter[()]
 
 
 def test_a_video_that_ends_in_the_middle_keeps_its_frames(run, demo, tmp_path):

@@ -160,9 +160,7 @@ def test_stages_are_compared(trained):
         "step one, last clusters",
         "step two",
     ]
-    measured = [row for row in rows[1:] if row[4] != "nan"]  # so few pictures leave too few of some stage to measure
-    assert measured, rows
-    residual, movement, r2 = (float(value) for value in measured[0][4:7])
+    residual, movement, r2 = (float(value) for value in rows[1][4:7])  # means, so that r2 is near the quotient's
     assert 0 < residual < 100
     assert 0 < movement < 100
     assert -1 < r2 < 1

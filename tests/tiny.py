@@ -14,7 +14,6 @@ from Utils import crops
 from Utils.keypoints import KeypointTable
 from Utils.options import hyperparameters
 
-DEMO_SIZE = 80  # pixels of a side of the rendered pictures
 # Of the scripts; two epochs of step two with a merge between, on the pictures of Demo.
 SETTINGS = {
     "image_size": 64,
@@ -34,7 +33,7 @@ SETTINGS = {
     "confidence_fan": 0.02,
     "least_steadiness": 0.0,  # so short a training leaves nothing that is steady
 }
-DEMO_SETTINGS = {"demo_training": 40, "demo_test": 12, "demo_picture_size": DEMO_SIZE}
+DEMO_SETTINGS = {"demo_training": 40, "demo_test": 12}
 
 SIZE = 64
 # Where the marks of every picture are, before its own shift: (12, 2) pixels.
