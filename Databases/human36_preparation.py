@@ -14,13 +14,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from filelock import FileLock, Timeout
 
 from Databases.human36 import JOINTS, crop_of_box
 from Databases.human36 import SIZE as PICTURE_SIZE
 from Utils.crops import apply, warp
 from Utils.errors import UserError, one_line
-from Utils.files import dump_pickle, load_pickle, remove_left_overs
+from Utils.files import dump_pickle, held, load_pickle, remove_left_overs
 from Utils.parallel import parallel_map
 from Utils.pictures import write_jpeg
 from Utils.progress import progress
@@ -249,13 +248,14 @@ def _extract(video: Path, frames: np.ndarray, maps: np.ndarray, folder: Path) ->
     folder.mkdir(parents=True)
     sizes = []
     for i, picture in enumerate(frames_at(video, frames.tolist())):
-        file = folder / _number(i)
+        file = folder / picture_name(i)
         write_jpeg(warp(picture, maps[i], PICTURE_SIZE), file)
         sizes.append(file.stat().st_size)
     return np.array(sizes, np.int64)
 
 
-def _number(i: int) -> str:
+def picture_name(i: int) -> str:
+    """Of the i-th picture of a split."""
     return f"{i:06d}.jpg"
 
 
@@ -277,18 +277,12 @@ class _Store:
     @contextlib.contextmanager
     def held(self) -> Iterator[None]:
         """Keep the folder from other processes, and tidy what one that was killed was writing."""
-        lock = FileLock(self.output / ".prepared" / ".lock")
-        try:
-            lock.acquire(timeout=0)
-        except Timeout:
-            raise UserError(
-                f"{self.output} is being written by another process; wait for its end, or give another folder"
-            ) from None
-        try:
+        with held(
+            self.output / ".prepared" / ".lock",
+            f"{self.output} is being written by another process; wait for its end, or give another folder",
+        ):
             remove_left_overs(self.output, *(self.output / ".prepared" / subject for subject in SUBJECTS))
             yield
-        finally:
-            lock.release()
 
     def parts(self, recording: Recording) -> Path:
         return self.output / ".prepared" / "parts" / recording.subject / recording.stem
@@ -317,8 +311,8 @@ class _Store:
         """Where its pictures lie: in their place from number `start` on, or on their way there."""
         count = len(record["frames"])
         if start is None:
-            return [self.parts(recording) / _number(i) for i in range(count)]
-        return [self.output / "images" / recording.split / _number(start + i) for i in range(count)]
+            return [self.parts(recording) / picture_name(i) for i in range(count)]
+        return [self.output / "images" / recording.split / picture_name(start + i) for i in range(count)]
 
 
 def _is_sound(record: Any, key: tuple) -> bool:
@@ -418,7 +412,7 @@ def _place(records: Sequence[tuple[Recording, dict[str, Any]]], store: _Store, s
             store.write(recording, record)
     shutil.rmtree(store.output / ".prepared" / "parts", ignore_errors=True)
     for split in SPLITS:
-        valid = {_number(i) for i in range(totals[split])}
+        valid = {picture_name(i) for i in range(totals[split])}
         for name in set(store.placed_sizes(split)) - valid:
             if name.endswith(".jpg"):
                 (store.output / "images" / split / name).unlink()
@@ -429,7 +423,7 @@ def _write_tables(records: Sequence[tuple[Recording, dict[str, Any]]], output: P
     names, boxes, joints = [], [np.zeros((0, 4))], [np.zeros((0, JOINTS, 2))]
     for recording, record in records:
         maps = crop_of_box(record["boxes"])
-        names += [f"/{recording.split}/{_number(record['start'] + i)}" for i in range(len(maps))]
+        names += [f"/{recording.split}/{picture_name(record['start'] + i)}" for i in range(len(maps))]
         boxes.append(apply(maps, record["boxes"].reshape(-1, 2, 2)).reshape(-1, 4))
         joints.append(apply(maps, record["joints"]))
     for file, rows in ((BOXES, boxes), (KEYPOINTS, joints)):

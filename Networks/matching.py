@@ -8,10 +8,12 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from Databases.samples import GRID
 from Utils import distributed
 from Utils.consensus import agree
 from Utils.heatmaps import centre_of_mass, windows
 from Utils.keypoints import KeypointTable, suppress
+from Utils.options import Hyperparameters
 
 CANDIDATES = 4  # places per cluster and picture that a match is chosen from
 LESS_SIMILAR = 0.3  # than a peak: cells that count nothing for its place between cells
@@ -32,8 +34,9 @@ class Candidates:
     side: int
 
     @classmethod
-    def of_maps(cls, batches: Iterable[Tensor], clusters: int, side: int, between: bool) -> "Candidates":
+    def of_maps(cls, batches: Iterable[Tensor], clusters: int, hyper: Hyperparameters) -> "Candidates":
         """Of this process's batches of maps (B, K, G, G), joined with those of the others."""
+        side, between = hyper.image_size // GRID, hyper.places == "between"
         cells = [np.zeros((0, clusters, CANDIDATES, 2), np.float32)]
         values = [np.zeros((0, clusters, CANDIDATES), np.float32)]
         places = [cells[0]]

@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from Databases.database import Database, ImageSet
-from Databases.samples import GRID, to_input
+from Databases.samples import to_input
 from Networks.execution import autocast, inference_batches
 from Networks.fan import FAN
 from Networks.matching import Candidates
@@ -143,7 +143,7 @@ def matched_keypoints(
     there = torch.from_numpy(centroids[alive]).to(options.device)
     maps = _descriptor_maps(network, database, options, "Clusters: matching")
     similar = (torch.einsum("bdyx,kd->bkyx", of_batch, there) for of_batch, _ in maps)
-    candidates = Candidates.of_maps(similar, len(alive), hyper.image_size // GRID, hyper.places == "between")
+    candidates = Candidates.of_maps(similar, len(alive), hyper)
     result = None
     if distributed.is_main():
         table, similarity = candidates.agreed(database.training.names, alive, hyper.match_fraction)

@@ -239,8 +239,7 @@ class SecondStep(Training):
         hyper, names = self.hyper, self.database.training.names
         detector = LandmarkDetector(self.learned, self.database, self.options, self.active)
         maps = detector.maps_of(self.database.training, "Clusters: matching")
-        side, between = hyper.image_size // GRID, hyper.places == "between"
-        candidates = Candidates.of_maps(maps, len(self.active), side, between)
+        candidates = Candidates.of_maps(maps, len(self.active), hyper)
         labels = candidates.agreed(names, self.active, hyper.map_match_fraction)[0] if distributed.is_main() else None
         self.keypoints = distributed.from_main(labels)
         self.report_labels("matched; ", self.keypoints)

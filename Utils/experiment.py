@@ -13,11 +13,11 @@ from typing import Any
 
 import torch
 import yaml
-from filelock import FileLock, Timeout
+from filelock import FileLock
 
 from Utils import distributed
 from Utils.errors import FaultReport, UserError
-from Utils.files import SAFETENSORS, remove_left_overs, writing
+from Utils.files import SAFETENSORS, held, remove_left_overs, writing
 from Utils.options import Options, command_line, plain
 
 
@@ -213,20 +213,14 @@ class Experiment:
             return
         self._refuse_earlier(options, earlier())
         self.open()
-        lock = FileLock(self.folder / ".training.lock")
-        try:
-            lock.acquire(timeout=0)
-        except Timeout:
-            raise UserError(
-                f"experiment {self.name} is being trained by another process ({self.folder}); "
-                f"wait for its end, or choose another --experiment_name"
-            ) from None
-        try:
+        refusal = (
+            f"experiment {self.name} is being trained by another process ({self.folder}); "
+            f"wait for its end, or choose another --experiment_name"
+        )
+        with held(self.folder / ".training.lock", refusal):
             self._refuse_earlier(options, earlier())
             self.describe_run(options)
             yield
-        finally:
-            lock.release()
 
     def _refuse_earlier(self, options: Options, earlier: list[Path]) -> None:
         if earlier and not options.resume:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from filelock import FileLock, Timeout
 
 from Utils.errors import UserError, one_line
 from Utils.tensor_files import read_safetensors, read_torch_file, write_safetensors
@@ -79,6 +80,20 @@ def remove_left_overs(*folders: Path) -> None:
                 continue
             finally:
                 os.close(handle)
+
+
+@contextlib.contextmanager
+def held(lock: Path, refusal: str) -> Iterator[None]:
+    """Hold a file's lock, which any end of this process releases; UserError, the refusal, where another holds it."""
+    file_lock = FileLock(lock)
+    try:
+        file_lock.acquire(timeout=0)
+    except Timeout:
+        raise UserError(refusal) from None
+    try:
+        yield
+    finally:
+        file_lock.release()
 
 
 def dump_pickle(content: Any, path: Path | str) -> None:

@@ -1,11 +1,11 @@
 """Videos through PyAV: the frames of one, all or some, and one of frames."""
 
 from bisect import bisect_right
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack
 from fractions import Fraction
 from pathlib import Path
-from types import TracebackType
+from types import MappingProxyType, TracebackType
 
 import av
 import cv2
@@ -16,7 +16,7 @@ from Utils.files import writing
 
 SUFFIXES = (".mp4", ".mov", ".m4v", ".avi", ".mkv", ".webm", ".mpg", ".mpeg", ".wmv", ".ogv", ".gif")
 SLACK = 0.02  # of the frames: so many fewer than a file says it has are none of its faults
-_QUALITY = "18"  # constant rate factor of x264; lower is better
+_X264: Mapping[str, str] = MappingProxyType({"crf": "18"})  # constant rate factor; lower is better
 
 
 class Video:
@@ -109,29 +109,44 @@ def _turned(picture: np.ndarray, degrees: int) -> np.ndarray:
 class VideoWriter:
     """An mp4 of RGB frames, all of the first one's size; whole or not at all. Use as a context manager.
 
-    Sides must be even for the players' sake: the last row or column is doubled where they are not.
+    Sides must be even for the players' sake: the last row or column is doubled where they are not. options: of x264;
+    durable: as of `writing`.
     """
 
-    def __init__(self, path: Path | str, rate: Fraction) -> None:
+    def __init__(
+        self, path: Path | str, rate: Fraction, options: Mapping[str, str] = _X264, durable: bool = True
+    ) -> None:
         self.path, self.rate = path, rate.limit_denominator(65535)
+        self.options, self.durable = options, durable
+        self.frames = 0
         self._open = ExitStack()
         self._container: av.container.OutputContainer | None = None
 
     def __enter__(self) -> "VideoWriter":
         return self
 
-    def add(self, picture: np.ndarray) -> None:
-        """Append a frame (H, W, 3) uint8; the first one makes the file."""
+    def add(self, picture: np.ndarray, times: int = 1) -> None:
+        """Append a picture (H, W, 3) uint8 as so many frames; the first one makes the file."""
         height, width = picture.shape[:2]
         even = cv2.copyMakeBorder(picture, 0, height % 2, 0, width % 2, cv2.BORDER_REPLICATE)
         picture = np.ascontiguousarray(even, np.uint8)
         if self._container is None:
-            self._container = av.open(str(self._open.enter_context(writing(self.path))), "w", format="mp4")
-            self._open.callback(self._container.close)
-            self._stream = self._container.add_stream("libx264", rate=self.rate, options={"crf": _QUALITY})
+            self._container = self._make_file()
+            self._stream = self._container.add_stream("libx264", rate=self.rate, options=dict(self.options))
             self._stream.height, self._stream.width = picture.shape[:2]
             self._stream.pix_fmt = "yuv420p"
-        self._container.mux(self._stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
+        frame = av.VideoFrame.from_ndarray(picture, format="rgb24").reformat(format="yuv420p")
+        frame.time_base = 1 / self.rate
+        for _ in range(times):
+            frame.pts = self.frames
+            self._container.mux(self._stream.encode(frame))
+            self.frames += 1
+
+    def _make_file(self) -> av.container.OutputContainer:
+        temporary = self._open.enter_context(writing(self.path, self.durable))
+        container = av.open(str(temporary), "w", format="mp4")
+        self._open.callback(container.close)
+        return container
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None

@@ -101,7 +101,7 @@ def write_lab(folder: Path) -> np.ndarray:
         for file in (video, poses, masks, silhouettes):
             file.parent.mkdir(parents=True, exist_ok=True)
         seen = []
-        with recordings.FrameWriter(video, 100) as writer:
+        with recordings.video_writer(video) as writer:
             for x, y in corners:
                 picture = np.full((100, 100, 3), 60, np.uint8)
                 picture[y : y + 40, x : x + 20] = 220
@@ -132,7 +132,7 @@ def test_recordings_are_prepared_and_measured(tmp_path):
 
 
 def test_frames_may_be_shown_for_longer(tmp_path):
-    with recordings.FrameWriter(tmp_path / "a.mp4", 64) as writer:
+    with recordings.video_writer(tmp_path / "a.mp4") as writer:
         for level in (50, 150):
             writer.add(np.full((64, 64, 3), level, np.uint8), times=7)
     assert preparation.count_frames(tmp_path / "a.mp4") == 14

@@ -20,14 +20,14 @@ from Databases.human36_preparation import ACTIONS
 from Databases.human36_preparation import SUBJECTS as PROTOCOL
 from tools.people.cameras import CAMERAS, Camera
 from tools.people.motion import move
-from tools.people.recordings import FrameWriter, box_of, files_of, write_masks, write_poses, write_silhouettes
+from tools.people.recordings import box_of, files_of, video_writer, write_masks, write_poses, write_silhouettes
 from tools.people.room import make_room
 from tools.people.skeleton import pose_bones, pose_joints
 from tools.people.studio import Studio, pose_figure
 from tools.people.subjects import SUBJECTS, make_figure
 from Utils.arguments import MOST_WORKERS, Parser, path_of, whole
 from Utils.errors import UserError, exit_cleanly, one_line
-from Utils.files import remove_left_overs, writing
+from Utils.files import remove_left_overs
 from Utils.options import available_cores
 from Utils.parallel import parallel_map
 from Utils.process import set_up_process
@@ -126,9 +126,7 @@ def film(stage: Stage, take: Take) -> None:
         for path in paths:
             path.parent.mkdir(parents=True, exist_ok=True)
     with ExitStack() as stack:
-        opened = [stack.enter_context(writing(paths[0], durable=False)) for paths in files]
-        sizes = [studio.camera.size for studio in stage.studios]
-        writers = [stack.enter_context(FrameWriter(path, size)) for path, size in zip(opened, sizes, strict=True)]
+        writers = [stack.enter_context(video_writer(paths[0])) for paths in files]
         for frame in rendered:
             posed = pose_figure(figure, *poses[frame])
             for i, studio in enumerate(stage.studios):

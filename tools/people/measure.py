@@ -21,6 +21,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 from Databases import DATABASES
 from Databases.database import Database, ImageSet
 from Databases.human36 import SIZE, crop_of_box
+from Databases.human36_preparation import SUBJECTS, picture_name
 from Databases.samples import GRID
 from Networks.bootstrap import select, store_generic_keypoints
 from Networks.superpoint import load_superpoint
@@ -54,14 +55,14 @@ def main(argv: list[str] | None = None) -> None:
     missing = sorted(set(images.names.tolist()) - set(figures))
     if missing:
         raise UserError(f"{options.own.people} has no silhouette of {missing[0]} and {len(missing) - 1} more")
-    for title, per_picture, share in [*bootstrap_shares(database, images, figures, options)]:
-        print(f"{title:<24}{per_picture:>8.1f} per picture, {share:>6.1%} on the figure")
+    rows = bootstrap_shares(database, images, figures, options)
     experiment = Experiment(options.log_path, options.experiment_name)
     files = [experiment.bootstrap_keypoints(), *(path for _, path in experiment.updated_keypoints_files())]
     for file in filter(Path.is_file, files):
         table = KeypointTable.load(file, options.hyper.image_size // GRID, options.hyper.number_of_clusters)
-        per_picture, share = labels_share(table.align(images.names), images, database, figures, options)
-        print(f"{file.stem:<24}{per_picture:>8.1f} per picture, {share:>6.1%} on the figure")
+        rows.append((file.stem, *labels_share(table.align(images.names), images, database, figures, options)))
+    for title, per_picture, share in rows:
+        print(f"{title:<24}{per_picture:>8.1f} per picture, {share:>6.1%} on the figure")
 
 
 def figures_of(people: Path, prepared: Path, names: Collection[str]) -> dict[str, np.ndarray]:
@@ -74,8 +75,8 @@ def figures_of(people: Path, prepared: Path, names: Collection[str]) -> dict[str
     for record_file in sorted((prepared / ".prepared").glob("S*/*.pickle")):
         record = load_pickle(record_file)
         subject, stem = record_file.parent.name, record_file.stem
-        split = "test" if subject == "S11" else "train"
-        titles = [f"/{split}/{record['start'] + i:06d}.jpg" for i in range(len(record["frames"]))]
+        split, _ = SUBJECTS[subject]
+        titles = [f"/{split}/{picture_name(record['start'] + i)}" for i in range(len(record["frames"]))]
         rows = [i for i, title in enumerate(titles) if title in names]
         file = files_of(people / "training/subjects", subject, stem)[3]
         if not rows or not file.is_file():

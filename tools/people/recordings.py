@@ -7,15 +7,16 @@ from collections.abc import Iterable
 from fractions import Fraction
 from pathlib import Path
 
-import av
 import cv2
 import h5py
 import numpy as np
 
+from tools.people.motion import FRAMES_PER_SECOND
 from Utils.files import writing
+from Utils.videos import VideoWriter
 
-RATE = Fraction(50)
-KEYFRAME_INTERVAL = 50  # frames
+RATE = Fraction(FRAMES_PER_SECOND)
+X264 = {"preset": "veryfast", "crf": "19", "threads": "1", "g": "50"}  # g: frames from one key frame to the next
 SILHOUETTES = "Silhouettes"
 
 
@@ -30,37 +31,9 @@ def files_of(subjects: Path, subject: str, stem: str) -> tuple[Path, Path, Path,
     )
 
 
-class FrameWriter:
-    """An mp4 (H.264, 50 frames per second) of RGB frames, each of which may be shown for several frames.
-
-    Use as a context manager.
-    """
-
-    def __init__(self, path: Path, size: int, keyframe_interval: int = KEYFRAME_INTERVAL) -> None:
-        self._container = av.open(str(path), "w", format="mp4")
-        options = {"preset": "veryfast", "crf": "19", "threads": "1"}
-        self._stream = self._container.add_stream("libx264", rate=RATE, options=options)
-        self._stream.width = self._stream.height = size
-        self._stream.pix_fmt = "yuv420p"
-        self._stream.gop_size = keyframe_interval
-        self.frames = 0
-
-    def add(self, picture: np.ndarray, times: int = 1) -> None:
-        """Append a picture (size, size, 3) uint8 as so many frames."""
-        converted = av.VideoFrame.from_ndarray(picture, format="rgb24").reformat(format="yuv420p")
-        for _ in range(times):
-            converted.pts = self.frames
-            converted.time_base = 1 / RATE
-            self._container.mux(self._stream.encode(converted))
-            self.frames += 1
-
-    def __enter__(self) -> "FrameWriter":
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        if kind is None:
-            self._container.mux(self._stream.encode())
-        self._container.close()
+def video_writer(file: Path) -> VideoWriter:
+    """Writes the frames of a recording's video (H.264, 50 per second)."""
+    return VideoWriter(file, RATE, X264, durable=False)
 
 
 def write_poses(file: Path, joints: np.ndarray) -> None:

@@ -7,7 +7,6 @@ import dataclasses
 
 import numpy as np
 
-JOINTS = 32
 REST_ABDUCTION = np.pi / 4
 
 # Bones; parents come first.
@@ -45,7 +44,7 @@ class Skeleton:
 
 def make_skeleton(build: Build) -> Skeleton:
     """The skeleton of a body at rest."""
-    leg, spine = 0.93 * build.legs, 1.0
+    leg = 0.93 * build.legs
     hip, shoulder = 0.1 * build.hips, 0.175 * build.shoulders
     starts, ends = np.zeros((BONES, 3)), np.zeros((BONES, 3))
 
@@ -54,7 +53,7 @@ def make_skeleton(build: Build) -> Skeleton:
 
     top = leg + 0.02
     bone(PELVIS, (0, 0, top), (0, 0, top))
-    bone(ABDOMEN, (0, 0, top), (0, 0, top + 0.23 * spine))
+    bone(ABDOMEN, (0, 0, top), (0, 0, top + 0.23))
     bone(CHEST, (0, 0, top + 0.23), (0, 0, top + 0.5))
     bone(NECK, (0, 0, top + 0.5), (0.025, 0, top + 0.6))
     bone(HEAD, (0.025, 0, top + 0.6), (0.03, 0, top + 0.8))
@@ -107,7 +106,7 @@ def rotation(axis: str, angle: float | np.ndarray) -> np.ndarray:
 def pose_bones(skeleton: Skeleton, angles: dict[str, float]) -> tuple[np.ndarray, np.ndarray]:
     """Rotations (17, 3, 3) and shifts (17, 3) that take points at rest to the pose, the lower foot on the floor.
 
-    angles: radians by name (see `Motion`), 0 is standing with hanging arms; `x`, `y` metres and `yaw` of the body.
+    angles: radians by name (`motion.ANGLES`), 0 is standing with hanging arms; `x`, `y` metres and `yaw` of the body.
     """
     get = angles.get
     local = np.tile(np.eye(3), (BONES, 1, 1))
