@@ -16,7 +16,7 @@ from Networks.execution import autocast, workers_for
 from Networks.superpoint import SuperPoint, load_superpoint, sample_descriptors, score_map
 from Utils import crops, distributed
 from Utils.assignment import cluster, keypoint_table
-from Utils.clustering import foreground, inliers, outlier_scores
+from Utils.clustering import foreground, frequent_inside, inliers, outlier_scores
 from Utils.descriptors import DescriptorStore
 from Utils.experiment import Experiment
 from Utils.files import save_checkpoint
@@ -48,7 +48,7 @@ def bootstrap(database: Database, options: Options, experiment: Experiment) -> K
         )
         if not distributed.is_main():
             return distributed.from_main(None)
-        *_, among = select(store, database.constant_background, hyper)
+        *_, among = select(store, database.constant_background, hyper).values()
         pictures = len(database.training)
         clusters = cluster(store, pictures, hyper.number_of_clusters, hyper.seed, among=among, device=options.device)
         table = keypoint_table(store, clusters, database.training.names)
@@ -60,16 +60,22 @@ def bootstrap(database: Database, options: Options, experiment: Experiment) -> K
     return distributed.from_main(table)
 
 
-def select(
-    store: DescriptorStore, constant_background: bool, hyper: Hyperparameters
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Which rows of a store of generic keypoints remain, each (len(store),) bool: those in the boxes, of these no
-    outliers, and of these no background, where that is constant."""
+def select(store: DescriptorStore, constant_background: bool, hyper: Hyperparameters) -> dict[str, np.ndarray]:
+    """Which rows of a store of generic keypoints remain after each stage, by its name, each (len(store),) bool.
+
+    A background that is constant is no outlier: the rarer points that are dropped as such lie on the object. So
+    `foreground=frequent` leaves them in, where the paper drops outliers first.
+    """
     inside = store.column("flag")
+    remain = {"in the boxes": inside}
+    if constant_background and hyper.foreground == "frequent":
+        remain["without background"] = frequent_inside(store, inside, ~inside, hyper.seed)
+        return remain
     inlying = inside & inliers(outlier_scores(store, hyper.seed, inside), hyper.outlier_fraction)
-    if not constant_background:
-        return inside, inlying, inlying
-    return inside, inlying, inlying & foreground(store, inlying, ~inside, hyper.seed)
+    remain["without outliers"] = inlying
+    if constant_background:
+        remain["without background"] = inlying & foreground(store, inlying, ~inside, hyper.seed)
+    return remain
 
 
 @dataclass

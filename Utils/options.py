@@ -38,6 +38,7 @@ HYPERPARAMETERS: dict[str, Any] = {
     "min_cluster_points": 500,
     "recipe": "paper",
     "preset": "full",
+    "foreground": "nearest",
     "descriptor_loss": "margin",
     "descriptor_window": 1,
     "relabelling": "detect",
@@ -65,6 +66,7 @@ HYPERPARAMETERS: dict[str, Any] = {
 RECIPES: dict[str, dict[str, Any]] = {
     "paper": {},
     "consensus": {
+        "foreground": "frequent",
         "descriptor_loss": "softmax",
         "descriptor_window": 3,
         "relabelling": "match",
@@ -102,6 +104,7 @@ PRESETS: dict[str, dict[str, Any]] = {
 _CHOICES = {
     "preset": tuple(PRESETS),
     "recipe": tuple(RECIPES),
+    "foreground": ("nearest", "frequent"),
     "descriptor_loss": ("margin", "softmax"),
     "relabelling": ("detect", "match"),
     "augmentation": ("fast", "imgaug"),

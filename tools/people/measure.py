@@ -113,11 +113,10 @@ def bootstrap_shares(
         store_generic_keypoints(superpoint, database, images, fine, store)
         owners = store.column("image")
         on = on_figure(apply(back, store.column("point") * GRID), owners, images.names, figures)
-        masks = select(store, database.constant_background, options.hyper)
-    titles = ("in the boxes", "without outliers", "without background")
+        remain = select(store, database.constant_background, options.hyper)
     return [
         (title, mask.sum() / len(images), float(on[mask].mean()) if mask.any() else 0.0)
-        for title, mask in zip(titles, masks, strict=True)
+        for title, mask in remain.items()
     ]
 
 
