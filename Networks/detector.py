@@ -183,7 +183,12 @@ class LandmarkDetector:
 
         Nothing is left out: whoever asks compares with a threshold.
         """
-        cells, heights = self.read_out(self.heatmaps(pictures))
+        return self.read(self.heatmaps(pictures))
+
+    @torch.inference_mode()
+    def read(self, maps: Tensor) -> tuple[np.ndarray, np.ndarray]:
+        """What `run` gives, of the landmarks' maps (n, L, G, G)."""
+        cells, heights = self.read_out(maps)
         return (GRID * cells).cpu().numpy().astype(np.float64), heights.cpu().numpy()
 
     def predict(self, images: ImageSet, description: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -143,7 +143,7 @@ def matched_keypoints(
     there = torch.from_numpy(centroids[alive]).to(options.device)
     maps = _descriptor_maps(network, database, options, "Clusters: matching")
     similar = (torch.einsum("bdyx,kd->bkyx", of_batch, there) for of_batch, _ in maps)
-    candidates = Candidates.of_maps(similar, len(alive), hyper)
+    candidates = Candidates.joined((Candidates.of_maps(of_batch, hyper) for of_batch in similar), len(alive), hyper)
     result = None
     if distributed.is_main():
         table, similarity = candidates.agreed(database.training.names, alive, hyper.match_fraction)

@@ -195,24 +195,50 @@ class SecondStep(Training):
         """Merge and match where it is due, and save the epoch's checkpoint."""
         self.epoch += 1
         self.epoch_start = self.iteration
-        labels = self.keypoints
-        if self.iteration > self.hyper.iterations_before_merging and self.epoch % EPOCHS_BETWEEN_MERGES == 0:
-            self.merge()
-        if self.matching_is_due:
-            self.match()
-        if self.keypoints is not labels:
-            self.labels_file = self.experiment.merged_keypoints(self.iteration)
-            if distributed.is_main():
-                self.keypoints.save(self.labels_file)
+        if self.merging_is_due or self.matching_is_due:
+            self.relabel()
         if self.iteration >= self.hyper.total_iterations and self.hyper.least_steadiness:
             self.drop_unsteady()
         self.scalars.add(self.iteration, {"clusters": float(len(self.active))})
         self.save_checkpoint()
 
-    def merge(self) -> None:
-        """Join the clusters that coincide, in the labels and among the active ones."""
-        detector = LandmarkDetector(self.learned, self.database, self.options)
-        points, confidences, _ = detector.predict(self.database.training, "Merging: predictions")
+    @property
+    def merging_is_due(self) -> bool:
+        """Whether clusters that coincide are joined at the end of this epoch."""
+        return self.iteration > self.hyper.iterations_before_merging and self.epoch % EPOCHS_BETWEEN_MERGES == 0
+
+    @property
+    def matching_is_due(self) -> bool:
+        """Whether the maps are good enough to make labels of, and there is training left for these."""
+        hyper = self.hyper
+        learned = 2 * self.iteration > hyper.iterations_before_merging
+        return bool(hyper.map_match_fraction) and learned and self.iteration < hyper.total_iterations
+
+    def relabel(self) -> None:
+        """Join the clusters that coincide, and match those that remain: both of one pass of all training pictures."""
+        merging, matching, columns, labels = self.merging_is_due, self.matching_is_due, self.active, self.keypoints
+        detector = LandmarkDetector(self.learned, self.database, self.options, columns)
+        read = [(np.zeros((0, len(columns), 2)), np.zeros((0, len(columns)), np.float32))]
+        candidates = []
+        for maps in detector.maps_of(self.database.training, "Clusters: maps"):
+            if merging:
+                read.append(detector.read(maps))
+            if matching:
+                candidates.append(Candidates.of_maps(maps, self.hyper))
+        if merging:
+            self.merge(*(distributed.gather(np.concatenate(parts)) for parts in zip(*read, strict=True)))
+        if matching:
+            self.match(Candidates.joined(candidates, len(columns), self.hyper).of(np.isin(columns, self.active)))
+        if self.keypoints is not labels:
+            self.labels_file = self.experiment.merged_keypoints(self.iteration)
+            if distributed.is_main():
+                self.keypoints.save(self.labels_file)
+
+    def merge(self, points: np.ndarray, confidences: np.ndarray) -> None:
+        """Join the clusters that coincide, in the labels and among the active ones.
+
+        points (n, A, 2) in crop pixels and confidences (n, A) of the active clusters in the training pictures.
+        """
         counts = self.keypoints.cluster_counts(self.number_of_clusters)
         apart = None
         if self.hyper.most_apart < 1:
@@ -227,20 +253,10 @@ class SecondStep(Training):
             joined = ", ".join(f"{k} into {joins[k]}" for k in before if joins[k] != k)
             self.report_labels(f"merged {joined}; {len(self.active)} active clusters; ", self.active_labels())
 
-    @property
-    def matching_is_due(self) -> bool:
-        """Whether the maps are good enough to make labels of, and there is training left for these."""
-        hyper = self.hyper
-        learned = 2 * self.iteration > hyper.iterations_before_merging
-        return bool(hyper.map_match_fraction) and learned and self.iteration < hyper.total_iterations
-
-    def match(self) -> None:
-        """Make the labels anew: each active cluster is matched in every training picture by its map."""
-        hyper, names = self.hyper, self.database.training.names
-        detector = LandmarkDetector(self.learned, self.database, self.options, self.active)
-        maps = detector.maps_of(self.database.training, "Clusters: matching")
-        candidates = Candidates.of_maps(maps, len(self.active), hyper)
-        labels = candidates.agreed(names, self.active, hyper.map_match_fraction)[0] if distributed.is_main() else None
+    def match(self, candidates: Candidates) -> None:
+        """Make the labels anew: in every training picture, each active cluster where others agree with its map."""
+        names, fraction = self.database.training.names, self.hyper.map_match_fraction
+        labels = candidates.agreed(names, self.active, fraction)[0] if distributed.is_main() else None
         self.keypoints = distributed.from_main(labels)
         self.report_labels("matched; ", self.keypoints)
 

@@ -53,19 +53,20 @@ def merge_clusters(
 ) -> np.ndarray:
     """Which cluster each one joins, (K,) int64: itself where it is kept or inactive.
 
-    predictions: (n, K, 2) in pixels of the network's input; confidence: (n, K), confident above
-    `least_confidence`; counts: (K,) pseudo-groundtruth points of each cluster; active: (A,) indices.
+    counts: (K,) pseudo-groundtruth points of each cluster; active: (A,) indices; predictions: (n, A, 2) of these, in
+    pixels of the network's input; confidence: (n, A), confident above `least_confidence`.
     From the most to the least populous, a cluster joins the first kept one with which it coincides in more
     than `overlap` times the confident images of the less often confident of the two. apart: (K, K) bool, which do
     not join, whatever the predictions say.
     """
     active = np.asarray(active, np.int64)
-    order = active[np.argsort(-np.asarray(counts)[active], kind="stable")]
-    together, seen = coincidences(predictions[:, order], confidence[:, order] > least_confidence, distance)
+    columns = np.argsort(-np.asarray(counts)[active], kind="stable")
+    order = active[columns]
+    together, seen = coincidences(predictions[:, columns], confidence[:, columns] > least_confidence, distance)
     coincide = together > overlap * np.minimum(seen[:, None], seen[None, :])
     if apart is not None:
         coincide &= ~apart[np.ix_(order, order)]
-    joins = np.arange(predictions.shape[1])
+    joins = np.arange(len(counts))
     kept: list[int] = []
     for rank, cluster in enumerate(order):
         partners = [other for other in kept if coincide[rank, other]]

@@ -20,7 +20,7 @@ from Networks.execution import build_fan
 from Networks.first_step import FirstStep
 from Networks.landmarks import landmarks_of
 from Networks.relabelling import new_keypoints
-from Networks.second_step import SecondStep
+from Networks.second_step import EPOCHS_BETWEEN_MERGES, SecondStep
 from Networks.steadiness import steadiness
 from Networks.superpoint import load_superpoint
 from Networks.training import Training
@@ -321,17 +321,26 @@ def matching_by_maps(options: Options, experiment: Experiment) -> Path_:
     training = second_step(options, experiment)
 
     def path() -> np.ndarray:
-        training.match()
+        training.iteration, training.epoch = training.hyper.total_iterations - 1, EPOCHS_BETWEEN_MERGES
+        assert training.merging_is_due
+        assert training.matching_is_due
+        training.relabel()
         return training.keypoints.points
 
     return path
 
 
 def test_clusters_matched_by_their_maps(tmp_path):
-    on_cpu, on_gpu, notes = on_both(tmp_path, matching_by_maps, "recipe=consensus", "precision=float32")
+    on_cpu, on_gpu, notes = on_both(
+        tmp_path, matching_by_maps, "recipe=consensus", "precision=float32", "iterations_before_merging=3"
+    )
     assert len(on_cpu) > 100
     np.testing.assert_array_equal(on_gpu, on_cpu)
-    assert set(notes) == {("copy to host", "of_maps"), ("blocking copy to device", "__init__")}
+    assert set(notes) == {
+        ("copy to host", "of_maps"),
+        ("copy to host", "read"),
+        ("blocking copy to device", "__init__"),
+    }
 
 
 # Landmarks
@@ -358,5 +367,5 @@ def test_predictions_and_read_out_of_landmarks(recipe, tmp_path):
         np.testing.assert_allclose(gpu, cpu, atol=1e-5)
     assert set(notes) == {
         ("blocking copy to device", "heatmaps"),  # of warped pictures
-        ("copy to host", "run"),
+        ("copy to host", "read"),
     }

@@ -91,6 +91,25 @@ def test_peaks_are_local_maxima():
     torch.testing.assert_close(values, torch.tensor([[[0.9, 0.5]]]))
 
 
+@pytest.mark.parametrize("shape", [(3, 2, 32, 32), (1, 1, 1, 4), (2, 1, 5, 2)])
+def test_highest_around_is_max_pooling(shape):
+    maps = torch.randn(shape, generator=torch.Generator().manual_seed(1))
+    assert torch.equal(matching.highest_around(maps), torch.nn.functional.max_pool2d(maps, 5, 1, 2))
+
+
+def test_candidates_joined_are_those_of_all_maps_at_once(tmp_path):
+    hyper = tiny_options(tmp_path, "places=between").hyper
+    maps = torch.rand(5, 3, 16, 16, generator=torch.Generator().manual_seed(1))
+    whole = matching.Candidates.of_maps(maps, hyper)
+    parts = matching.Candidates.joined((matching.Candidates.of_maps(b, hyper) for b in maps.split(2)), 3, hyper)
+    alone = matching.Candidates.of_maps(maps[:, ::2], hyper)
+    columns = np.array([True, False, True])
+    for name in ("cells", "values", "places"):
+        np.testing.assert_array_equal(getattr(parts, name), getattr(whole, name))
+        np.testing.assert_array_equal(getattr(parts.of(columns), name), getattr(alone, name))
+    assert (whole.places != whole.cells).any()
+
+
 def test_places_between_cells_follow_what_is_similar():
     y, x = torch.meshgrid(torch.arange(12.0), torch.arange(12.0), indexing="ij")
     there = torch.tensor([[4.3, 6.8], [5.0, 3.4]])

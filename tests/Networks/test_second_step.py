@@ -321,10 +321,10 @@ def test_a_merge_is_said_where_something_changed(tmp_path, monkeypatch):
     said = []
     monkeypatch.setattr(experiment, "log", said.append)
     monkeypatch.setattr("Networks.second_step.merge_clusters", lambda *_: joins)
-    step.merge()
+    step.merge(np.zeros((24, 4, 2)), np.zeros((24, 4)))
     assert said == []
     joins[2] = 1
-    step.merge()
+    step.merge(np.zeros((24, 4, 2)), np.zeros((24, 4)))
     assert len(said) == 1
     assert "merged 2 into 1; 3 active clusters" in said[0]
     assert "keypoints per picture in 3 clusters" in said[0]
