@@ -37,7 +37,7 @@ from tools.superpoint.trainer import Trainer, TrainingOptions, load_state
 from tools.superpoint.weights import calibrated, fresh_superpoint, unit_length, whitened
 from Utils.arguments import Parser, path_of, real, whole
 from Utils.errors import UserError, exit_cleanly
-from Utils.files import save_checkpoint
+from Utils.files import held, remove_left_overs, save_checkpoint
 from Utils.process import set_up_process
 
 PLAN = "corners shapes:900 joint:14000 parts:4000"
@@ -127,12 +127,20 @@ def read_arguments() -> argparse.Namespace:
 def run_plan(stages: list[Stage], arguments: argparse.Namespace) -> None:
     """Carry out the stages that are not done yet."""
     folder = arguments.folder
-    if not arguments.resume and any(stage.file(folder).exists() for stage in stages):
-        raise UserError(f"{folder} holds a training already; give --resume to go on or another --folder")
+    folder.mkdir(parents=True, exist_ok=True)
+    refusal = f"{folder} is being written by another process; wait for its end, or give another --folder"
+    with held(folder / ".training.lock", refusal):
+        if not arguments.resume and any(stage.file(folder).exists() for stage in stages):
+            raise UserError(f"{folder} holds a training already; give --resume to go on or another --folder")
+        remove_left_overs(folder)
+        _run_plan(stages, arguments)
+
+
+def _run_plan(stages: list[Stage], arguments: argparse.Namespace) -> None:
     first_views = PairSource([], size=64, share_of_shapes=1.0).batch(16, arguments.seed, stage=0, iteration=0)
     network, labels = fresh_superpoint(arguments.seed, first_views.pictures), None
     for stage in stages:
-        path = stage.file(folder)
+        path = stage.file(arguments.folder)
         if stage.kind in TRAINING:
             network = train(stage, network, labels, arguments)
             continue

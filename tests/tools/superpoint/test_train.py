@@ -2,8 +2,9 @@ from pathlib import Path
 
 import pytest
 
-from tools.superpoint.train import read_plan
+from tools.superpoint.train import read_arguments, read_plan, run_plan
 from Utils.errors import UserError
+from Utils.files import held
 
 
 def test_plan():
@@ -21,3 +22,12 @@ def test_plan():
 def test_wrong_plans_are_refused(plan):
     with pytest.raises(UserError, match="--plan"):
         read_plan(plan)
+
+
+def test_one_training_at_a_time_in_a_folder(tmp_path, monkeypatch):
+    monkeypatch.setattr("sys.argv", ["train.py", "--folder", str(tmp_path / "run"), "--plan", ""])
+    arguments = read_arguments()
+    run_plan([], arguments)  # makes the folder, and frees it
+    with held(tmp_path / "run" / ".training.lock", ""), pytest.raises(UserError, match="another process"):
+        run_plan([], arguments)
+    run_plan([], arguments)
