@@ -1,5 +1,6 @@
 """Videos: what goes in comes out, and a video that ends in the middle gives what there is and says so."""
 
+import struct
 from fractions import Fraction
 
 import av
@@ -43,6 +44,39 @@ def test_a_written_video_is_read_back(tmp_path):
     assert video.fault is None
     assert len(back) == 12
     assert max(np.abs(a.astype(int) - b).mean() for a, b in zip(back, frames(12))) < 4
+
+
+# Of a telephone held upright (a quarter clockwise), upside down, and lying the other way: the matrix of the track.
+MATRICES = {1: (0, 1, -1, 0), 2: (-1, 0, 0, -1), 3: (0, -1, 1, 0)}
+
+
+@pytest.mark.parametrize("quarters", MATRICES)
+def test_a_turned_video_is_seen_as_players_show_it(tmp_path, quarters):
+    with VideoWriter(tmp_path / "a.mp4", RATE) as writer:
+        writer.add(frames(1)[0])
+    a, b, c, d = MATRICES[quarters]
+    matrix = struct.pack(">9i", a << 16, b << 16, 0, c << 16, d << 16, 0, 0, 0, 1 << 30)
+    content = (tmp_path / "a.mp4").read_bytes()
+    start = content.index(b"tkhd") + 44  # after version, times, number, duration, layer and volume
+    assert content[start : start + 36] == struct.pack(">9i", 1 << 16, 0, 0, 0, 1 << 16, 0, 0, 0, 1 << 30)
+    (tmp_path / "a.mp4").write_bytes(content[:start] + matrix + content[start + 36 :])
+    [seen] = Video(tmp_path / "a.mp4")
+    assert np.abs(seen.astype(int) - np.rot90(frames(1)[0], -quarters)).mean() < 4
+
+
+def test_frames_that_do_not_come_evenly_are_all_there(tmp_path):
+    times = [0, 1, 2, 7, 8, 20, 21, 23]  # of a tenth of a second
+    with av.open(str(tmp_path / "a.mp4"), "w") as container:
+        stream = container.add_stream("libx264", rate=10)
+        stream.height, stream.width, stream.pix_fmt = 48, 64, "yuv420p"
+        for time, picture in zip(times, frames(8), strict=True):
+            frame = av.VideoFrame.from_ndarray(picture, format="rgb24")
+            frame.pts, frame.time_base = time, Fraction(1, 10)
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+    video = Video(tmp_path / "a.mp4")
+    assert (len(list(video)), video.frames, video.fault) == (8, 8, None)
+    assert 8 / float(video.rate) == pytest.approx(2.4, abs=0.2)  # at an even rate it takes as long
 
 
 def test_odd_sides_are_made_even(tmp_path):
