@@ -56,6 +56,16 @@ def workers_for(options: Options, items: int) -> int:
     return min(options.num_workers, items // 64)
 
 
+@contextlib.contextmanager
+def share_of_cores(threads: int) -> Iterator[int]:
+    """How many threads torch may use in each of so many threads of ours: what they set, undone in the end."""
+    before = torch.get_num_threads()
+    try:
+        yield max(1, before // max(1, threads))
+    finally:
+        torch.set_num_threads(before)
+
+
 def inference_batches(
     database: Database, images: ImageSet, options: Options, indices: Sequence[int]
 ) -> Iterator[tuple[torch.Tensor, np.ndarray, np.ndarray]]:

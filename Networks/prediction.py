@@ -1,22 +1,23 @@
 """Landmarks on any pictures and videos, from their files to files; memory does not grow with their number."""
 
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
 import cv2
 import numpy as np
+import torch
 
 from Databases.database import bad_boxes
 from Databases.inputs import Inputs
 from Networks.detector import LandmarkDetector
-from Networks.execution import INFERENCE_BATCH
+from Networks.execution import INFERENCE_BATCH, share_of_cores
 from Utils.drawing import mark, palette, save_picture
 from Utils.errors import UserError, one_line
 from Utils.landmark_files import LandmarkFiles
 from Utils.options import available_cores
-from Utils.parallel import ahead, in_groups
+from Utils.parallel import ahead
 from Utils.pictures import read_picture
 from Utils.progress import Progress
 from Utils.smoothing import OneEuro
@@ -41,16 +42,17 @@ class Cut:
 
 @dataclass(frozen=True)
 class Found:
-    """A picture with its landmarks. points: (k, L, 2) in its pixels, NaN where not found; confidence: (k, L)."""
+    """The landmarks of a picture, without the picture itself; fields as of `LandmarkFiles.add`."""
 
-    cut: Cut
+    file: str
+    size: tuple[int, int]
+    boxes: np.ndarray
     points: np.ndarray
     confidence: np.ndarray
 
     def add_to(self, files: LandmarkFiles, frame: int | None = None) -> None:
         """frame: of a video, its number."""
-        height, width = self.cut.picture.shape[:2]
-        files.add(self.cut.file, frame, (width, height), self.cut.boxes, self.points, self.confidence)
+        files.add(self.file, frame, self.size, self.boxes, self.points, self.confidence)
 
 
 def cut_picture(detector: LandmarkDetector, boxes: np.ndarray | None, file: str, picture: np.ndarray) -> Cut:
@@ -65,8 +67,8 @@ def cut_picture(detector: LandmarkDetector, boxes: np.ndarray | None, file: str,
     return Cut(file, picture, np.stack([c[0] for c in cuts]), np.stack([c[1] for c in cuts]), boxes)
 
 
-def detect(detector: LandmarkDetector, cuts: Iterable[Cut]) -> Iterator[Found]:
-    """Run the network on batches of pictures as they come."""
+def detect(detector: LandmarkDetector, cuts: Iterable[Cut]) -> Iterator[tuple[np.ndarray, Found]]:
+    """Run the network on batches of pictures as they come; each picture with what was found in it."""
     most = INFERENCE_BATCH[detector.options.device.type]
     for batch in _batches(cuts, most):
         points, confidence = detector.detect(
@@ -74,7 +76,8 @@ def detect(detector: LandmarkDetector, cuts: Iterable[Cut]) -> Iterator[Found]:
         )
         ends = np.cumsum([len(cut.crops) for cut in batch])[:-1]
         for cut, own, heights in zip(batch, np.split(points, ends), np.split(confidence, ends), strict=True):
-            yield Found(cut, own, heights)
+            height, width = cut.picture.shape[:2]
+            yield cut.picture, Found(cut.file, (width, height), cut.boxes, own, heights)
 
 
 def _batches(cuts: Iterable[Cut], most: int) -> Iterator[list[Cut]]:
@@ -92,10 +95,9 @@ def _batches(cuts: Iterable[Cut], most: int) -> Iterator[list[Cut]]:
         yield batch
 
 
-def draw(found: Found) -> np.ndarray:
+def draw(picture: np.ndarray, found: Found) -> np.ndarray:
     """The picture with its landmarks in the colours that Visualise.py gives them."""
-    picture = found.cut.picture
-    for box, points in zip(found.cut.boxes, found.points, strict=True):
+    for box, points in zip(found.boxes, found.points, strict=True):
         side = float(np.sqrt(max((box[2] - box[0]) * (box[3] - box[1]), 1)))
         radius = min(max(RADIUS * side, SMALLEST_RADIUS), LARGEST_RADIUS)
         picture = mark(picture, points, palette(points.shape[0]), radius)
@@ -134,36 +136,36 @@ class Prediction:
         return files.pictures, files.objects
 
     def _pictures(self, files: LandmarkFiles) -> None:
-        most = INFERENCE_BATCH[self.detector.options.device.type]
-        with Progress("Pictures", len(self.inputs.pictures)) as progress:
+        """Each thread takes some pictures all the way: on a CPU this keeps the cores as busy as the network alone."""
+        pictures, most = self.inputs.pictures, INFERENCE_BATCH[self.detector.options.device.type]
+        groups = [pictures[i : i + most] for i in range(0, len(pictures), most)]
+        with Progress("Pictures", len(pictures)) as progress, share_of_cores(self.threads) as own:
+            results = ahead(partial(self._group, own), groups, self.threads, 2 * self.threads)
+            for group, (several, faults) in zip(groups, results, strict=True):
+                for found in several:
+                    found.add_to(files)
+                self.faults += faults
+                progress.update(len(group))
 
-            def good(results: Iterable[Cut | str]) -> Iterator[Cut]:
-                for result in results:
-                    progress.update()
-                    if isinstance(result, Cut):
-                        yield result
-                    else:
-                        self.faults.append(result)
+    def _group(self, own_threads: int, group: Sequence[str]) -> tuple[list[Found], list[str]]:
+        """What is in some pictures, whose annotated copies are written; and why others cannot be read."""
+        torch.set_num_threads(own_threads)
+        faults: list[str] = []
+        several = []
+        for picture, found in detect(self.detector, self._cuts(group, faults)):
+            name = found.file if found.file.lower().endswith(DRAWN) else f"{found.file}.jpg"
+            save_picture(draw(picture, found), self.folder / "pictures" / name, durable=False)
+            several.append(found)
+        return several, faults
 
-            # A GPU's network runs beside the threads; the CPU's needs the cores itself, and waits for all of them.
-            many = in_groups if self.detector.options.device.type == "cpu" else ahead
-            cuts = good(many(self._cut_file, self.inputs.pictures, self.threads, most))
-            for found in many(self._draw_file, detect(self.detector, cuts), self.threads, 2 * self.threads):
-                found.add_to(files)
-
-    def _cut_file(self, file: str) -> Cut | str:
-        """A picture cut, or why it cannot be read."""
-        try:
-            picture = read_picture(self.inputs.root / file)
-            return cut_picture(self.detector, self.boxes.get(file), file, picture)
-        except UserError as error:
-            return one_line(error)
-
-    def _draw_file(self, found: Found) -> Found:
-        file = found.cut.file
-        name = file if file.lower().endswith(DRAWN) else f"{file}.jpg"
-        save_picture(draw(found), self.folder / "pictures" / name, durable=False)
-        return found
+    def _cuts(self, group: Sequence[str], faults: list[str]) -> Iterator[Cut]:
+        """The pictures that can be read, cut; and a line for each of the others."""
+        for file in group:
+            try:
+                picture = read_picture(self.inputs.root / file)
+                yield cut_picture(self.detector, self.boxes.get(file), file, picture)
+            except UserError as error:
+                faults.append(one_line(error))
 
     def _video(self, files: LandmarkFiles, file: str) -> None:
         try:
@@ -175,11 +177,11 @@ class Prediction:
         name = file if file.lower().endswith(".mp4") else f"{file}.mp4"
         cuts = map(partial(cut_picture, self.detector, self.boxes.get(file), file), video)
         with Progress(file, video.frames, "frame") as progress, self._writer(video, name) as drawn:
-            for number, found in enumerate(detect(self.detector, cuts)):
+            for number, (picture, found) in enumerate(detect(self.detector, cuts)):
                 if self.smooth:
                     found = _smoothed(found, filters, float(video.rate))
                 found.add_to(files, number)
-                drawn.add(draw(found))
+                drawn.add(draw(picture, found))
                 progress.update()
         if video.fault:
             self.faults.append(video.fault)
@@ -192,7 +194,7 @@ def _smoothed(found: Found, filters: list[OneEuro], rate: float) -> Found:
     """The next frame of a video with its points filtered; one filter per object."""
     while len(filters) < len(found.points):
         filters.append(OneEuro(rate))
-    extents = found.cut.boxes[:, 2:] - found.cut.boxes[:, :2]
+    extents = found.boxes[:, 2:] - found.boxes[:, :2]
     sides = np.sqrt(np.maximum(extents.prod(axis=1), 1))
     points = [smooth(own, side) for smooth, own, side in zip(filters, found.points, sides)]
-    return Found(found.cut, np.stack(points), found.confidence)
+    return replace(found, points=np.stack(points))

@@ -18,6 +18,8 @@ from Utils.tensor_files import read_safetensors, read_torch_file, write_safetens
 from Utils.unpickling import RefusedError, unpickle
 
 SAFETENSORS = ".safetensors"
+_UMASK = os.umask(0o077)  # can only be read by setting it: once, while there is but one thread
+os.umask(_UMASK)
 _LONGEST_STEM = 180  # bytes of a temporary file's name: a file system allows some 255 in all
 
 
@@ -37,9 +39,7 @@ def writing(path: Path | str, durable: bool = True) -> Iterator[Path]:
         if durable:
             with open(temporary, "rb+") as written:
                 os.fsync(written.fileno())
-        umask = os.umask(0)
-        os.umask(umask)
-        os.chmod(temporary, 0o666 & ~umask)  # mkstemp makes private files
+        os.chmod(temporary, 0o666 & ~_UMASK)  # mkstemp makes private files
         os.replace(temporary, path)
     finally:
         try:

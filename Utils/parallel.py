@@ -1,7 +1,6 @@
 """The same work on many items, on all cores."""
 
 import collections
-import itertools
 import multiprocessing
 import os
 import signal
@@ -105,17 +104,6 @@ def ahead(function: Callable[[Item], Result], items: Iterable[Item], threads: in
         finally:
             for future in waiting:
                 future.cancel()
-
-
-def in_groups(function: Callable[[Item], Result], items: Iterable[Item], threads: int, size: int) -> Iterator[Result]:
-    """function(item) of each item, in their order, by threads, of `size` items at once.
-
-    Nothing is done while whoever asks works on a group, where `ahead` would go on: for those who need all cores.
-    """
-    iterator = iter(items)
-    with ThreadPoolExecutor(max(1, threads)) as pool:
-        while group := list(itertools.islice(iterator, size)):
-            yield from list(pool.map(function, group))
 
 
 def _work(function: Callable, start: int, items: Sequence) -> list[tuple[int, Any]]:

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from Utils.errors import UserError
-from Utils.parallel import in_groups, parallel_map
+from Utils.parallel import ahead, parallel_map
 
 
 def _add(shared: int, item: int) -> int:
@@ -51,15 +51,16 @@ def test_nothing_to_do():
     assert list(parallel_map(_add, 5, [], 4)) == []
 
 
-def test_groups_are_done_before_they_are_asked_for_and_no_more():
+@pytest.mark.parametrize("threads", [0, 3])
+def test_results_ahead_come_in_order_and_few_wait(threads):
     started: list[int] = []
 
     def double(item: int) -> int:
         started.append(item)
         return 2 * item
 
-    results = in_groups(double, iter(range(7)), threads=3, size=4)
+    results = ahead(double, iter(range(9)), threads, depth=4)
     assert next(results) == 0
-    assert sorted(started) == [0, 1, 2, 3]  # the whole group, and nothing of the next one
-    assert list(results) == [2, 4, 6, 8, 10, 12]
-    assert sorted(started) == list(range(7))
+    assert set(started) <= {0, 1, 2, 3}
+    assert list(results) == [2, 4, 6, 8, 10, 12, 14, 16]
+    assert sorted(started) == list(range(9))
