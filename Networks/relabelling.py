@@ -3,8 +3,9 @@
 The paper, section 3.2.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import torch
@@ -12,7 +13,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from Databases.database import Database, ImageSet
-from Databases.samples import to_input
+from Databases.samples import GRID, to_input
 from Networks.execution import autocast, inference_batches
 from Networks.fan import FAN
 from Networks.matching import Candidates
@@ -25,6 +26,9 @@ from Utils.options import Options
 from Utils.progress import Progress
 
 NMS_FAN = 1  # half-side in grid cells
+MAPS_KEPT = 2**29  # bytes of descriptors in memory; where all pictures have more, the network runs once more
+
+Maps = tuple[Tensor, np.ndarray]  # descriptors (B, D, G, G) of pictures, and their indices (B,)
 
 
 @torch.inference_mode()
@@ -138,11 +142,17 @@ def matched_keypoints(
     in one place the surer.
     """
     hyper = options.hyper
-    centroids = _mean_descriptors(network, database, options, previous, number_of_clusters)
+    read, width = partial(_descriptor_maps, network, database, options), network.l1.out_channels
+    first: Iterable[Maps]
+    again: Iterable[Maps]
+    if 4 * width * len(database.training) * (hyper.image_size // GRID) ** 2 <= MAPS_KEPT:
+        first = again = list(read("Clusters: maps"))
+    else:
+        first, again = read("Clusters: descriptors"), read("Clusters: matching")
+    centroids = _mean_descriptors(first, width, options.device, previous, number_of_clusters)
     alive = np.flatnonzero(centroids.any(axis=1))  # a cluster without keypoints stays without
     there = torch.from_numpy(centroids[alive]).to(options.device)
-    maps = _descriptor_maps(network, database, options, "Clusters: matching")
-    similar = (torch.einsum("bdyx,kd->bkyx", of_batch, there) for of_batch, _ in maps)
+    similar = (torch.einsum("bdyx,kd->bkyx", of_batch, there) for of_batch, _ in again)
     candidates = Candidates.joined((Candidates.of_maps(of_batch, hyper) for of_batch in similar), len(alive), hyper)
     result = None
     if distributed.is_main():
@@ -152,9 +162,7 @@ def matched_keypoints(
     return distributed.from_main(result)
 
 
-def _descriptor_maps(
-    network: FAN, database: Database, options: Options, description: str
-) -> Iterator[tuple[Tensor, np.ndarray]]:
+def _descriptor_maps(network: FAN, database: Database, options: Options, description: str) -> Iterator[Maps]:
     """Descriptors of this process's part of the training pictures, batch by batch, and the pictures' indices (B,).
 
     (B, D, G, G), L2-normalised, each a mean over `descriptor_window` cells either way.
@@ -179,12 +187,11 @@ def smoothed(descriptors: Tensor, window: int) -> Tensor:
 
 
 def _mean_descriptors(
-    network: FAN, database: Database, options: Options, labels: KeypointTable, count: int
+    batches: Iterable[Maps], width: int, device: torch.device, labels: KeypointTable, count: int
 ) -> np.ndarray:
-    """Centroids (count, D) float32: the normalised means of the descriptors of each cluster's keypoints."""
-    device = options.device
-    sums = torch.zeros(count, network.l1.out_channels, device=device)
-    for maps, numbers in _descriptor_maps(network, database, options, "Clusters: descriptors"):
+    """Centroids (count, D=width) float32: the normalised means of the descriptors of each cluster's keypoints."""
+    sums = torch.zeros(count, width, device=device)
+    for maps, numbers in batches:
         points, owners = _keypoints_of(labels, numbers)
         x, y, clusters = torch.from_numpy(np.rint(points).astype(np.int64)).to(device).unbind(1)
         vectors = maps[torch.from_numpy(owners).to(device), :, y, x]

@@ -92,7 +92,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "batch_size": 8,
         "confidence_fan": 0.05,  # after so short a training the detector is unsure
         "iterations_first": 500,
-        "clustering_rounds": 5,
+        "clustering_rounds": 3,
         "iterations_per_scheduler_step": 30,
         "gradient_accumulation": 1,
         "total_iterations": 1600,

@@ -119,6 +119,15 @@ def test_places_between_cells_follow_what_is_similar():
     torch.testing.assert_close(places[0, :, 0], there, atol=0.1, rtol=0)
 
 
+def test_maps_that_are_not_kept_give_the_same_labels(tmp_path, monkeypatch):
+    database, options = TinyDatabase(), tiny_options(tmp_path)
+    kept, clusters = relabelling.matched_keypoints(Painted(), database, options, database.keypoints(), 12)
+    monkeypatch.setattr(relabelling, "MAPS_KEPT", 0)
+    read, clusters_read = relabelling.matched_keypoints(Painted(), database, options, database.keypoints(), 12)
+    np.testing.assert_array_equal(kept.points, read.points)
+    np.testing.assert_array_equal(clusters.centroids, clusters_read.centroids)
+
+
 @pytest.mark.parametrize("places", ["cell", "between"])
 def test_matched_keypoints_lie_where_it_is_said(tmp_path, places):
     database = TinyDatabase()
