@@ -30,7 +30,7 @@ class Demo(Database):
         "demo_picture_size": 128,  # pixels
         "demo_seed": 0,  # of the pictures, apart from the training's seed
         "recipe": "consensus",
-        "preset": "small",
+        "preset": "brief",
         "min_cluster_points": 150,
     }
     free_settings: ClassVar[tuple[str, ...]] = ("demo_training", "demo_test")

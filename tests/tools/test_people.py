@@ -9,7 +9,9 @@ import cv2
 import numpy as np
 import pytest
 
+from Databases import DATABASES
 from Databases import human36_preparation as preparation
+from Databases.database import ImageSet
 from tools.people import make, measure, recordings
 from tools.people.cameras import CAMERAS
 from tools.people.motion import ACTIONS, move
@@ -17,6 +19,8 @@ from tools.people.skeleton import PARENTS, Build, make_skeleton, pose_bones, pos
 from tools.people.subjects import SUBJECTS
 from Utils.crops import apply
 from Utils.files import load_pickle
+from Utils.keypoints import KeypointTable
+from Utils.options import default_options
 
 ROOT = Path(__file__).resolve().parents[2]
 SKELETON = make_skeleton(Build())
@@ -129,6 +133,12 @@ def test_recordings_are_prepared_and_measured(tmp_path):
     inside, beside = boxes["/train/000001.jpg"][:2] + 5, boxes["/train/000001.jpg"][:2] - 12
     on = measure.on_figure(np.array([inside, beside, inside]), np.array([0, 0, 1]), names, figures)
     assert on.tolist() == [True, False, True]  # each picture is centred on its figure
+
+    options = default_options("Human3.6", DATABASES, ["image_size=128"], "cpu")
+    database = DATABASES["Human3.6"].rules(options.hyper)
+    images = ImageSet(tmp_path, names, np.array([boxes[name] for name in names]), None)
+    labels = KeypointTable.from_lists(names, [[[16, 16, 0], [1, 1, 1], [30, 16, 2]], [[16, 16, 2]]])
+    assert measure.labels_share(labels, images, database, figures, options) == (2.0, 0.5)  # the middles alone
 
 
 def test_frames_may_be_shown_for_longer(tmp_path):

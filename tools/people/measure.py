@@ -125,7 +125,7 @@ def labels_share(
 ) -> tuple[float, float]:
     """Keypoints per picture of labels, and their share on the figure."""
     back = invert(database.crop(images.boxes[0], *SIZE, options.hyper.image_size))
-    points, owners = apply(back, table.points * GRID), table.images()
+    points, owners = apply(back, table.points[:, :2] * GRID), table.images()
     on = on_figure(points, owners, images.names, figures)
     return len(points) / len(images), float(on.mean())
 
