@@ -24,6 +24,7 @@ from Utils.smoothing import OneEuro
 from Utils.videos import Video, VideoWriter
 
 PIXELS_AT_ONCE = 32_000_000  # of the pictures of a batch, which bounds memory where they are large
+MOST_THREADS = 4  # which share Python's lock
 DRAWN = (".jpg", ".jpeg", ".png")  # endings that an annotated copy keeps
 RADIUS = 0.012  # of markers, as a share of the object's side
 SMALLEST_RADIUS, LARGEST_RADIUS = 1.5, 12.0  # pixels
@@ -120,7 +121,6 @@ class Prediction:
     ) -> None:
         self.detector, self.inputs, self.folder, self.smooth = detector, inputs, folder, smooth
         self.boxes = boxes or {}
-        self.threads = min(available_cores(), 4)
         self.faults: list[str] = []
 
     def run(self) -> tuple[int, int]:
@@ -139,8 +139,9 @@ class Prediction:
         """Each thread takes some pictures all the way: on a CPU this keeps the cores as busy as the network alone."""
         pictures, most = self.inputs.pictures, INFERENCE_BATCH[self.detector.options.device.type]
         groups = [pictures[i : i + most] for i in range(0, len(pictures), most)]
-        with Progress("Pictures", len(pictures)) as progress, share_of_cores(self.threads) as own:
-            results = ahead(partial(self._group, own), groups, self.threads, 2 * self.threads)
+        threads = min(available_cores(), MOST_THREADS, len(groups))
+        with Progress("Pictures", len(pictures)) as progress, share_of_cores(threads) as own:
+            results = ahead(partial(self._group, own), groups, threads, 2 * threads)
             for group, (several, faults) in zip(groups, results, strict=True):
                 for found in several:
                     found.add_to(files)
