@@ -1,10 +1,14 @@
 """The rooms: imports go one way, and without a circle."""
 
 import ast
+import importlib.util
 from collections.abc import Iterator
+from importlib import metadata
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).parents[1]
 # What a room may import beside itself. Scripts are the files at the top; tests may import everything.
@@ -133,3 +137,49 @@ def test_circles_are_seen(tmp_path):
     assert circle(tmp_path) == []
     (tmp_path / "Utils" / "c.py").write_text("import Utils.a\n")
     assert circle(tmp_path) == ["Utils.a", "Utils.b", "Utils.c", "Utils.a"]
+
+
+# Packages that a user installs
+
+
+def needed(root: str) -> set[str]:
+    """The distributions that installing the packages of a file of requirements brings, without extras."""
+    wanted = [
+        Requirement(line)
+        for line in (ROOT / root).read_text().splitlines()
+        if line and not line.startswith(("#", "-r"))
+    ]
+    found: set[str] = set()
+    while wanted:
+        requirement = wanted.pop()
+        name = canonicalize_name(requirement.name)
+        if name in found or (requirement.marker and not requirement.marker.evaluate({"extra": ""})):
+            continue
+        try:
+            wanted += map(Requirement, metadata.requires(name) or [])
+        except metadata.PackageNotFoundError:
+            continue  # one that others stand in for: faiss-cpu for faiss-gpu
+        found.add(name)
+    return found
+
+
+def test_what_users_install_is_all_that_is_imported():
+    """By our scripts and rooms, and by matrix_completion, which does not say what it imports."""
+    installed, of_module = needed("requirements.txt"), metadata.packages_distributions()
+    spec = importlib.util.find_spec("matrix_completion")
+    assert spec is not None
+    assert spec.submodule_search_locations is not None
+    files = {f"matrix_completion.{path.stem}": path for path in Path(spec.submodule_search_locations[0]).glob("*.py")}
+    ours = modules(ROOT)
+    files |= {
+        name: path
+        for name, path in ours.items()
+        if room_of(name, ours) in ("Utils", "Databases", "Networks", "scripts")
+    }
+    missing = set()
+    for module, path in files.items():
+        for name in {other.partition(".")[0] for other in imported(path, module)}:
+            distributions = {canonicalize_name(distribution) for distribution in of_module.get(name, [])}
+            if distributions and not distributions & installed:
+                missing.add(f"{module} imports {name}")
+    assert not missing
