@@ -1,6 +1,7 @@
 """The bootstrap: generic SuperPoint keypoints of every picture, clustered into the first pseudo-groundtruth.
 
-The paper, section 3.1; the keypoints are those of three zooms joined.
+The paper, section 3.1; the keypoints are those of three zooms joined. With --set bootstrap_match_fraction, the
+clusters of a picture have to agree on their places.
 """
 
 from dataclasses import dataclass
@@ -13,9 +14,10 @@ from Databases.database import Database, ImageSet
 from Databases.samples import GRID, gray_batches, zoom_about_centre
 from Networks.checkpoints import check_resumed, clusters_to_state, load_clusters
 from Networks.execution import autocast, workers_for
+from Networks.matching import Candidates
 from Networks.superpoint import SuperPoint, load_superpoint, sample_descriptors, score_map
 from Utils import crops, distributed
-from Utils.assignment import cluster, keypoint_table
+from Utils.assignment import cluster, image_ranges, keypoint_table
 from Utils.clustering import foreground, frequent_inside, inliers, outlier_scores
 from Utils.descriptors import DescriptorStore
 from Utils.experiment import Experiment
@@ -49,15 +51,41 @@ def bootstrap(database: Database, options: Options, experiment: Experiment) -> K
         if not distributed.is_main():
             return distributed.from_main(None)
         *_, among = select(store, database.constant_background, hyper).values()
-        pictures = len(database.training)
-        clusters = cluster(store, pictures, hyper.number_of_clusters, hyper.seed, among=among, device=options.device)
-        table = keypoint_table(store, clusters, database.training.names)
+        names, count = database.training.names, hyper.number_of_clusters
+        clusters = cluster(store, len(names), count, hyper.seed, among=among, device=options.device)
+        if hyper.bootstrap_match_fraction:
+            # Outliers are candidates too: the other clusters tell whether they are in their place.
+            of_object = among if database.constant_background else store.column("flag")
+            table = matched_generic_keypoints(store, names, clusters.centroids, of_object, hyper)
+        else:
+            table = keypoint_table(store, clusters, names)
     state = clusters_to_state(clusters.centroids, clusters.thresholds)
     made_with = {"hyperparameters": hyper.as_dict(), "dataset_name": options.dataset_name}
     save_checkpoint({**state, **made_with}, clusters_file)
     table.save(keypoints_file)  # last: that it exists says that the bootstrap is complete
     experiment.log(f"Bootstrap: {table.describe()}")
     return distributed.from_main(table)
+
+
+def matched_generic_keypoints(
+    store: DescriptorStore, names: np.ndarray, centroids: np.ndarray, among: np.ndarray, hyper: Hyperparameters
+) -> KeypointTable:
+    """The generic keypoint of each cluster in every picture, where it is sure.
+
+    The ones most similar to a cluster's centroid are candidates, among which the picture's clusters agree
+    (`Utils.consensus`). Of each cluster the `bootstrap_match_fraction` surest stay. store: rows in the order of the
+    pictures of these names; among: (len(store),) bool, the rows that count.
+    """
+    directions = centroids / np.maximum(np.linalg.norm(centroids, axis=1, keepdims=True), 1e-9)
+    points, offsets = store.column("point"), store.image_offsets(len(names))
+    parts = []
+    for first, last in image_ranges(offsets):
+        rows = slice(offsets[first], offsets[last])
+        counts = np.concatenate([[0], np.cumsum(among[rows])])[offsets[first : last + 1] - offsets[first]]
+        similarity = store.read(rows.start, rows.stop)[among[rows]] @ directions.T
+        parts.append(Candidates.of_keypoints(points[rows][among[rows]], similarity, counts, hyper))
+    candidates = Candidates.joined(parts, len(centroids), hyper)
+    return candidates.agreed(names, np.arange(len(centroids)), hyper.bootstrap_match_fraction)[0]
 
 
 def select(store: DescriptorStore, constant_background: bool, hyper: Hyperparameters) -> dict[str, np.ndarray]:

@@ -1,5 +1,6 @@
-"""Clusters matched in every training picture: candidates from maps of how well each fits, chosen by agreement."""
+"""Clusters matched in every training picture: candidates from how well each place fits, chosen by agreement."""
 
+import itertools
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
@@ -16,6 +17,7 @@ from Utils.keypoints import KeypointTable, suppress
 from Utils.options import Hyperparameters
 
 CANDIDATES = 4  # places per cluster and picture that a match is chosen from
+NOWHERE = -1.0  # value of a candidate that is none, below any similarity
 LESS_SIMILAR = 0.3  # than a peak: cells that count nothing for its place between cells
 ONE_PLACE = 0.07  # sides of the crop: clusters that are nearer, in x and in y, are in one place
 
@@ -44,17 +46,38 @@ class Candidates:
         return cls(on_host, heights.cpu().numpy(), places, side)
 
     @classmethod
+    def of_keypoints(
+        cls, points: np.ndarray, similarity: np.ndarray, offsets: np.ndarray, hyper: Hyperparameters
+    ) -> "Candidates":
+        """Of m keypoints (m, 2) on the grid and their similarity to the clusters (m, K).
+
+        offsets: (n + 1,), picture i has the keypoints offsets[i]:offsets[i + 1].
+        """
+        pictures, clusters = len(offsets) - 1, similarity.shape[1]
+        cells: np.ndarray = np.zeros((pictures, clusters, CANDIDATES, 2), np.float32)
+        values: np.ndarray = np.full((pictures, clusters, CANDIDATES), NOWHERE, np.float32)
+        for picture, (start, stop) in enumerate(itertools.pairwise(offsets.tolist())):
+            best = np.argsort(-similarity[start:stop], axis=0, kind="stable")[:CANDIDATES] + start
+            cells[picture, :, : len(best)] = points[best].transpose(1, 0, 2)
+            values[picture, :, : len(best)] = np.take_along_axis(similarity, best, 0).T
+        return cls(cells, values, cells, hyper.image_size // GRID)
+
+    @classmethod
     def joined(cls, batches: Iterable["Candidates"], clusters: int, hyper: Hyperparameters) -> "Candidates":
-        """Of this process's batches of so many clusters, and those of the others."""
+        """Of this process's batches of so many clusters."""
         nowhere = np.zeros((0, clusters, CANDIDATES, 2), np.float32)
         parts = [cls(nowhere, nowhere[..., 0], nowhere, hyper.image_size // GRID), *batches]
         cells, values = (
-            distributed.gather(np.concatenate(columns))
-            for columns in zip(*((part.cells, part.values) for part in parts), strict=True)
+            np.concatenate(columns) for columns in zip(*((part.cells, part.values) for part in parts), strict=True)
         )
-        if hyper.places != "between":
-            return cls(cells, values, cells, parts[0].side)
-        return cls(cells, values, distributed.gather(np.concatenate([part.places for part in parts])), parts[0].side)
+        places = np.concatenate([part.places for part in parts]) if hyper.places == "between" else cells
+        return cls(cells, values, places, parts[0].side)
+
+    def gathered(self) -> "Candidates":
+        """Those of all processes."""
+        cells, values = distributed.gather(self.cells), distributed.gather(self.values)
+        places = cells if self.places is self.cells else distributed.gather(self.places)
+        return replace(self, cells=cells, values=values, places=places)
 
     def of(self, columns: np.ndarray) -> "Candidates":
         """Of some of the clusters alone, by their columns (K',)."""
@@ -71,7 +94,8 @@ class Candidates:
         found = agree(self.cells / self.side, self.values)
         chosen = found.chosen[:, :, None]
         places = np.take_along_axis(self.places, chosen[..., None], 2)[:, :, 0].astype(np.float64)
-        kept = found.cost <= np.quantile(found.cost, fraction, axis=0)
+        there = np.take_along_axis(self.values, chosen, 2)[:, :, 0] > NOWHERE
+        kept = there & (found.cost <= np.quantile(found.cost, fraction, axis=0))
         images, numbers = np.nonzero(kept)
         stay = surer_of_doubles(images, numbers, places[kept], found.cost, self.side)
         images, numbers = images[stay], numbers[stay]
@@ -83,9 +107,9 @@ class Candidates:
 def peaks(maps: Tensor, count: int) -> tuple[Tensor, Tensor]:
     """The highest local maxima (of 5x5 cells) of maps (B, K, H, W): values and cells (y W + x), both (B, K, count).
 
-    Where a map has fewer, the rest have the value -1, below any similarity.
+    Where a map has fewer, the rest have the value `NOWHERE`.
     """
-    return torch.where(maps == highest_around(maps), maps, -1.0).flatten(2).topk(count, dim=2)
+    return torch.where(maps == highest_around(maps), maps, NOWHERE).flatten(2).topk(count, dim=2)
 
 
 def highest_around(maps: Tensor) -> Tensor:

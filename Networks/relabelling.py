@@ -153,7 +153,8 @@ def matched_keypoints(
     alive = np.flatnonzero(centroids.any(axis=1))  # a cluster without keypoints stays without
     there = torch.from_numpy(centroids[alive]).to(options.device)
     similar = (torch.einsum("bdyx,kd->bkyx", of_batch, there) for of_batch, _ in again)
-    candidates = Candidates.joined((Candidates.of_maps(of_batch, hyper) for of_batch in similar), len(alive), hyper)
+    found = Candidates.joined((Candidates.of_maps(of_batch, hyper) for of_batch in similar), len(alive), hyper)
+    candidates = found.gathered()
     result = None
     if distributed.is_main():
         table, similarity = candidates.agreed(database.training.names, alive, hyper.match_fraction)

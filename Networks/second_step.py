@@ -228,7 +228,8 @@ class SecondStep(Training):
         if merging:
             self.merge(*(distributed.gather(np.concatenate(parts)) for parts in zip(*read, strict=True)))
         if matching:
-            self.match(Candidates.joined(candidates, len(columns), self.hyper).of(np.isin(columns, self.active)))
+            found = Candidates.joined(candidates, len(columns), self.hyper).gathered()
+            self.match(found.of(np.isin(columns, self.active)))
         if self.keypoints is not labels:
             self.labels_file = self.experiment.merged_keypoints(self.iteration)
             if distributed.is_main():

@@ -63,7 +63,7 @@ def assign(
     pairing = _Pairing(len(store))
     offsets = store.image_offsets(number_of_images)
     centroids_there = torch.as_tensor(centroids, device=device)
-    for first, last in _image_ranges(offsets, _ROWS_PER_CHUNK):
+    for first, last in image_ranges(offsets):
         rows = offsets[first] + np.flatnonzero(among[offsets[first] : offsets[last]])
         if len(rows) == 0:
             continue
@@ -143,8 +143,11 @@ def distance_thresholds(nearest: np.ndarray, distances: np.ndarray, number_of_cl
     return (mean + np.sqrt(variance)).astype(np.float32)
 
 
-def _image_ranges(offsets: np.ndarray, rows: int) -> list[tuple[int, int]]:
-    """Split images (first, last) so that each piece has at most `rows` rows, or one image."""
+def image_ranges(offsets: np.ndarray, rows: int = _ROWS_PER_CHUNK) -> list[tuple[int, int]]:
+    """Split images (first, last) so that each piece has at most `rows` rows, or one image.
+
+    offsets: (n + 1,), image i has the rows offsets[i]:offsets[i + 1].
+    """
     ranges = []
     first = 0
     while first < len(offsets) - 1:

@@ -39,6 +39,7 @@ HYPERPARAMETERS: dict[str, Any] = {
     "recipe": "paper",
     "preset": "full",
     "foreground": "nearest",
+    "bootstrap_match_fraction": 0.0,
     "descriptor_loss": "margin",
     "descriptor_window": 1,
     "relabelling": "detect",
@@ -67,6 +68,7 @@ RECIPES: dict[str, dict[str, Any]] = {
     "paper": {},
     "consensus": {
         "foreground": "frequent",
+        "bootstrap_match_fraction": 0.4,
         "descriptor_loss": "softmax",
         "descriptor_window": 3,
         "relabelling": "match",
@@ -140,6 +142,7 @@ _AT_LEAST = {
     "iterations_before_merging": 0,
     "cluster_overlap": 0.0,
     "min_cluster_points": 0,
+    "bootstrap_match_fraction": 0.0,
     "descriptor_window": 1,
     "match_fraction": 0.0,
     "weight_average": 0.0,
@@ -186,6 +189,7 @@ _MULTIPLE_OF = {"image_size": 64, "width": 32}
 _ODD = ("descriptor_window",)  # a window has a cell in its middle
 _BELOW = {
     "outlier_fraction": 1.0,
+    "bootstrap_match_fraction": 1.0,
     "match_fraction": 1.0,
     "map_match_fraction": 1.0,
     "weight_average": 1.0,

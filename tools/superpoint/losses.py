@@ -4,6 +4,7 @@ DeTone et al., "SuperPoint", CVPRW 2018, section 3.4. Beside the paper's, two mo
 contrast between all cells, and a classical descriptor to follow.
 """
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -61,13 +62,13 @@ def detector_loss(semi: Tensor, target: Tensor, known: Tensor, place_weight: flo
 def descriptor_losses(desc: Tensor, batch: PairBatch, options: LossOptions) -> Tensor:
     """The weighted sum of the hinge loss, the contrast seen from either view and the classical loss."""
     first, second = desc.chunk(2)
-    known_first, known_second = batch.known.flatten(1).chunk(2)
-    back = torch.linalg.inv(batch.homography)
-    there = contrast_loss(first, second, batch.homography, known_first, options.contrast_temperature)
-    again = contrast_loss(second, first, back, known_second, options.contrast_temperature)
-    loss = options.contrast_weight * (there + again) / 2
+    there, back = batch.places.chunk(2)
+    known_first, known_second = batch.followed.flatten(1).chunk(2)
+    forwards = contrast_loss(first, second, there, known_first, options.contrast_temperature)
+    backwards = contrast_loss(second, first, back, known_second, options.contrast_temperature)
+    loss = options.contrast_weight * (forwards + backwards) / 2
     if options.descriptor_weight:
-        same = gaps_of_cells(batch.homography, batch.pictures.shape[-1]) <= CELL
+        same = gaps_of_cells(there) <= CELL
         known = known_first[:, :, None] & known_second[:, None, :]
         loss = options.descriptor_weight * descriptor_loss(first, second, same, known, options) + loss
     if options.classical_weight:
@@ -87,23 +88,22 @@ def descriptor_loss(first: Tensor, second: Tensor, same: Tensor, known: Tensor, 
     return (torch.where(same, pull, push) * known).sum() / len(first)
 
 
-def contrast_loss(first: Tensor, second: Tensor, homography: Tensor, known: Tensor, temperature: float) -> Tensor:
+def contrast_loss(first: Tensor, second: Tensor, places: Tensor, known: Tensor, temperature: float) -> Tensor:
     """Cross-entropy of finding each cell of view 1 again among the cells of view 2, averaged over the cells.
 
-    first, second: (B, D, h, w) descriptors of length 1; homography: (B, 3, 3); known: (B, h w) bool, cells of
-    view 1. The right answer is view 2 sampled at the very place where the cell's centre lands, the wrong ones
-    are the cells more than 12 pixels from there.
+    first, second: (B, D, h, w) descriptors of length 1; places: (B, h w, 2) where the cells of view 1 lie in view 2,
+    pixels; known: (B, h w) bool, cells of view 1 of which that is known. The right answer is view 2 sampled at the
+    very place where the cell's centre lands, the wrong ones are the cells more than 12 pixels from there.
     """
     cells = first.shape[-1]
     size = cells * CELL
-    mapped, centres = mapped_centres(homography, size)
-    grid = (mapped + 0.5) * (2 / size) - 1
+    grid = (places + 0.5) * (2 / size) - 1
     landed = known & (grid.abs() < 1 - 1 / cells + 1e-4).all(-1)  # within the outermost centres
     right = F.grid_sample(second.float(), grid[:, :, None], align_corners=False, padding_mode="border")
     right = F.normalize(right[..., 0], dim=1)  # (B, D, n)
     own = first.float().flatten(2)
     wrong = own.transpose(1, 2) @ second.float().flatten(2)
-    near = torch.cdist(mapped, centres.expand(len(mapped), -1, -1)) <= 1.5 * CELL
+    near = gaps_of_cells(places) <= 1.5 * CELL
     logits = torch.cat([(own * right).sum(1)[..., None], wrong.masked_fill(near, -1)], -1) / temperature
     return (-logits.log_softmax(-1)[..., 0] * landed).sum() / landed.sum().clamp(min=1)
 
@@ -120,17 +120,11 @@ def classical_loss(desc: Tensor, pictures: Tensor, known: Tensor, margin: int = 
     return ((1 - (desc.float() * goal).sum(1)) * counts).sum() / counts.sum().clamp(min=1)
 
 
-def gaps_of_cells(homography: Tensor, size: int) -> Tensor:
-    """(B, n, n) pixels between the mapped centre of cell i of view 1 and the centre of cell j of view 2.
+def gaps_of_cells(places: Tensor) -> Tensor:
+    """(B, n, n) pixels between where cell i of view 1 lies in view 2 and the centre of cell j there.
 
-    Cells at most 8 pixels apart correspond (section 3.4).
+    places: (B, n, 2) of the cells of view 1. Cells at most 8 pixels apart correspond (section 3.4).
     """
-    mapped, centres = mapped_centres(homography, size)
-    return torch.cdist(mapped, centres.expand(len(homography), -1, -1))
-
-
-def mapped_centres(homography: Tensor, size: int) -> tuple[Tensor, Tensor]:
-    """Where the n cells of view 1 land in view 2: (B, n, 2) x, y in pixels; and the centres of cells, (n, 2)."""
-    centres = torch.from_numpy(cell_centres(size)).to(homography)
-    lifted = centres @ homography[:, :, :2].transpose(1, 2) + homography[:, None, :, 2]
-    return lifted[..., :2] / lifted[..., 2:], centres
+    size = math.isqrt(places.shape[1]) * CELL
+    centres = torch.from_numpy(cell_centres(size)).to(places)
+    return torch.cdist(places, centres.expand(len(places), -1, -1))

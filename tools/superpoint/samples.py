@@ -1,7 +1,8 @@
-"""What SuperPoint learns from: pairs of views of one picture, with keypoints that follow the warp.
+"""What SuperPoint learns from: pairs of views of a picture, with keypoints that follow the warp, or of two objects.
 
 DeTone et al., "SuperPoint", CVPRW 2018, sections 4 to 6. A picture is a synthetic shape, or a free photo
-whose keypoints homographic adaptation has found. Everything random is a function of the generator passed in.
+whose keypoints homographic adaptation has found. Two members of a family of drawn objects teach descriptors alone.
+Everything random is a function of the generator passed in.
 """
 
 from collections.abc import Iterable
@@ -12,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from tools.superpoint.families import random_family, random_members
 from tools.superpoint.homographies import (
     HomographyRange,
     inside,
@@ -45,8 +47,9 @@ class PairBatch:
 
     pictures: Tensor  # (2B, 1, S, S) float32 in [0, 1]
     target: Tensor  # (2B, 65, S / 8, S / 8): what the softmax of each cell should say
-    known: Tensor  # (2B, S / 8, S / 8) bool: the cell shows the picture and not what lies beyond its border
-    homography: Tensor  # (B, 3, 3) pixels of the first view -> pixels of the second
+    known: Tensor  # (2B, S / 8, S / 8) bool: the cell shows the picture and not what lies beyond it, and has a target
+    followed: Tensor  # (2B, S / 8, S / 8) bool: it is known where what the cell shows lies in the other view
+    places: Tensor  # (2B, n, 2) where the centres of the n cells lie in the other view, pixels
 
 
 def random_gray(picture: np.ndarray, rng: np.random.Generator) -> np.ndarray:
@@ -81,26 +84,33 @@ def cell_centres(size: int) -> np.ndarray:
 
 
 class PairSource:
-    """Draws pairs of views from labelled pictures and synthetic shapes."""
+    """Draws pairs of views from labelled pictures, synthetic shapes and families of objects."""
 
-    def __init__(self, pictures: list[LabelledPicture], size: int, share_of_shapes: float) -> None:
-        self.pictures, self.size, self.share_of_shapes = pictures, size, share_of_shapes
+    def __init__(
+        self, pictures: list[LabelledPicture], size: int, share_of_shapes: float, share_of_families: float = 0.0
+    ) -> None:
+        self.pictures, self.size = pictures, size
+        self.share_of_shapes, self.share_of_families = share_of_shapes, share_of_families
+        self.surroundings = [labelled.picture for labelled in pictures]
         chances = np.array([labelled.chance for labelled in pictures])
         self.cumulative = np.cumsum(chances) / max(chances.sum(), 1e-9)
 
     def batch(self, count: int, seed: int, stage: int, iteration: int) -> PairBatch:
         """The `count` pairs of one iteration."""
         pairs = [self.pair(np.random.default_rng([seed, stage, iteration, slot])) for slot in range(count)]
-        pictures, targets, known, homographies = zip(*pairs)
+        pictures, targets, known, followed, places = zip(*pairs)
         return PairBatch(
             pictures=torch.from_numpy(_views_first(pictures)[:, None]).float() / 255,
             target=torch.from_numpy(_views_first(targets)),
             known=torch.from_numpy(_views_first(known)),
-            homography=torch.from_numpy(np.stack(homographies)).float(),
+            followed=torch.from_numpy(_views_first(followed)),
+            places=torch.from_numpy(_views_first(places)).float(),
         )
 
-    def pair(self, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-        """Two views: pictures (2, S, S) uint8, targets (2, 65, h, w), known (2, h, w), homography (3, 3)."""
+    def pair(self, rng: np.random.Generator) -> tuple[np.ndarray, ...]:
+        """Two views as `PairBatch` has them: pictures uint8 (2, S, S), targets, known, followed, places."""
+        if self.share_of_families and rng.random() < self.share_of_families:
+            return self._members(rng)
         size = self.size
         labelled, first = self._shape(rng) if rng.random() < self.share_of_shapes else self._crop(rng)
         between = random_homography(rng, size, size, PAIR)
@@ -112,7 +122,29 @@ class PairSource:
             targets.append(cell_targets(map_points(matrix, labelled.points), labelled.weights, size))
             sources = map_points(np.linalg.inv(matrix), cell_centres(size))
             known.append(inside(sources, width, height).reshape(size // CELL, size // CELL))
-        return np.stack(views), np.stack(targets), np.stack(known), between
+        centres = cell_centres(size)
+        places = [map_points(matrix, centres) for matrix in (between, np.linalg.inv(between))]
+        return np.stack(views), np.stack(targets), np.stack(known), np.stack(known), np.stack(places)
+
+    def _members(self, rng: np.random.Generator) -> tuple[np.ndarray, ...]:
+        """Two members of a new family; where their keypoints are is not known."""
+        size, cells = self.size, self.size // CELL
+        one, other = random_members(random_family(rng), rng, size, self.surroundings)
+        centres = cell_centres(size)
+        followed, places = [], []
+        for member, partner in ((one, other), (other, one)):
+            of_family = member.to_family(centres)
+            followed.append(member.shows(of_family).reshape(cells, cells))
+            places.append(partner.to_pixels(of_family))
+        views = [degrade(member.picture, rng) for member in (one, other)]
+        targets = cell_targets(np.zeros((0, 2)), np.zeros(0), size)
+        return (
+            np.stack(views),
+            np.stack([targets, targets]),
+            np.zeros((2, cells, cells), bool),
+            np.stack(followed),
+            np.stack(places),
+        )
 
     def _shape(self, rng: np.random.Generator) -> tuple[LabelledPicture, np.ndarray]:
         picture, points = render_shapes(rng, self.size)

@@ -12,6 +12,7 @@ A plan is a list of stages:
     detector:N          the same, on more photos
     joint:N             N iterations of detector and descriptor on pairs of views
     parts:N             the same, the descriptor also following histograms of gradients
+    families:N          the same, half of the pairs being two objects of a family, for the descriptor alone
     adapt               new labels, from homographic adaptation of the network of the stage before
 """
 
@@ -29,12 +30,12 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from Networks.superpoint import SuperPoint, check_tensors
+from Networks.superpoint import SuperPoint, check_tensors, load_superpoint
 from tools.superpoint.labels import classical_corners, label_pictures, load_labels, network_detector
 from tools.superpoint.losses import LossOptions
 from tools.superpoint.samples import PairSource
 from tools.superpoint.trainer import Trainer, TrainingOptions, load_state
-from tools.superpoint.weights import calibrated, fresh_superpoint, unit_length, whitened
+from tools.superpoint.weights import calibrated, fresh_superpoint, uncalibrated, unit_length, whitened
 from Utils.arguments import Parser, path_of, real, whole
 from Utils.errors import UserError, exit_cleanly
 from Utils.files import held, remove_left_overs, save_checkpoint
@@ -51,6 +52,7 @@ class Kind:
     size: int  # pixels per side of a view
     learning_rate: float
     losses: LossOptions = LossOptions()
+    share_of_families: float = 0.0
 
 
 # Where in a cell a point lies is learned on shapes, whose corners are plain, far sooner than on photos.
@@ -64,6 +66,14 @@ TRAINING = {
         size=128,
         learning_rate=2e-3,
         losses=LossOptions(descriptor_weight=0.0, contrast_weight=0.15, classical_weight=10.0),
+    ),
+    # Neither hinge nor histograms: both hold that what looks different is another point.
+    "families": Kind(
+        share_of_shapes=0.1,
+        size=128,
+        learning_rate=2e-3,
+        losses=LossOptions(descriptor_weight=0.0, contrast_weight=1.0),
+        share_of_families=0.6,
     ),
 }
 LABELLING = ("corners", "adapt")
@@ -106,6 +116,11 @@ def read_arguments() -> argparse.Namespace:
         "--views", type=whole(1, 10_000), default=30, help="views per picture in homographic adaptation"
     )
     parser.add_argument("--threads", type=whole(0, 1024), default=0, help="CPU threads (default: all)")
+    parser.add_argument(
+        "--start",
+        type=path_of,
+        help="an exported file to begin with in place of chance; --place, --odds and --bias are those of its export",
+    )
     parser.add_argument("--resume", action="store_true", help="keep what the folder has and go on")
     parser.add_argument("--export", type=path_of, help="only write the newest network, calibrated, in fp16")
     parser.add_argument("--place", type=real(1e-3, 1e3), default=1.0, help="with --export: temperature within a cell")
@@ -137,8 +152,12 @@ def run_plan(stages: list[Stage], arguments: argparse.Namespace) -> None:
 
 
 def _run_plan(stages: list[Stage], arguments: argparse.Namespace) -> None:
-    first_views = PairSource([], size=64, share_of_shapes=1.0).batch(16, arguments.seed, stage=0, iteration=0)
-    network, labels = fresh_superpoint(arguments.seed, first_views.pictures), None
+    if arguments.start:
+        network = uncalibrated(load_superpoint(arguments.start), arguments.place, arguments.odds, arguments.bias)
+    else:
+        first_views = PairSource([], size=64, share_of_shapes=1.0).batch(16, arguments.seed, stage=0, iteration=0)
+        network = fresh_superpoint(arguments.seed, first_views.pictures)
+    labels = None
     for stage in stages:
         path = stage.file(arguments.folder)
         if stage.kind in TRAINING:
@@ -161,7 +180,7 @@ def train(stage: Stage, network: SuperPoint, labels: list | None, arguments: arg
         seed=arguments.seed,
         stage=stage.number,
     )
-    source = PairSource(labels or [], kind.size, kind.share_of_shapes if labels else 1.0)
+    source = PairSource(labels or [], kind.size, kind.share_of_shapes if labels else 1.0, kind.share_of_families)
     path = stage.file(arguments.folder)
     if kind.losses.describes and not path.exists():
         network = unit_length(network, source.batch(8, arguments.seed, stage.number, iteration=0).pictures)

@@ -79,6 +79,13 @@ def calibrated(network: SuperPoint, place: float = 1.0, odds: float = 1.0, bias:
 
 
 @torch.no_grad()
+def uncalibrated(network: SuperPoint, place: float = 1.0, odds: float = 1.0, bias: float = 0.0) -> SuperPoint:
+    """What `calibrated` with the same arguments was given, but for a mean that does not count."""
+    bias_of(network.convPb)[-1] -= bias
+    return calibrated(network, 1 / place, 1 / odds)
+
+
+@torch.no_grad()
 def whitened(network: SuperPoint, batch: PairBatch, strength: float = 1.0, shrinkage: float = 1.0) -> SuperPoint:
     """The network with descriptors that are centred and spread over all directions, by its last layer alone.
 

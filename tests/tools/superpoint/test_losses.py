@@ -5,7 +5,6 @@ import pytest
 import torch
 
 from tools.superpoint.histograms import gradient_histograms
-from tools.superpoint.homographies import translation
 from tools.superpoint.losses import (
     LossOptions,
     classical_loss,
@@ -15,7 +14,7 @@ from tools.superpoint.losses import (
     gaps_of_cells,
     pair_losses,
 )
-from tools.superpoint.samples import PairBatch, PairSource
+from tools.superpoint.samples import PairBatch, PairSource, cell_centres
 from tools.superpoint.weights import fresh_superpoint
 
 
@@ -46,8 +45,8 @@ def test_place_weight_counts_the_pixels_of_points_alone():
 
 
 def test_gaps_of_shifted_cells():
-    shift = torch.from_numpy(translation(np.array([8.0, 0.0]))).float()[None]
-    gaps = gaps_of_cells(shift, 16)[0]
+    places = torch.from_numpy(cell_centres(16)).float()[None] + torch.tensor([8.0, 0.0])
+    gaps = gaps_of_cells(places)[0]
     assert gaps[0].tolist() == pytest.approx([8, 0, math.hypot(8, 8), 8])
     assert (gaps[1] <= 8).tolist() == [False, True, False, False]
 
@@ -69,7 +68,7 @@ def test_descriptor_loss_by_hand():
 def test_contrast_is_small_for_the_right_and_large_for_confused_descriptors():
     own = torch.eye(16).T.reshape(1, 16, 4, 4)  # every cell of a 32x32 picture its own direction
     known = torch.ones(1, 16, dtype=torch.bool)
-    still = torch.eye(3)[None]
+    still = torch.from_numpy(cell_centres(32)).float()[None]
     right = contrast_loss(own, own, still, known, temperature=0.1).item()
     # Cells more than 12 pixels away compete, all with likeness 0; the right answer has likeness 1, or logit 10.
     centres = np.stack(np.meshgrid(np.arange(4) * 8, np.arange(4) * 8), -1).reshape(-1, 2)
@@ -85,7 +84,8 @@ def test_contrast_is_small_for_the_right_and_large_for_confused_descriptors():
 def test_pairs_beyond_the_picture_teach_nothing():
     network = fresh_superpoint(0)
     batch = PairSource([], 32, share_of_shapes=1.0).batch(1, 3, 0, 0)
-    unknown = PairBatch(batch.pictures, batch.target, torch.zeros_like(batch.known), batch.homography)
+    none = torch.zeros_like(batch.known)
+    unknown = PairBatch(batch.pictures, batch.target, none, none, batch.places)
     detector, descriptor = pair_losses(network, unknown, LossOptions(), half_precision=False)
     assert detector.item() == 0
     assert descriptor.item() == 0

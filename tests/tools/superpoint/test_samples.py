@@ -1,3 +1,4 @@
+import cv2
 import numpy as np
 import torch
 
@@ -41,7 +42,7 @@ def test_labels_follow_the_warp(monkeypatch):
     monkeypatch.setattr("tools.superpoint.samples.degrade", lambda gray, rng: gray)
     source = PairSource([dotted()], 96, share_of_shapes=0.0)
     for seed in range(4):
-        pictures, targets, known, between = source.pair(np.random.default_rng(seed))
+        pictures, targets, known, followed, places = source.pair(np.random.default_rng(seed))
         for picture, target, shown in zip(pictures, targets, known):
             assert target.shape == (65, 12, 12)
             channel, row, column = np.nonzero(target[:64] > 0.9)
@@ -50,12 +51,16 @@ def test_labels_follow_the_warp(monkeypatch):
             assert safe.sum() >= 3
             assert (picture[y[safe], x[safe]] > 60).all()
             assert shown.mean() > 0.4
-        assert between.shape == (3, 3)
+        np.testing.assert_array_equal(followed, known)
+        assert places.shape == (2, 144, 2)
 
 
-def test_homography_joins_the_labels_of_both_views(monkeypatch):
+def test_places_join_the_labels_of_both_views(monkeypatch):
     monkeypatch.setattr("tools.superpoint.samples.degrade", lambda gray, rng: gray)
-    _, targets, _, between = PairSource([dotted()], 96, 0.0).pair(np.random.default_rng(5))
+    _, targets, _, _, places = PairSource([dotted()], 96, 0.0).pair(np.random.default_rng(5))
+    between, _ = cv2.findHomography(cell_centres(96), places[0])
+    back, _ = cv2.findHomography(cell_centres(96), places[1])
+    np.testing.assert_allclose(between @ back / (between @ back)[2, 2], np.eye(3), atol=1e-4)
     points = []
     for target in targets:
         channel, row, column = np.nonzero(target[:64] > 0.9)
@@ -72,7 +77,26 @@ def test_batches_are_functions_of_seed_and_iteration():
     assert first.pictures.shape == (4, 1, 64, 64)
     assert first.target.shape == (4, 65, 8, 8)
     assert first.known.shape == (4, 8, 8)
-    assert first.homography.shape == (2, 3, 3)
+    assert first.followed.shape == (4, 8, 8)
+    assert first.places.shape == (4, 64, 2)
     torch.testing.assert_close(first.pictures, again.pictures)
     assert not torch.equal(first.pictures, other.pictures)
     torch.testing.assert_close(first.target.sum(1), torch.ones(4, 8, 8))
+
+
+def test_members_of_a_family_teach_descriptors_alone(monkeypatch):
+    monkeypatch.setattr("tools.superpoint.samples.degrade", lambda gray, rng: gray)
+    source = PairSource([dotted()], 96, share_of_shapes=0.5, share_of_families=1.0)
+    batch = source.batch(6, 1, 2, 3)
+    assert not batch.known.any()
+    assert 0.05 < batch.followed.float().mean() < 0.95
+    torch.testing.assert_close(batch.target[:, -1], torch.ones(12, 12, 12))
+    # There and back again, where the place in between is a cell of the other view that is on the object too.
+    there, back = batch.places.double().chunk(2)
+    for pair in range(6):
+        column, row = ((there[pair] - 3.5) / 8).round().long().unbind(1)
+        inside = (column >= 0) & (row >= 0) & (column < 12) & (row < 12) & batch.followed[pair].flatten()
+        cells = (row * 12 + column)[inside]
+        both = batch.followed[6 + pair].flatten()[cells]
+        gaps = (back[pair][cells[both]] - torch.from_numpy(cell_centres(96))[inside][both]).norm(dim=1)
+        assert len(gaps) == 0 or gaps.median() < 8

@@ -3,7 +3,7 @@ import torch
 
 from Networks.superpoint import score_map
 from tools.superpoint.samples import PairSource
-from tools.superpoint.weights import calibrated, fresh_superpoint, unit_length, whitened
+from tools.superpoint.weights import calibrated, fresh_superpoint, uncalibrated, unit_length, whitened
 
 
 def test_fresh_network_is_silent():
@@ -28,6 +28,15 @@ def test_calibration_moves_the_confidence():
     after = calibrated(network, place=0.5, odds=2.0, bias=-0.5)(picture)[0].double()
     torch.testing.assert_close(after[:, :64], (before[:, :64] - mean) / 0.5, atol=1e-4, rtol=1e-4)
     torch.testing.assert_close(after[:, 64], (before[:, 64] - mean[:, 0]) / 2 - 0.5, atol=1e-4, rtol=1e-4)
+
+
+def test_calibration_is_undone():
+    network, picture = fresh_superpoint(0), torch.rand(1, 1, 32, 32)
+    before = network(picture)[0].softmax(1)
+    calibrated(network, place=0.25, odds=0.25, bias=-16.0)
+    assert (network(picture)[0].softmax(1) - before).abs().max() > 0.1
+    uncalibrated(network, place=0.25, odds=0.25, bias=-16.0)
+    torch.testing.assert_close(network(picture)[0].softmax(1), before, atol=1e-4, rtol=1e-3)
 
 
 def test_whitening_centres_and_spreads_the_descriptors_of_points():
