@@ -81,9 +81,9 @@ class Candidates:
 
     def of(self, columns: np.ndarray) -> "Candidates":
         """Of some of the clusters alone, by their columns (K',)."""
-        return replace(
-            self, cells=self.cells[:, columns], values=self.values[:, columns], places=self.places[:, columns]
-        )
+        cells = self.cells[:, columns]
+        places = cells if self.places is self.cells else self.places[:, columns]
+        return replace(self, cells=cells, values=self.values[:, columns], places=places)
 
     def agreed(self, names: np.ndarray, clusters: np.ndarray, fraction: float) -> tuple[KeypointTable, np.ndarray]:
         """The keypoints on which the clusters agree, and the values of the maps there (m,), in their order.

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 r"""Train our own SuperPoint from nothing but free photos and rendered pictures.
 
-    python tools/superpoint/train.py --folder runs/superpoint            # all stages, 75 minutes on two cores
+    python tools/superpoint/train.py --folder runs/superpoint            # all stages, hours on two cores
     python tools/superpoint/train.py --folder runs/superpoint --resume   # go on where it was stopped
     python tools/superpoint/train.py --folder runs/superpoint --export data/SuperPoint/superpoint.pth \
         --place 0.25 --odds 0.25 --bias -16
@@ -12,7 +12,7 @@ A plan is a list of stages:
     detector:N          the same, on more photos
     joint:N             N iterations of detector and descriptor on pairs of views
     parts:N             the same, the descriptor also following histograms of gradients
-    families:N          the same, half of the pairs being two objects of a family, for the descriptor alone
+    families:N          the same, most pairs being two objects of a random family, for the descriptor alone
     adapt               new labels, from homographic adaptation of the network of the stage before
 """
 
@@ -41,7 +41,7 @@ from Utils.errors import UserError, exit_cleanly
 from Utils.files import held, remove_left_overs, save_checkpoint
 from Utils.process import set_up_process
 
-PLAN = "corners shapes:900 joint:14000 parts:4000"
+PLAN = "corners shapes:900 joint:14000 parts:4000 adapt families:6500"
 
 
 @dataclass(frozen=True)
