@@ -103,11 +103,13 @@ PRESETS: dict[str, dict[str, Any]] = {
         "min_cluster_points": 50,
     },
 }
-# The Demo's: a second to fifth round gain less there than step two's own labels do, in less time.
+# The Demo's: rounds gain less there than step two's own labels do, in less time.
 PRESETS["brief"] = PRESETS["small"] | {
-    "clustering_rounds": 1,
-    "total_iterations": 1750,
-    "learning_rate_steps": (1400, 1600),
+    "iterations_first": 400,
+    "clustering_rounds": 0,
+    "total_iterations": 1300,
+    "learning_rate_steps": (1050, 1200),
+    "iterations_before_merging": 550,
 }
 _CHOICES = {
     "preset": tuple(PRESETS),
