@@ -160,10 +160,11 @@ def test_stages_are_compared(trained):
         "step one, last clusters",
         "step two",
     ]
-    residual, movement, r2 = (float(value) for value in rows[1][4:7])  # means, so that r2 is near the quotient's
+    # Of step two, whose landmarks are in most pictures; means, so that r2 is near the quotient's.
+    residual, movement, r2 = (float(value) for value in rows[3][4:7])
     assert 0 < residual < 100
     assert 0 < movement < 100
-    assert -1 < r2 < 1
+    assert r2 == pytest.approx(1 - (residual / movement) ** 2, abs=0.4)
 
 
 def test_each_landmark_has_a_row(trained):
@@ -286,7 +287,7 @@ def test_too_many_clusters_are_said(tmp_path, trained, capsys):
 def test_pictures_without_keypoints_are_kept(tmp_path, trained, capsys):
     """With a threshold that leaves many pictures bare, each is still in the file, with an empty array."""
     shutil.copytree(trained / "Logs/DemoData", tmp_path / "Logs/DemoData")
-    fail(Train_Firststep.main, arguments(tmp_path, confidence_superpoint=0.97, number_of_clusters=2), capsys)
+    fail(Train_Firststep.main, arguments(tmp_path, confidence_superpoint=0.85, number_of_clusters=2), capsys)
     file = tmp_path / "Logs/demo/CheckPoints/SuperPointKeypoints.pickle"
     content = load_pickle(file)
     assert len(content) == 40

@@ -53,7 +53,7 @@ STAGES: dict[str, list[tuple[ModuleType, list[str]]]] = {
 }
 # What a stage does beside its iterations (bootstrap, new keypoints, merging, ...) takes as long as so many
 # iterations of step two, as measured.
-BESIDE = {"step one": 900, "step two": 620, "errors and pictures": 530}
+BESIDE = {"step one": 700, "step two": 500, "errors and pictures": 530}
 TIMED_RUNS = 3
 PICTURES = 32  # that are rendered first, and that iterations are timed with
 
