@@ -200,7 +200,7 @@ def random_member(
     family: Family, rng: np.random.Generator, size: int, camera: np.ndarray, surroundings: list[np.ndarray]
 ) -> Member:
     """One individual."""
-    strength = np.exp(rng.normal(0, 0.35, len(family.parts) // 2 + 1))
+    strength = np.exp(rng.normal(0, 0.35, len(family.parts) // 2 + 1))  # of tones; some parts have the same
     relief = member_relief(family, rng)
     coarse = rng.normal(0, family.variety, (5, 5, 2)).astype(np.float32)
     proportions = cv2.resize(coarse, (_COARSE, _COARSE), interpolation=cv2.INTER_CUBIC)
