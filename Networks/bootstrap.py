@@ -17,7 +17,7 @@ from Networks.execution import autocast, workers_for
 from Networks.matching import Candidates
 from Networks.superpoint import SuperPoint, load_superpoint, sample_descriptors, score_map
 from Utils import crops, distributed
-from Utils.assignment import cluster, image_ranges, keypoint_table
+from Utils.assignment import cluster, keypoint_table, pieces
 from Utils.clustering import foreground, frequent_inside, inliers, outlier_scores
 from Utils.descriptors import DescriptorStore
 from Utils.experiment import Experiment
@@ -77,13 +77,11 @@ def matched_generic_keypoints(
     pictures of these names; among: (len(store),) bool, the rows that count.
     """
     directions = centroids / np.maximum(np.linalg.norm(centroids, axis=1, keepdims=True), 1e-9)
-    points, offsets = store.column("point"), store.image_offsets(len(names))
-    parts = []
-    for first, last in image_ranges(offsets):
-        rows = slice(offsets[first], offsets[last])
-        counts = np.concatenate([[0], np.cumsum(among[rows])])[offsets[first : last + 1] - offsets[first]]
-        similarity = store.read(rows.start, rows.stop)[among[rows]] @ directions.T
-        parts.append(Candidates.of_keypoints(points[rows][among[rows]], similarity, counts, hyper))
+    points = store.column("point")
+    parts = (
+        Candidates.of_keypoints(points[rows], descriptors @ directions.T, bounds, hyper)
+        for rows, descriptors, bounds in pieces(store, len(names), among)
+    )
     candidates = Candidates.joined(parts, len(centroids), hyper)
     return candidates.agreed(names, np.arange(len(centroids)), hyper.bootstrap_match_fraction)[0]
 

@@ -1,5 +1,6 @@
 """Assignment of keypoints to clusters, image by image, each cluster at most once (the paper, section 3.1)."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -61,22 +62,34 @@ def assign(
     """
     among = np.ones(len(store), bool) if among is None else among
     pairing = _Pairing(len(store))
-    offsets = store.image_offsets(number_of_images)
     centroids_there = torch.as_tensor(centroids, device=device)
-    for first, last in image_ranges(offsets):
-        rows = offsets[first] + np.flatnonzero(among[offsets[first] : offsets[last]])
+    for rows, descriptors, bounds in pieces(store, number_of_images, among):
         if len(rows) == 0:
             continue
-        descriptors = store.read(offsets[first], offsets[last])
-        if len(rows) < len(descriptors):
-            descriptors = descriptors[rows - offsets[first]]
         distances = squared_distances(torch.from_numpy(descriptors).to(device), centroids_there).cpu().numpy()
-        pairing.add(rows, distances, np.searchsorted(rows, offsets[first : last + 1]))
+        pairing.add(rows, distances, bounds)
     if thresholds is None:
         thresholds = distance_thresholds(pairing.nearest[among], pairing.nearest_distance[among], len(centroids))
     labels = pairing.label
     labels[pairing.label_distance >= thresholds[labels]] = -1
     return Clusters(centroids, thresholds, labels)
+
+
+def pieces(
+    store: DescriptorStore, number_of_images: int, among: np.ndarray
+) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+    """Some images of a store after the others: the rows of `among` (m,), their descriptors (m, d), and bounds.
+
+    among: (len(store),) bool; bounds: (images + 1,), image i of these has the rows bounds[i]:bounds[i + 1] of the m.
+    """
+    offsets = store.image_offsets(number_of_images)
+    for first, last in _image_ranges(offsets, _ROWS_PER_CHUNK):
+        start, stop = offsets[first], offsets[last]
+        rows = start + np.flatnonzero(among[start:stop])
+        descriptors = store.read(start, stop) if len(rows) else np.zeros((0, store.dimension), np.float32)
+        if len(rows) < len(descriptors):
+            descriptors = descriptors[rows - start]
+        yield rows, descriptors, np.searchsorted(rows, offsets[first : last + 1])
 
 
 def keypoint_table(store: DescriptorStore, clusters: Clusters, names: np.ndarray) -> KeypointTable:
@@ -143,11 +156,8 @@ def distance_thresholds(nearest: np.ndarray, distances: np.ndarray, number_of_cl
     return (mean + np.sqrt(variance)).astype(np.float32)
 
 
-def image_ranges(offsets: np.ndarray, rows: int = _ROWS_PER_CHUNK) -> list[tuple[int, int]]:
-    """Split images (first, last) so that each piece has at most `rows` rows, or one image.
-
-    offsets: (n + 1,), image i has the rows offsets[i]:offsets[i + 1].
-    """
+def _image_ranges(offsets: np.ndarray, rows: int) -> list[tuple[int, int]]:
+    """Split images (first, last) so that each piece has at most `rows` rows, or one image."""
     ranges = []
     first = 0
     while first < len(offsets) - 1:

@@ -100,9 +100,9 @@ def test_fewer_descriptors_than_clusters(tmp_path):
 
 def test_chunks_end_at_images():
     offsets = np.array([0, 4, 4, 9, 20, 21])
-    assert assignment.image_ranges(offsets, 9) == [(0, 3), (3, 4), (4, 5)]
-    assert assignment.image_ranges(np.array([0]), 9) == []
-    assert assignment.image_ranges(np.array([0, 0, 0]), 9) == [(0, 2)]
+    assert assignment._image_ranges(offsets, 9) == [(0, 3), (3, 4), (4, 5)]
+    assert assignment._image_ranges(np.array([0]), 9) == []
+    assert assignment._image_ranges(np.array([0, 0, 0]), 9) == [(0, 2)]
 
 
 def test_table_of_the_points_that_have_a_cluster(tmp_path):

@@ -50,10 +50,9 @@ class Family:
 
 
 @dataclass(frozen=True)
-class Member:
-    """One individual, as a camera sees it: the picture, and the way between its pixels and the family's plane."""
+class View:
+    """One individual before a camera: the way between pixels and the family's plane."""
 
-    picture: np.ndarray  # gray (S, S) uint8
     outline: np.ndarray  # (n, 2) of the family
     proportions: np.ndarray  # (64, 64, 2) from a place of the member to the family's, difference
     relief: np.ndarray  # (64, 64)
@@ -62,7 +61,11 @@ class Member:
 
     def to_family(self, pixels: np.ndarray) -> np.ndarray:
         """(n, 2) pixels -> places in the family's plane."""
-        return to_family(pixels, self.proportions, self.relief, self.tilt, self.camera)
+        seen = map_points(np.linalg.inv(self.camera), pixels)
+        own = seen
+        for _ in range(_ROUNDS):
+            own = seen - sampled(self.relief, own)[:, None] * self.tilt
+        return own + sampled(self.proportions, own)
 
     def to_pixels(self, places: np.ndarray) -> np.ndarray:
         """(n, 2) places in the family's plane -> pixels."""
@@ -79,15 +82,11 @@ class Member:
         return sampled(mask, places) > 0.5
 
 
-def to_family(
-    pixels: np.ndarray, proportions: np.ndarray, relief: np.ndarray, tilt: np.ndarray, camera: np.ndarray
-) -> np.ndarray:
-    """(n, 2) pixels of a member -> places in the family's plane."""
-    seen = map_points(np.linalg.inv(camera), pixels)
-    own = seen
-    for _ in range(_ROUNDS):
-        own = seen - sampled(relief, own)[:, None] * tilt
-    return own + sampled(proportions, own)
+@dataclass(frozen=True)
+class Member(View):
+    """One individual as a camera sees it."""
+
+    picture: np.ndarray  # gray (S, S) uint8
 
 
 def sampled(raster: np.ndarray, places: np.ndarray) -> np.ndarray:
@@ -204,11 +203,11 @@ def random_member(
     relief = member_relief(family, rng)
     coarse = rng.normal(0, family.variety, (5, 5, 2)).astype(np.float32)
     proportions = cv2.resize(coarse, (_COARSE, _COARSE), interpolation=cv2.INTER_CUBIC)
-    tilt = rng.uniform(-0.45, 0.45, 2)
+    view = View(family.outline, proportions, relief, rng.uniform(-0.45, 0.45, 2), camera)
     coat = member_coat(family, rng, strength, surroundings) * light_on(relief, rng)
     rows = np.arange(0, size, dtype=np.float64)
     pixels = np.stack(np.meshgrid(rows, rows), -1).reshape(-1, 2)
-    places = to_family(pixels, proportions, relief, tilt, camera)
+    places = view.to_family(pixels)
     mask: np.ndarray = np.zeros((RASTER, RASTER), np.uint8)
     fill(mask, (family.outline + REACH) * _SCALE, 255)
     share = sampled(mask.astype(np.float32) / 255, places).reshape(size, size)
@@ -217,7 +216,7 @@ def random_member(
     picture = (picture.clip(0, 1) * 255).astype(np.uint8)
     if rng.random() < 0.25:
         cover(picture, rng)
-    return Member(picture, family.outline, proportions, relief, tilt, camera)
+    return Member(**vars(view), picture=picture)
 
 
 def member_relief(family: Family, rng: np.random.Generator) -> np.ndarray:

@@ -114,15 +114,15 @@ class PairSource:
         size = self.size
         labelled, first = self._shape(rng) if rng.random() < self.share_of_shapes else self._crop(rng)
         between = random_homography(rng, size, size, PAIR)
+        centres = cell_centres(size)
         views, targets, known = [], [], []
         height, width = labelled.picture.shape[:2]
         for matrix in (first, between @ first):
             view = warp_picture(random_gray(labelled.picture, rng), matrix, size, size)
             views.append(degrade(view, rng))
             targets.append(cell_targets(map_points(matrix, labelled.points), labelled.weights, size))
-            sources = map_points(np.linalg.inv(matrix), cell_centres(size))
+            sources = map_points(np.linalg.inv(matrix), centres)
             known.append(inside(sources, width, height).reshape(size // CELL, size // CELL))
-        centres = cell_centres(size)
         places = [map_points(matrix, centres) for matrix in (between, np.linalg.inv(between))]
         return np.stack(views), np.stack(targets), np.stack(known), np.stack(known), np.stack(places)
 

@@ -4,7 +4,7 @@ r"""Train our own SuperPoint from nothing but free photos and rendered pictures.
     python tools/superpoint/train.py --folder runs/superpoint            # all stages, hours on two cores
     python tools/superpoint/train.py --folder runs/superpoint --resume   # go on where it was stopped
     python tools/superpoint/train.py --folder runs/superpoint --export data/SuperPoint/superpoint.pth \
-        --place 0.25 --odds 0.25 --bias -16
+        --place 0.5 --odds 0.5 --bias -7
 
 A plan is a list of stages:
     corners             labels from homographic adaptation of a free corner detector
