@@ -21,7 +21,7 @@ from Utils import crops
 from Utils.errors import UserError
 from Utils.keypoints import KeypointTable
 from Utils.memory import release_freed_memory
-from Utils.options import available_cores
+from Utils.options import Hyperparameters, available_cores
 from Utils.pictures import to_gray
 from Utils.process import set_up_worker
 
@@ -32,6 +32,11 @@ _STAGES = {"first": 1, "second": 2}
 _PERMUTATION = 0  # stage of the random order of pictures
 ITEMS_TIMED = 3
 WORTH_A_WORKER = 3e-3  # seconds to load an item, see `_workers_beside`
+
+
+def grid_side(hyper: Hyperparameters) -> int:
+    """Cells per side of the grid of keypoints."""
+    return hyper.image_size // GRID
 
 
 def shuffled(seed: int, stage: int, epoch: int, count: int) -> np.ndarray:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from Databases.database import Database, ImageSet
-from Databases.samples import GRID, gray_batches, zoom_about_centre
+from Databases.samples import GRID, gray_batches, grid_side, zoom_about_centre
 from Networks.checkpoints import check_resumed, clusters_to_state, load_clusters
 from Networks.execution import autocast, workers_for
 from Networks.matching import Candidates
@@ -39,7 +39,7 @@ def bootstrap(database: Database, options: Options, experiment: Experiment) -> K
     if options.resume and keypoints_file.exists():
         if clusters_file.exists():
             check_resumed(options, load_clusters(clusters_file), clusters_file)
-        return KeypointTable.load(keypoints_file, hyper.image_size // GRID, hyper.number_of_clusters).align(
+        return KeypointTable.load(keypoints_file, grid_side(hyper), hyper.number_of_clusters).align(
             database.training.names
         )
     superpoint = load_superpoint(options.paths.optional("path_to_superpoint_checkpoint"), options.device)
@@ -200,5 +200,5 @@ def _rows(
     in_box = np.all((points >= boxes[owners, :2]) & (points <= boxes[owners, 2:]), axis=1)
     on_crop = np.einsum("nij,nj->ni", maps[owners, :, :2], points) + maps[owners, :, 2]
     cells = np.rint(on_crop / GRID)
-    on_grid = np.all((cells >= 0) & (cells < hyper.image_size // GRID), axis=1)
+    on_grid = np.all((cells >= 0) & (cells < grid_side(hyper)), axis=1)
     return found.descriptors.cpu().numpy(), cells, numbers[owners], in_box & on_grid, in_box

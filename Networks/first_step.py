@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from Databases.database import Database
-from Databases.samples import GRID, FirstStepBatch, FirstStepSamples, to_input
+from Databases.samples import FirstStepBatch, FirstStepSamples, grid_side, to_input
 from Networks.bootstrap import bootstrap
 from Networks.checkpoints import clusters_from_state, clusters_to_state, load_first_step, newest_state, require_keys
 from Networks.execution import autocast, build_fan
@@ -186,7 +186,7 @@ class FirstStep(Training):
         finished = [end for end in ends if end < self.iteration or (end == self.iteration and self.relabelled)]
         if finished:
             path = self.experiment.find(self.experiment.updated_keypoints(finished[-1]))
-            keypoints = KeypointTable.load(path, self.hyper.image_size // GRID, self.hyper.number_of_clusters).align(
+            keypoints = KeypointTable.load(path, grid_side(self.hyper), self.hyper.number_of_clusters).align(
                 self.database.training.names
             )
         else:

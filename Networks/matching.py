@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from Databases.samples import GRID
+from Databases.samples import grid_side
 from Utils import distributed
 from Utils.consensus import agree
 from Utils.heatmaps import centre_of_mass, windows
@@ -38,7 +38,7 @@ class Candidates:
     @classmethod
     def of_maps(cls, maps: Tensor, hyper: Hyperparameters) -> "Candidates":
         """Of a batch of maps (B, K, G, G)."""
-        side = hyper.image_size // GRID
+        side = grid_side(hyper)
         heights, flat = peaks(maps, CANDIDATES)
         cells = torch.stack([flat % side, flat // side], dim=3)
         on_host = cells.cpu().numpy().astype(np.float32)
@@ -60,13 +60,13 @@ class Candidates:
             best = np.argsort(-similarity[start:stop], axis=0, kind="stable")[:CANDIDATES] + start
             cells[picture, :, : len(best)] = points[best].transpose(1, 0, 2)
             values[picture, :, : len(best)] = np.take_along_axis(similarity, best, 0).T
-        return cls(cells, values, cells, hyper.image_size // GRID)
+        return cls(cells, values, cells, grid_side(hyper))
 
     @classmethod
     def joined(cls, batches: Iterable["Candidates"], clusters: int, hyper: Hyperparameters) -> "Candidates":
         """Of this process's batches of so many clusters."""
         nowhere = np.zeros((0, clusters, CANDIDATES, 2), np.float32)
-        parts = [cls(nowhere, nowhere[..., 0], nowhere, hyper.image_size // GRID), *batches]
+        parts = [cls(nowhere, nowhere[..., 0], nowhere, grid_side(hyper)), *batches]
         cells, values = (
             np.concatenate(columns) for columns in zip(*((part.cells, part.values) for part in parts), strict=True)
         )

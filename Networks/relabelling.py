@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from Databases.database import Database, ImageSet
-from Databases.samples import GRID, to_input
+from Databases.samples import grid_side, to_input
 from Networks.execution import autocast, inference_batches
 from Networks.fan import FAN
 from Networks.matching import Candidates
@@ -145,7 +145,7 @@ def matched_keypoints(
     read, width = partial(_descriptor_maps, network, database, options), network.l1.out_channels
     first: Iterable[Maps]
     again: Iterable[Maps]
-    if 4 * width * len(database.training) * (hyper.image_size // GRID) ** 2 <= MAPS_KEPT:
+    if 4 * width * len(database.training) * grid_side(hyper) ** 2 <= MAPS_KEPT:
         first = again = list(read("Clusters: maps"))
     else:
         first, again = read("Clusters: descriptors"), read("Clusters: matching")

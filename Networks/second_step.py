@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from Databases.database import Database, ImageSet, evenly
-from Databases.samples import GRID, SecondStepBatch, SecondStepSamples, to_input
+from Databases.samples import GRID, SecondStepBatch, SecondStepSamples, grid_side, to_input
 from Networks.checkpoint_schema import numbers
 from Networks.checkpoints import (
     clusters_from_state,
@@ -354,7 +354,7 @@ def start_from_descriptors(network: FAN, head: torch.nn.Conv2d, centroids: np.nd
 
 def load_labels(path: Path, names: np.ndarray, options: Options, clusters: int | None) -> KeypointTable:
     """The labels of the pictures of these names, in their order; UserError where no picture has any."""
-    table = KeypointTable.load(path, options.hyper.image_size // GRID, clusters).align(names)
+    table = KeypointTable.load(path, grid_side(options.hyper), clusters).align(names)
     if len(table.points) == 0:
         raise UserError(f"{path} has no keypoint of any training picture; check --dataset_name and the paths")
     return table

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import numpy as np
 
 from Databases.database import Database, ImageSet
-from Databases.samples import GRID
+from Databases.samples import GRID, grid_side
 from Networks.bootstrap import store_generic_keypoints
 from Networks.checkpoints import adopt_newest, clusters_from_state, load_clusters, load_fan, load_first_step
 from Networks.detector import LandmarkDetector
@@ -40,7 +40,7 @@ def bootstrap_landmarks(database: Database, options: Options, experiment: Experi
     def fill(images: ImageSet, store: DescriptorStore) -> None:
         store_generic_keypoints(superpoint, database, images, options, store)
 
-    known = KeypointTable.load(experiment.bootstrap_keypoints(), _side(options), len(centroids))
+    known = KeypointTable.load(experiment.bootstrap_keypoints(), grid_side(options.hyper), len(centroids))
     return _cluster_landmarks(database, options, experiment, centroids, thresholds, known, fill)
 
 
@@ -57,7 +57,7 @@ def first_step_landmarks(database: Database, options: Options, experiment: Exper
         store_fan_keypoints(network, database, images, options, store)
 
     known = KeypointTable.load(
-        experiment.find(experiment.updated_keypoints(iteration)), _side(options), len(centroids)
+        experiment.find(experiment.updated_keypoints(iteration)), grid_side(options.hyper), len(centroids)
     )
     return _cluster_landmarks(database, options, experiment, centroids, thresholds, known, fill)
 
@@ -65,11 +65,6 @@ def first_step_landmarks(database: Database, options: Options, experiment: Exper
 def second_step_landmarks(database: Database, options: Options, experiment: Experiment) -> tuple[Predictions, float]:
     """The landmarks of step two, and the share of pictures in which one may be missing."""
     return landmarks_of(LandmarkDetector.of_experiment(experiment, options, database)), MISSING_LIMIT
-
-
-def _side(options: Options) -> int:
-    """Cells per side of the grid of keypoints."""
-    return options.hyper.image_size // GRID
 
 
 def _cluster_landmarks(

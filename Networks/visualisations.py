@@ -4,7 +4,7 @@ import cv2
 import numpy as np
 
 from Databases.database import Database, ImageSet, crop_picture, evenly
-from Databases.samples import GRID
+from Databases.samples import GRID, grid_side
 from Networks.detector import LandmarkDetector
 from Networks.landmarks import landmarks_of
 from Utils import crops
@@ -141,7 +141,7 @@ def _newest_keypoints(database: Database, options: Options, experiment: Experime
     """Step one's newest pseudo-groundtruth of the training images."""
     _, path = experiment.newest_updated_keypoints()
     experiment.open()
-    return KeypointTable.load(path, options.hyper.image_size // GRID).align(database.training.names)
+    return KeypointTable.load(path, grid_side(options.hyper)).align(database.training.names)
 
 
 def _crop(database: Database, images: ImageSet, i: int, side: int = TILE) -> np.ndarray:

@@ -25,7 +25,7 @@ import Train_Secondstep
 import Visualise
 from Databases.database import Database
 from Databases.demo.database import Demo
-from Databases.samples import GRID
+from Databases.samples import grid_side
 from Networks.checkpoints import load_first_step, load_second_step, newest_state
 from Networks.first_step import FirstStep, round_ends
 from Networks.second_step import SecondStep
@@ -132,7 +132,7 @@ def arbitrary_keypoints(database: Database, options: Options) -> KeypointTable:
     lists = [
         np.column_stack(
             [
-                rng.integers(0, hyper.image_size // GRID, (count, 2)),
+                rng.integers(0, grid_side(hyper), (count, 2)),
                 rng.permutation(hyper.number_of_clusters)[:count],
             ]
         ).astype(np.float32)

@@ -22,7 +22,7 @@ from Databases import DATABASES
 from Databases.database import Database, ImageSet
 from Databases.human36 import SIZE, crop_of_box
 from Databases.human36_preparation import SUBJECTS, picture_name
-from Databases.samples import GRID
+from Databases.samples import GRID, grid_side
 from Networks.bootstrap import select, store_generic_keypoints
 from Networks.superpoint import load_superpoint
 from tools.people.recordings import files_of, read_silhouettes
@@ -59,7 +59,7 @@ def main(argv: list[str] | None = None) -> None:
     experiment = Experiment(options.log_path, options.experiment_name)
     files = [experiment.bootstrap_keypoints(), *(path for _, path in experiment.updated_keypoints_files())]
     for file in filter(Path.is_file, files):
-        table = KeypointTable.load(file, options.hyper.image_size // GRID, options.hyper.number_of_clusters)
+        table = KeypointTable.load(file, grid_side(options.hyper), options.hyper.number_of_clusters)
         rows.append((file.stem, *labels_share(table.align(images.names), images, database, figures, options)))
     for title, per_picture, share in rows:
         print(f"{title:<24}{per_picture:>8.1f} per picture, {share:>6.1%} on the figure")
