@@ -161,7 +161,14 @@ class FirstStep(Training):
     def __init__(self, database: Database, options: Options, experiment: Experiment) -> None:
         network = build_fan(None, options.hyper, options.device)
         super().__init__(
-            database, options, experiment, network, BATCH_SIZE, experiment.first_step_state(), scalars="step1"
+            database,
+            options,
+            experiment,
+            network,
+            BATCH_SIZE,
+            options.hyper.weight_decay,
+            experiment.first_step_state(),
+            scalars="step1",
         )
         self.relabelled = False  # whether new keypoints were made with the network of this iteration
         self.centroids: np.ndarray | None = None  # (K, D) of the FAN's descriptors

@@ -137,7 +137,14 @@ class SecondStep(Training):
             start_from_descriptors(network, descriptor_head, described, length)
         place(network, options.device, hyper.precision)
         super().__init__(
-            database, options, experiment, network, BATCH_SIZE, experiment.second_step_state(), scalars="step2"
+            database,
+            options,
+            experiment,
+            network,
+            BATCH_SIZE,
+            options.hyper.heatmap_weight_decay,
+            experiment.second_step_state(),
+            scalars="step2",
         )
         self.scheduler = torch.optim.lr_scheduler.MultiStepLR(
             self.optimizer, list(hyper.learning_rate_steps), LEARNING_RATE_DROP

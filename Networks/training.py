@@ -36,11 +36,9 @@ PASS_ON_CPU = 2**26
 ITERATIONS_PER_LOOK = 20  # between two values of the progress bar and of TensorBoard
 
 
-def build_optimizer(network: nn.Module, hyper: Hyperparameters) -> torch.optim.RMSprop:
+def build_optimizer(network: nn.Module, hyper: Hyperparameters, weight_decay: float) -> torch.optim.RMSprop:
     """The paper's RMSprop."""
-    return torch.optim.RMSprop(
-        network.parameters(), lr=hyper.learning_rate, weight_decay=hyper.weight_decay, foreach=True
-    )
+    return torch.optim.RMSprop(network.parameters(), lr=hyper.learning_rate, weight_decay=weight_decay, foreach=True)
 
 
 def augmentation_changes(hyper: Hyperparameters) -> dict[str, Any]:
@@ -119,6 +117,7 @@ class Training(ABC):
         experiment: Experiment,
         network: FAN,
         batch_size: int,
+        weight_decay: float,
         state_file: Path,
         scalars: str,
     ) -> None:
@@ -127,7 +126,7 @@ class Training(ABC):
         self.hyper = options.hyper
         self.batch_size = global_batch_size(self.hyper, batch_size)
         self.network = network
-        self.optimizer = build_optimizer(network, self.hyper)
+        self.optimizer = build_optimizer(network, self.hyper, weight_decay)
         self.average = copy_network(network, self.hyper) if self.hyper.weight_average else None
         self.iteration = 0
         self.scalars = experiment.scalars(scalars)

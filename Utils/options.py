@@ -21,6 +21,7 @@ HYPERPARAMETERS: dict[str, Any] = {
     "batch_size": 0,  # 0: the paper's, 16 pairs in step one and 32 pictures in step two
     "learning_rate": 5e-4,
     "weight_decay": 1e-5,
+    "heatmap_weight_decay": 0.0,
     "image_size": 256,
     "width": 256,
     "confidence_superpoint": 0.1,
@@ -130,6 +131,7 @@ _AT_LEAST = {
     "batch_size": 0,
     "learning_rate": 0.0,
     "weight_decay": 0.0,
+    "heatmap_weight_decay": 0.0,
     "image_size": 64,
     "width": 32,
     "confidence_superpoint": 0.0,
@@ -164,6 +166,7 @@ _AT_MOST = {
     "batch_size": 65_536,
     "learning_rate": 1000.0,
     "weight_decay": 1000.0,
+    "heatmap_weight_decay": 1000.0,
     "image_size": 4096,
     "width": 2048,
     "confidence_superpoint": 1.0,

@@ -46,7 +46,7 @@ from Networks.superpoint import load_superpoint, sample_descriptors, score_map
 from tools.superpoint.detectors import suppress_square
 from Utils.descriptors import DescriptorStore
 from Utils.keypoints import KeypointTable
-from Utils.options import Options, Paths, hyperparameters
+from Utils.options import Hyperparameters, Options, Paths, hyperparameters
 from Utils.process import set_up_process
 
 SECONDS_OF_A_ROW = 10  # at least, of the floor: beside it the start of the loader does not count
@@ -92,10 +92,17 @@ def loop(losses, network, optimizer, batches, options: Options, weight: float = 
         optimizer.step()
 
 
+def optimizer_of(name: str, network: FAN, hyper: Hyperparameters) -> torch.optim.RMSprop:
+    """As `step one` or `step two` has it."""
+    return training.build_optimizer(
+        network, hyper, hyper.weight_decay if name == "step one" else hyper.heatmap_weight_decay
+    )
+
+
 def measure_training(name: str, samples, losses, network, batch_size: int, arguments, options: Options) -> None:
     """Loop with loading against the same steps on batches that are already on the device."""
     device = options.device
-    optimizer = training.build_optimizer(network, options.hyper)
+    optimizer = optimizer_of(name, network, options.hyper)
     count = arguments.iterations
     ready = [batch.to(device) for batch in training_batches(samples, 0, 2, batch_size, 0, device)]
     loop(losses, network, optimizer, ready, options)
@@ -125,7 +132,7 @@ def measure_late_training(name: str, samples, losses, network, batch_size: int, 
     batches = [ready[i % 2] for i in range(count)]
     runs = []
     for trained, weight in ((network, 1.0), (late, WEIGHT_OF_LATE_LOSS)):
-        optimizer = training.build_optimizer(trained, options.hyper)
+        optimizer = optimizer_of(name, trained, options.hyper)
         runs.append(partial(loop, losses, trained, optimizer, batches, options, weight))
         loop(losses, trained, optimizer, ready, options, weight)
     measure_in_turn(f"{name}, late / fresh", *runs, count, arguments, device)

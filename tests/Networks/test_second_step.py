@@ -226,6 +226,17 @@ def test_step_two_begins_with_step_one_s_weights(tmp_path):
             assert torch.equal(tensor, first[name])
 
 
+@pytest.mark.parametrize(
+    ("settings", "of_first", "of_second"),
+    [((), 1e-5, 0.0), (("weight_decay=0.01", "heatmap_weight_decay=0.02"), 0.01, 0.02)],
+)
+def test_each_step_has_its_own_weight_decay(tmp_path, settings, of_first, of_second):
+    experiment, options = prepare(tmp_path), tiny_options(tmp_path, *settings)
+    for step, decay in ((FirstStep, of_first), (SecondStep, of_second)):
+        groups = step(TinyDatabase(), options, experiment).optimizer.param_groups
+        assert [group["weight_decay"] for group in groups] == [decay]
+
+
 def test_a_round_of_step_one_has_to_have_ended(tmp_path):
     """Killed between its checkpoint and its labels, step one leaves the labels of the round before."""
     experiment = prepare(tmp_path)
