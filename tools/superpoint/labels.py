@@ -14,7 +14,7 @@ from Networks.superpoint import SuperPoint, score_map
 from tools.superpoint.homographies import HomographyRange, inside, map_points, random_homography, warp_picture
 from tools.superpoint.photometry import degrade
 from tools.superpoint.photos import all_pictures
-from tools.superpoint.samples import RELIABLE, LabelledPicture, random_gray
+from tools.superpoint.samples import LabelledPicture, random_gray
 from Utils.errors import UserError
 from Utils.files import dump_pickle, load_pickle
 from Utils.progress import Progress
@@ -104,14 +104,14 @@ def label_pictures(detect: Detector, path: Path, views: int, seed: int) -> None:
     dump_pickle(labels, path)
 
 
-def load_labels(path: Path, seed: int) -> list[LabelledPicture]:
-    """The free pictures with those labels of `label_pictures` that are found in most views."""
+def load_labels(path: Path, seed: int, least: float) -> list[LabelledPicture]:
+    """The free pictures with those labels of `label_pictures` that at least this share of the views found."""
     labelled = []
     labels = load_pickle(path)
     if not isinstance(labels, list) or not all(map(_are_labels, labels)):
         raise UserError(f"{path} holds no labels of pictures; remove it to make them again")
     for (picture, chance), rows in zip(all_pictures(seed), labels):
-        rows = rows[rows[:, 2] >= RELIABLE]
+        rows = rows[rows[:, 2] >= least]
         labelled.append(LabelledPicture(picture, rows[:, :2].astype(float), rows[:, 2], chance))
     return labelled
 

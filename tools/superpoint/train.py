@@ -13,6 +13,7 @@ A plan is a list of stages:
     joint:N             N iterations of detector and descriptor on pairs of views
     parts:N             the same, the descriptor also following histograms of gradients
     families:N          the same, most pairs being two objects of a random family, for the descriptor alone
+    head:N              N iterations of the detector's last two layers; all else, and so descriptors, stays
     adapt               new labels, from homographic adaptation of the network of the stage before
 """
 
@@ -41,7 +42,7 @@ from Utils.errors import UserError, exit_cleanly
 from Utils.files import held, remove_left_overs, save_checkpoint
 from Utils.process import set_up_process
 
-PLAN = "corners shapes:900 joint:14000 parts:4000 adapt families:6500"
+PLAN = "corners shapes:900 joint:14000 parts:4000 adapt families:6500 head:3000"
 
 
 @dataclass(frozen=True)
@@ -53,6 +54,8 @@ class Kind:
     learning_rate: float
     losses: LossOptions = LossOptions()
     share_of_families: float = 0.0
+    least_share: float = 0.5  # of the views that found a label; rarer ones are not taught
+    head_alone: bool = False
 
 
 # Where in a cell a point lies is learned on shapes, whose corners are plain, far sooner than on photos.
@@ -74,6 +77,15 @@ TRAINING = {
         learning_rate=2e-3,
         losses=LossOptions(descriptor_weight=0.0, contrast_weight=1.0),
         share_of_families=0.6,
+    ),
+    # The surest labels are the better teachers, where all layers before know already what a point is.
+    "head": Kind(
+        share_of_shapes=0.15,
+        size=128,
+        learning_rate=2e-3,
+        losses=LossOptions(describes=False),
+        least_share=0.7,
+        head_alone=True,
     ),
 }
 LABELLING = ("corners", "adapt")
@@ -157,7 +169,7 @@ def _run_plan(stages: list[Stage], arguments: argparse.Namespace) -> None:
     else:
         first_views = PairSource([], size=64, share_of_shapes=1.0).batch(16, arguments.seed, stage=0, iteration=0)
         network = fresh_superpoint(arguments.seed, first_views.pictures)
-    labels = None
+    labels: Path | None = None
     for stage in stages:
         path = stage.file(arguments.folder)
         if stage.kind in TRAINING:
@@ -166,10 +178,10 @@ def _run_plan(stages: list[Stage], arguments: argparse.Namespace) -> None:
         if not path.exists():
             detect = classical_corners if stage.kind == "corners" else network_detector(network)
             label_pictures(detect, path, arguments.views, arguments.seed)
-        labels = load_labels(path, arguments.seed)
+        labels = path
 
 
-def train(stage: Stage, network: SuperPoint, labels: list | None, arguments: argparse.Namespace) -> SuperPoint:
+def train(stage: Stage, network: SuperPoint, labels: Path | None, arguments: argparse.Namespace) -> SuperPoint:
     """One stage of training; returns the averaged network."""
     kind = TRAINING[stage.kind]
     options = TrainingOptions(
@@ -177,10 +189,12 @@ def train(stage: Stage, network: SuperPoint, labels: list | None, arguments: arg
         batch_size=arguments.batch_size,
         learning_rate=kind.learning_rate,
         losses=kind.losses,
+        head_alone=kind.head_alone,
         seed=arguments.seed,
         stage=stage.number,
     )
-    source = PairSource(labels or [], kind.size, kind.share_of_shapes if labels else 1.0, kind.share_of_families)
+    pictures = load_labels(labels, arguments.seed, kind.least_share) if labels else []
+    source = PairSource(pictures, kind.size, kind.share_of_shapes if labels else 1.0, kind.share_of_families)
     path = stage.file(arguments.folder)
     if kind.losses.describes and not path.exists():
         network = unit_length(network, source.batch(8, arguments.seed, stage.number, iteration=0).pictures)
@@ -209,7 +223,8 @@ def export(stages: list[Stage], arguments: argparse.Namespace) -> None:
     network = calibrated(averaged(found[-1]), arguments.place, arguments.odds, arguments.bias)
     if arguments.whiten > 0:
         labelled = [stage.file(arguments.folder) for stage in stages if stage.kind in LABELLING]
-        source = PairSource(load_labels(labelled[0], arguments.seed), size=96, share_of_shapes=0.1)
+        pictures = load_labels(labelled[0], arguments.seed, TRAINING["head"].least_share)
+        source = PairSource(pictures, size=96, share_of_shapes=0.1)
         network = whitened(network, source.batch(200, arguments.seed, stage=0, iteration=0), arguments.whiten)
     save_checkpoint({name: tensor.half() for name, tensor in network.state_dict().items()}, arguments.export)
     print(f"{found[-1]} -> {arguments.export}")

@@ -27,6 +27,7 @@ class TrainingOptions:
     learning_rate: float = 1e-3
     warm_up: int = 200  # iterations
     losses: LossOptions = LossOptions()
+    head_alone: bool = False  # only the detector's last two layers learn
     average_decay: float = 0.999  # of the moving average of the weights, which is what a stage hands on
     gradient_norm: float = 5.0
     seed: int = 1993
@@ -48,9 +49,11 @@ class Trainer:
     """
 
     def __init__(self, network: SuperPoint, source: PairSource, options: TrainingOptions) -> None:
-        self.network = network.to(memory_format=torch.channels_last).train().requires_grad_(True)
+        self.network = network.to(memory_format=torch.channels_last).train().requires_grad_(not options.head_alone)
         self.source, self.options = source, options
-        self.optimizer = torch.optim.Adam(network.parameters(), lr=options.learning_rate)
+        head = nn.ModuleList([network.convPa, network.convPb]).requires_grad_(True)
+        self.learning = list((head if options.head_alone else network).parameters())
+        self.optimizer = torch.optim.Adam(self.learning, lr=options.learning_rate)
         self.average = {name: tensor.clone() for name, tensor in network.state_dict().items()}
         self.iteration = 0
         self.curve: list[tuple[int, float, float]] = []  # iteration, detector's loss, descriptor's loss
@@ -64,7 +67,7 @@ class Trainer:
         detector, descriptor = pair_losses(self.network, batch, options.losses, options.half_precision)
         self.optimizer.zero_grad()
         (detector + descriptor).backward()
-        nn.utils.clip_grad_norm_(self.network.parameters(), options.gradient_norm)
+        nn.utils.clip_grad_norm_(self.learning, options.gradient_norm)
         self.optimizer.step()
         self.iteration += 1
         self._follow()

@@ -1,7 +1,9 @@
 import numpy as np
 
 from Networks.superpoint import SuperPoint
-from tools.superpoint.labels import adapt, classical_corners, local_maxima, network_detector
+from tools.superpoint.labels import adapt, classical_corners, load_labels, local_maxima, network_detector
+from tools.superpoint.photos import all_pictures
+from Utils.files import dump_pickle
 
 
 def test_local_maxima():
@@ -29,3 +31,12 @@ def test_network_as_a_detector_gives_separate_points():
     assert len(points) <= 64 * 80 // 180
     gaps = np.abs(points[:, None] - points[None]).max(-1)
     assert gaps[~np.eye(len(points), dtype=bool)].min() > 4
+
+
+def test_labels_that_too_few_views_found_are_left_out(tmp_path):
+    rows = np.array([[5, 6, 0.4], [7, 8, 0.7], [9, 10, 0.9]], np.float32)
+    dump_pickle([rows] * len(all_pictures(0)), tmp_path / "labels.pickle")
+    for least, count in ((0.3, 3), (0.5, 2), (0.7, 2), (0.8, 1)):
+        labelled = load_labels(tmp_path / "labels.pickle", 0, least)
+        assert {len(picture.points) for picture in labelled} == {count}
+    assert labelled[0].points.tolist() == [[9, 10]]

@@ -48,3 +48,12 @@ def test_resumed_training_equals_an_uninterrupted_one(tmp_path):
     for name, tensor in whole.network.state_dict().items():
         torch.testing.assert_close(resumed.network.state_dict()[name], tensor, rtol=0, atol=0)
         torch.testing.assert_close(resumed.average[name], whole.average[name], rtol=0, atol=0)
+
+
+def test_the_head_alone_learns():
+    options = options_for_test(head_alone=True, losses=LossOptions(describes=False))
+    learner = Trainer(fresh_superpoint(0), PairSource([], 32, share_of_shapes=1.0), options)
+    before = {name: tensor.clone() for name, tensor in learner.network.state_dict().items()}
+    learner.step()
+    changed = {name for name, tensor in learner.network.state_dict().items() if not torch.equal(tensor, before[name])}
+    assert changed == {f"{layer}.{part}" for layer in ("convPa", "convPb") for part in ("weight", "bias")}
