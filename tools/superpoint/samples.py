@@ -26,7 +26,7 @@ from tools.superpoint.photometry import degrade
 from tools.superpoint.shapes import render_shapes
 
 CELL = 8
-RELIABLE = 0.5  # share of views; a cell of which a label says less shows no point
+RELIABLE = 0.5  # of the views have to have found a point, else it is not sure to be one
 CROP = HomographyRange(rotation=20, scale=1.25, stretch=1.1, perspective=0.0, shift=0.0)
 PAIR = HomographyRange(rotation=40, scale=1.5, stretch=1.25, perspective=0.3, shift=0.12)
 

@@ -4,7 +4,7 @@ r"""Train our own SuperPoint from nothing but free photos and rendered pictures.
     python tools/superpoint/train.py --folder runs/superpoint            # all stages, hours on two cores
     python tools/superpoint/train.py --folder runs/superpoint --resume   # go on where it was stopped
     python tools/superpoint/train.py --folder runs/superpoint --export data/SuperPoint/superpoint.pth \
-        --place 0.5 --odds 0.5 --bias -7
+        --place 0.5 --odds 0.4 --bias -10.5
 
 A plan is a list of stages:
     corners             labels from homographic adaptation of a free corner detector
@@ -34,7 +34,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 from Networks.superpoint import SuperPoint, check_tensors, load_superpoint
 from tools.superpoint.labels import classical_corners, label_pictures, load_labels, network_detector
 from tools.superpoint.losses import LossOptions
-from tools.superpoint.samples import PairSource
+from tools.superpoint.samples import RELIABLE, PairSource
 from tools.superpoint.trainer import Trainer, TrainingOptions, load_state
 from tools.superpoint.weights import calibrated, fresh_superpoint, uncalibrated, unit_length, whitened
 from Utils.arguments import Parser, path_of, real, whole
@@ -54,7 +54,7 @@ class Kind:
     learning_rate: float
     losses: LossOptions = LossOptions()
     share_of_families: float = 0.0
-    least_share: float = 0.5  # of the views that found a label; rarer ones are not taught
+    least_share: float = RELIABLE  # of the views that found a label; rarer ones are not taught
     head_alone: bool = False
 
 
@@ -223,8 +223,7 @@ def export(stages: list[Stage], arguments: argparse.Namespace) -> None:
     network = calibrated(averaged(found[-1]), arguments.place, arguments.odds, arguments.bias)
     if arguments.whiten > 0:
         labelled = [stage.file(arguments.folder) for stage in stages if stage.kind in LABELLING]
-        pictures = load_labels(labelled[0], arguments.seed, TRAINING["head"].least_share)
-        source = PairSource(pictures, size=96, share_of_shapes=0.1)
+        source = PairSource(load_labels(labelled[0], arguments.seed, RELIABLE), size=96, share_of_shapes=0.1)
         network = whitened(network, source.batch(200, arguments.seed, stage=0, iteration=0), arguments.whiten)
     save_checkpoint({name: tensor.half() for name, tensor in network.state_dict().items()}, arguments.export)
     print(f"{found[-1]} -> {arguments.export}")
