@@ -55,6 +55,7 @@ LONGEST_SIDES = (768, 544, 384, 272, 192)  # the sizes at which a photo is label
 RENDERED = 16  # pictures of dead leaves beside the photos
 
 
+@functools.cache  # half a minute, and every stage wants them
 def all_pictures(seed: int) -> list[tuple[np.ndarray, float]]:
     """The free photos and rendered dead leaves at all sizes, each with its chance; RGB uint8."""
     photos = [(picture, photo_weight(name)) for name, picture in free_photos().items()]

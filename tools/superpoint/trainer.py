@@ -49,10 +49,10 @@ class Trainer:
     """
 
     def __init__(self, network: SuperPoint, source: PairSource, options: TrainingOptions) -> None:
-        self.network = network.to(memory_format=torch.channels_last).train().requires_grad_(not options.head_alone)
+        self.network = network.to(memory_format=torch.channels_last).train().requires_grad_(False)
         self.source, self.options = source, options
-        head = nn.ModuleList([network.convPa, network.convPb]).requires_grad_(True)
-        self.learning = list((head if options.head_alone else network).parameters())
+        learning = nn.ModuleList([network.convPa, network.convPb]) if options.head_alone else network
+        self.learning = list(learning.requires_grad_(True).parameters())
         self.optimizer = torch.optim.Adam(self.learning, lr=options.learning_rate)
         self.average = {name: tensor.clone() for name, tensor in network.state_dict().items()}
         self.iteration = 0
