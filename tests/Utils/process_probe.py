@@ -221,6 +221,6 @@ if __name__ == "__main__":
     else:
         set_up_process()
         result = PROBES[probe](*arguments)
-    print(json.dumps(result), flush=True)
+    print(json.dumps(result) + "\n", end="", flush=True)  # one write: torchrun's processes share a pipe, unbuffered
     if probe == "threads":
         os._exit(0)  # a deep thread of autograd may still be starting, and the interpreter would abort at its end
