@@ -3,10 +3,10 @@
 from pathlib import Path
 
 from Databases.human36_preparation import Summary, prepare
-from Utils.arguments import MOST_WORKERS, Parser, path_of, whole
-from Utils.errors import UserError, exit_cleanly
 from Utils.options import available_cores
-from Utils.process import set_up_process
+from Utils.runtime.arguments import MOST_WORKERS, Parser, path_of, whole
+from Utils.runtime.errors import UserError, exit_cleanly
+from Utils.runtime.process import set_up_process
 
 
 @exit_cleanly

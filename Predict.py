@@ -6,13 +6,13 @@ from pathlib import Path
 
 from Databases import DATABASES
 from Databases.inputs import boxes_of_inputs, find_inputs
-from Networks.detector import CONFIDENT, LandmarkDetector
-from Networks.prediction import Prediction
-from Utils.errors import exit_cleanly
-from Utils.experiment import Experiment
+from Networks.inference.detector import CONFIDENT, LandmarkDetector
+from Networks.inference.prediction import Prediction
 from Utils.options import parse
-from Utils.outputs import claim_folder
-from Utils.process import set_up_process
+from Utils.runtime.errors import exit_cleanly
+from Utils.runtime.process import set_up_process
+from Utils.storage.experiment import Experiment
+from Utils.storage.outputs import claim_folder
 
 
 def flags(parser: argparse.ArgumentParser) -> None:

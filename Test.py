@@ -3,17 +3,17 @@
 import numpy as np
 
 from Databases import DATABASES
-from Networks.detector import LandmarkDetector
-from Networks.landmarks import landmarks_of
-from Networks.steadiness import steadiness
-from Utils.errors import exit_cleanly
+from Networks.inference.detector import LandmarkDetector
+from Networks.inference.landmarks import landmarks_of
+from Networks.inference.steadiness import steadiness
+from Utils.drawing.reports import TRAIN_LONGER, report_errors, report_failure, report_landmarks, report_steadiness
 from Utils.evaluation import evaluate, missing_share
-from Utils.experiment import Experiment
 from Utils.movement import explained_by_the_others, explained_movement
 from Utils.options import parse
 from Utils.predictions import load_predictions, save_predictions
-from Utils.process import set_up_process
-from Utils.reports import TRAIN_LONGER, report_errors, report_failure, report_landmarks, report_steadiness
+from Utils.runtime.errors import exit_cleanly
+from Utils.runtime.process import set_up_process
+from Utils.storage.experiment import Experiment
 
 OF_PREDICTIONS = "check the file: NaN is what is not found"
 

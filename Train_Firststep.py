@@ -2,11 +2,11 @@
 
 from Databases import DATABASES
 from Networks.first_step import FirstStep
-from Utils import distributed
-from Utils.errors import exit_cleanly
-from Utils.experiment import Experiment
 from Utils.options import parse
-from Utils.process import set_up_process
+from Utils.runtime import distributed
+from Utils.runtime.errors import exit_cleanly
+from Utils.runtime.process import set_up_process
+from Utils.storage.experiment import Experiment
 
 
 @exit_cleanly

@@ -2,11 +2,11 @@
 
 from Databases import DATABASES
 from Networks.checkpoints import adopt_newest, load_first_step, load_second_step
-from Networks.visualisations import VISUALISATIONS
-from Utils.errors import exit_cleanly
-from Utils.experiment import Experiment
+from Networks.inference.visualisations import VISUALISATIONS
 from Utils.options import parse
-from Utils.process import set_up_process
+from Utils.runtime.errors import exit_cleanly
+from Utils.runtime.process import set_up_process
+from Utils.storage.experiment import Experiment
 
 
 @exit_cleanly

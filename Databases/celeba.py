@@ -15,9 +15,9 @@ from Databases.database import (
     rows_of,
 )
 from Utils.crops import face_crop
-from Utils.errors import UserError
 from Utils.face_boxes import find_face
-from Utils.files import load_pickle
+from Utils.runtime.errors import UserError
+from Utils.storage.files import load_pickle
 
 SIZE = (178, 218)  # width, height
 LANDMARKS = 68

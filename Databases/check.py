@@ -9,11 +9,11 @@ import numpy as np
 from Databases import DATABASES
 from Databases.database import Database, ImageSet, bad_boxes, missing_pictures
 from Utils.crops import apply
-from Utils.errors import UserError, exit_cleanly, one_line
 from Utils.options import parse
-from Utils.parallel import parallel_map
-from Utils.process import set_up_process
-from Utils.progress import progress
+from Utils.runtime.errors import UserError, exit_cleanly, one_line
+from Utils.runtime.parallel import parallel_map
+from Utils.runtime.process import set_up_process
+from Utils.runtime.progress import progress
 
 EXAMPLES = 3  # of each problem
 

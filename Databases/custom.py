@@ -21,10 +21,10 @@ from Databases.database import (
     root_of_extent,
 )
 from Utils.crops import padded_crop, padded_window
-from Utils.errors import UserError, one_line
-from Utils.files import dump_pickle, load_pickle, remove_left_overs, writing
-from Utils.parallel import parallel_map
-from Utils.pictures import SUFFIXES, encode_jpeg, picture_size, read_picture
+from Utils.runtime.errors import UserError, one_line
+from Utils.runtime.parallel import parallel_map
+from Utils.storage.files import dump_pickle, load_pickle, remove_left_overs, writing
+from Utils.storage.pictures import SUFFIXES, encode_jpeg, picture_size, read_picture
 
 CROP_MARGIN = 0.08  # of the box's mean side
 WINDOW_MARGIN = 0.5  # the surroundings of a box that are kept of a large picture

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from Databases.database import FARTHEST
-from Utils.errors import UserError, one_line
+from Utils.runtime.errors import UserError, one_line
 
 SPLITS = ("train", "regression", "test")
 BOX_COLUMNS = ["x1", "y1", "x2", "y2"]

@@ -10,8 +10,8 @@ from typing import Any, ClassVar, TypeVar
 import numpy as np
 
 from Utils import crops
-from Utils.errors import UserError
-from Utils.pictures import read_picture
+from Utils.runtime.errors import UserError
+from Utils.storage.pictures import read_picture
 
 REGRESSION_PICTURES = 1000  # the paper's number of pictures with groundtruth to fit the regressors on
 FARTHEST = 1e6  # pixels that a box or point may lie from a picture's corner

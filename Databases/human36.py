@@ -15,8 +15,8 @@ from Databases.database import (
     rows_of,
 )
 from Utils.crops import zoom_crop
-from Utils.errors import UserError
-from Utils.files import load_pickle
+from Utils.runtime.errors import UserError
+from Utils.storage.files import load_pickle
 
 SIZE = (450, 450)
 JOINTS = 32

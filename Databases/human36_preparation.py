@@ -18,12 +18,12 @@ import numpy as np
 from Databases.human36 import JOINTS, crop_of_box
 from Databases.human36 import SIZE as PICTURE_SIZE
 from Utils.crops import apply, warp
-from Utils.errors import UserError, one_line
-from Utils.files import dump_pickle, held, load_pickle, remove_left_overs
-from Utils.parallel import parallel_map
-from Utils.pictures import write_jpeg
-from Utils.progress import progress
-from Utils.videos import frames_at
+from Utils.runtime.errors import UserError, one_line
+from Utils.runtime.parallel import parallel_map
+from Utils.runtime.progress import progress
+from Utils.storage.files import dump_pickle, held, load_pickle, remove_left_overs
+from Utils.storage.pictures import write_jpeg
+from Utils.storage.videos import frames_at
 
 ACTIONS = ("Directions", "Discussion", "Posing", "Waiting", "Greeting", "Walking")
 # subject -> split, every how many frames

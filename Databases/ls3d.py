@@ -16,10 +16,10 @@ from Databases.database import (
     rows_of,
 )
 from Utils.crops import face_crop
-from Utils.errors import UserError, one_line
 from Utils.face_boxes import find_face
-from Utils.files import load_pickle
-from Utils.torch7 import read_tensor
+from Utils.runtime.errors import UserError, one_line
+from Utils.storage.files import load_pickle
+from Utils.storage.torch7 import read_tensor
 
 TRAINING_SIZE = (450, 450)  # width, height
 LANDMARKS = 68

@@ -18,12 +18,12 @@ from torch.utils.data import DataLoader, Dataset
 from Databases.augmentation import AUGMENTATIONS, FIRST_STEP, SECOND_STEP
 from Databases.database import Database, ImageSet, crop_picture
 from Utils import crops
-from Utils.errors import UserError
 from Utils.keypoints import KeypointTable
-from Utils.memory import release_freed_memory
-from Utils.options import Hyperparameters, available_cores
-from Utils.pictures import to_gray
-from Utils.process import set_up_worker
+from Utils.options import Hyperparameters, Options, available_cores
+from Utils.runtime.errors import UserError
+from Utils.runtime.memory import release_freed_memory
+from Utils.runtime.process import set_up_worker
+from Utils.storage.pictures import to_gray
 
 MIN_KEYPOINTS = 9  # of a picture that step one trains on
 MAX_PAIRS = 3000  # of one sample of step one
@@ -368,6 +368,11 @@ def _seconds_per_item(items: Dataset, indices: Sequence[int]) -> float:
         items[index]
         seconds.append(time.perf_counter() - start)
     return min(seconds, default=0.0)
+
+
+def workers_for(options: Options, items: int) -> int:
+    """Worker processes for `items` pictures: none where starting them would cost more than they save."""
+    return min(options.num_workers, items // 64)
 
 
 class Crops(Dataset):

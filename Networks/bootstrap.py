@@ -11,20 +11,21 @@ import torch
 from torch import Tensor
 
 from Databases.database import Database, ImageSet
-from Databases.samples import GRID, gray_batches, grid_side, zoom_about_centre
+from Databases.samples import GRID, gray_batches, grid_side, workers_for, zoom_about_centre
 from Networks.checkpoints import check_resumed, clusters_to_state, load_clusters
-from Networks.execution import autocast, workers_for
-from Networks.matching import Candidates
+from Networks.consensus.candidates import Candidates
+from Networks.execution import autocast
 from Networks.superpoint import SuperPoint, load_superpoint, sample_descriptors, score_map
-from Utils import crops, distributed
+from Utils import crops
 from Utils.assignment import cluster, keypoint_table, pieces
 from Utils.clustering import foreground, frequent_inside, inliers, outlier_scores
 from Utils.descriptors import DescriptorStore
-from Utils.experiment import Experiment
-from Utils.files import save_checkpoint
 from Utils.keypoints import KeypointTable, detect, suppress
 from Utils.options import Hyperparameters, Options
-from Utils.progress import Progress
+from Utils.runtime import distributed
+from Utils.runtime.progress import Progress
+from Utils.storage.experiment import Experiment
+from Utils.storage.files import save_checkpoint
 
 ZOOMS = (1.0, 1.3, 1.6)
 BATCH_SIZE = {"cpu": 4, "cuda": 32}  # pictures, each at all zooms
@@ -73,8 +74,8 @@ def matched_generic_keypoints(
     """The generic keypoint of each cluster in every picture, where it is sure.
 
     The ones most similar to a cluster's centroid are candidates, among which the picture's clusters agree
-    (`Utils.consensus`). Of each cluster the `bootstrap_match_fraction` surest stay. store: rows in the order of the
-    pictures of these names; among: (len(store),) bool, the rows that count.
+    (`Networks.consensus.agreement`). Of each cluster the `bootstrap_match_fraction` surest stay. store: rows in the
+    order of the pictures of these names; among: (len(store),) bool, the rows that count.
     """
     directions = centroids / np.maximum(np.linalg.norm(centroids, axis=1, keepdims=True), 1e-9)
     points = store.column("point")

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from Utils.errors import UserError, one_line, shown
+from Utils.runtime.errors import UserError, one_line, shown
 
 MOST = 2**53  # of numbers that count iterations and epochs
 MOST_CLUSTERS = 100_000

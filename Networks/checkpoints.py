@@ -11,10 +11,10 @@ import torch
 from Networks.checkpoint_schema import check_checkpoint, check_optimizer, check_schedule
 from Networks.execution import build_fan
 from Networks.fan import FAN
-from Utils import distributed
-from Utils.errors import UserError, one_line
-from Utils.files import load_checkpoint, save_checkpoint
 from Utils.options import Options, plain, setting
+from Utils.runtime import distributed
+from Utils.runtime.errors import UserError, one_line
+from Utils.storage.files import load_checkpoint, save_checkpoint
 
 # What later steps take from a checkpoint beside the data set's own settings, so that they need not be told again.
 PAPER_IMAGE_SIZE = 256  # of published checkpoints, which do not say

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 
 from Databases.database import Database, ImageSet
-from Databases.samples import crop_batches
+from Databases.samples import crop_batches, workers_for
 from Networks.fan import FAN
 from Utils.options import Hyperparameters, Options
 
@@ -49,11 +49,6 @@ def place(network: FAN, device: torch.device, precision: str) -> FAN:
     """
     last = device.type == "cuda" or not uses_bfloat16(device, precision)
     return network.to(device).to(memory_format=torch.channels_last if last else torch.contiguous_format)
-
-
-def workers_for(options: Options, items: int) -> int:
-    """Worker processes for `items` pictures: none where starting them would cost more than they save."""
-    return min(options.num_workers, items // 64)
 
 
 @contextlib.contextmanager

@@ -23,11 +23,11 @@ from Networks.execution import autocast, build_fan
 from Networks.fan import FAN
 from Networks.relabelling import new_keypoints
 from Networks.training import Training, augmentation_changes
-from Utils import distributed
-from Utils.experiment import Experiment
 from Utils.heatmaps import detector_targets
 from Utils.keypoints import KeypointTable
 from Utils.options import Hyperparameters, Options
+from Utils.runtime import distributed
+from Utils.storage.experiment import Experiment
 
 BATCH_SIZE = 16  # pairs of pictures
 MARGIN = 0.8  # distance that descriptors of different clusters should keep

@@ -14,16 +14,16 @@ from torch.nn import functional
 
 from Databases.database import Database, ImageSet
 from Databases.samples import grid_side, to_input
+from Networks.consensus.candidates import Candidates
 from Networks.execution import autocast, inference_batches
 from Networks.fan import FAN
-from Networks.matching import Candidates
-from Utils import distributed
 from Utils.assignment import Clusters, cluster, distance_thresholds, keypoint_table
 from Utils.descriptors import DescriptorStore
-from Utils.experiment import Experiment
 from Utils.keypoints import KeypointTable, detect, suppress
 from Utils.options import Options
-from Utils.progress import Progress
+from Utils.runtime import distributed
+from Utils.runtime.progress import Progress
+from Utils.storage.experiment import Experiment
 
 NMS_FAN = 1  # half-side in grid cells
 MAPS_KEPT = 2**29  # bytes of descriptors in memory; where all pictures have more, the network runs once more
@@ -138,8 +138,8 @@ def matched_keypoints(
     """The place of each previous cluster in every training picture, where it is sure.
 
     A cluster's descriptor is the mean of its keypoints'. The places most similar to it are candidates, among which
-    the picture's clusters agree (`Utils.consensus`). Of each cluster the `match_fraction` surest stay, and of two
-    in one place the surer.
+    the picture's clusters agree (`Networks.consensus.agreement`). Of each cluster the `match_fraction` surest stay,
+    and of two in one place the surer.
     """
     hyper = options.hyper
     read, width = partial(_descriptor_maps, network, database, options), network.l1.out_channels

@@ -22,20 +22,20 @@ from Networks.checkpoints import (
     newest_state,
     require_keys,
 )
-from Networks.detector import CONFIDENT, LandmarkDetector
+from Networks.consensus.candidates import Candidates
 from Networks.execution import autocast, inference_batches, place
 from Networks.fan import FAN
-from Networks.matching import Candidates
-from Networks.steadiness import steadiness
+from Networks.inference.detector import CONFIDENT, LandmarkDetector
+from Networks.inference.steadiness import steadiness
 from Networks.training import Training, augmentation_changes
-from Utils import distributed
-from Utils.errors import UserError
-from Utils.experiment import Experiment
+from Utils.drawing.reports import report_failure
 from Utils.heatmaps import gaussian_targets
 from Utils.keypoints import KeypointTable
 from Utils.merging import merge_clusters, merge_labels, often_apart
 from Utils.options import Options
-from Utils.reports import report_failure
+from Utils.runtime import distributed
+from Utils.runtime.errors import UserError
+from Utils.storage.experiment import Experiment
 
 BATCH_SIZE = 32  # pictures
 LEARNING_RATE_DROP = 0.1

@@ -12,8 +12,8 @@ from torch import nn
 
 from Networks.checkpoint_schema import check_checkpoint
 from Networks.fan import in_float32
-from Utils.errors import UserError
-from Utils.files import load_checkpoint
+from Utils.runtime.errors import UserError
+from Utils.storage.files import load_checkpoint
 
 CELL = 8  # pixels per side of a cell: the encoder pools three times by 2
 DESCRIPTOR_SIZE = 256

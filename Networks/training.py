@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from Databases.database import Database
+from Databases.groundtruth import LabelQuality, movement_figures
 from Databases.samples import (
     FirstStepBatch,
     FirstStepSamples,
@@ -20,15 +21,14 @@ from Databases.samples import (
 from Networks.checkpoints import StateKeeper, check_resumed, load_fan_weights, load_optimizer
 from Networks.execution import copy_network
 from Networks.fan import FAN
-from Networks.groundtruth import LabelQuality, movement_figures
-from Utils import distributed
-from Utils.errors import UserError
-from Utils.experiment import Experiment
-from Utils.files import save_checkpoint
-from Utils.interruption import TerminatedError, undisturbed
 from Utils.keypoints import KeypointTable
 from Utils.options import Hyperparameters, Options
-from Utils.progress import Progress
+from Utils.runtime import distributed
+from Utils.runtime.errors import UserError
+from Utils.runtime.interruption import TerminatedError, undisturbed
+from Utils.runtime.progress import Progress
+from Utils.storage.experiment import Experiment
+from Utils.storage.files import save_checkpoint
 
 # Pictures x width x pixels of a picture that pass through a network at once in the CPU's training. Four pictures of
 # the paper's size: 32 take four times the memory and a tenth longer; small networks pass whole batches.

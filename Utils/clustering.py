@@ -8,7 +8,7 @@ import faiss
 import numpy as np
 
 from Utils.descriptors import DescriptorStore
-from Utils.errors import UserError
+from Utils.runtime.errors import UserError
 
 MAX_ROWS = 500_000  # descriptors that an index or a k-means gets at most
 _ROWS_PER_LIST = 400  # fewer lists where the set is small, so that a list holds several times the neighbours

@@ -9,7 +9,7 @@ cv2.resize does too.
 import cv2
 import numpy as np
 
-from Utils.errors import UserError
+from Utils.runtime.errors import UserError
 
 FACE_MARGIN_SMALL, FACE_SMALL = 8, 20  # pixels; and the box size below which the small margin is used
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import tables
 
-from Utils.errors import UserError
+from Utils.runtime.errors import UserError
 
 _PREFIX = ".descriptors"
 _CHUNK_BYTES = 1 << 20  # of one HDF5 chunk; far below it HDF5's own bookkeeping shows, far above it the cache suffers

@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from Utils.completion import CompletionError, complete
-from Utils.errors import UserError
 from Utils.predictions import Predictions
+from Utils.runtime.errors import UserError
 
 CROP = 256
 _RIDGE = 0.01

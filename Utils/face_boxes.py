@@ -11,8 +11,8 @@ import cv2
 import cv2.data
 import numpy as np
 
-from Utils.errors import UserError
-from Utils.pictures import read_picture, to_gray
+from Utils.runtime.errors import UserError
+from Utils.storage.pictures import read_picture, to_gray
 
 # In the order in which they are asked; the second is asked where the first finds nothing, and so on. Profiles
 # are looked for facing both ways.

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from Utils.errors import UserError
-from Utils.files import dump_pickle, load_pickle
+from Utils.runtime.errors import UserError
+from Utils.storage.files import dump_pickle, load_pickle
 
 MOST_CELLS, MOST_CLUSTERS = 10_000, 100_000  # of labels whose grid and clusters are not known
 # On a GPU several images share one call of nms, whose cost and memory grow with the square of the points.

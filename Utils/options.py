@@ -12,8 +12,8 @@ from typing import Any, ClassVar, Protocol
 import torch
 import yaml
 
-from Utils.arguments import MOST_WORKERS, Parser, checked_path
-from Utils.errors import UserError, one_line, shown
+from Utils.runtime.arguments import MOST_WORKERS, Parser, checked_path
+from Utils.runtime.errors import UserError, one_line, shown
 
 # The paper's hyperparameters. A data set may override some of them or add its own (`Database.settings`).
 HYPERPARAMETERS: dict[str, Any] = {

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import numpy as np
 
-from Utils.errors import UserError, shown
-from Utils.files import dump_pickle, load_pickle
+from Utils.runtime.errors import UserError, shown
+from Utils.storage.files import dump_pickle, load_pickle
 
 FARTHEST = 1e6  # pixels from a crop of 256 pixels that a groundtruth point may lie
 _REMEDY = "write it with Test.py, or see docs/testing.md for the layout"

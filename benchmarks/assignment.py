@@ -25,7 +25,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from Utils.assignment import assign, squared_distances
 from Utils.clustering import MAX_ROWS, kmeans
 from Utils.descriptors import DescriptorStore
-from Utils.process import set_up_process
+from Utils.runtime.process import set_up_process
 
 DIMENSION = 256
 CLUSTERS = 100

@@ -20,7 +20,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from Utils.completion import complete
 from Utils.evaluation import evaluate, fit_ridge
 from Utils.predictions import Predictions
-from Utils.process import set_up_process
+from Utils.runtime.process import set_up_process
 
 
 def made(train: int, test: int, landmarks: int, points: int) -> tuple[Predictions, np.ndarray]:

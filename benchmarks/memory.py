@@ -31,11 +31,11 @@ from Networks.second_step import EPOCHS_BETWEEN_MERGES, SecondStep
 from Utils.assignment import cluster
 from Utils.clustering import inliers, outlier_scores
 from Utils.descriptors import DescriptorStore
-from Utils.experiment import Experiment
-from Utils.files import dump_pickle
 from Utils.keypoints import KeypointTable
 from Utils.options import parse
-from Utils.process import set_up_process
+from Utils.runtime.process import set_up_process
+from Utils.storage.experiment import Experiment
+from Utils.storage.files import dump_pickle
 
 ROOT = Path(__file__).resolve().parent.parent
 EXPERIMENT = "memory"

@@ -24,11 +24,11 @@ from benchmarks.samples import Pictures
 from Databases import DATABASES
 from Databases.inputs import Inputs
 from Databases.samples import to_input
-from Networks.detector import LandmarkDetector
 from Networks.execution import INFERENCE_BATCH, build_fan
-from Networks.prediction import Prediction
+from Networks.inference.detector import LandmarkDetector
+from Networks.inference.prediction import Prediction
 from Utils.options import default_options
-from Utils.process import set_up_process
+from Utils.runtime.process import set_up_process
 
 LANDMARKS = 30
 

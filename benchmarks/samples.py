@@ -24,7 +24,7 @@ from Databases.database import Database, ImageSet, root_of_extent
 from Databases.samples import FirstStepSamples, SecondStepSamples, collate_first_step, collate_second_step
 from Utils.crops import face_crop
 from Utils.keypoints import KeypointTable
-from Utils.process import set_up_process
+from Utils.runtime.process import set_up_process
 
 IMAGE_SIZE = 256
 BATCH = 16

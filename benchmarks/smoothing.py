@@ -18,9 +18,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from Databases.demo.render import render_scene
 from Databases.demo.scene import sample_scene
-from Networks.detector import LandmarkDetector
+from Networks.inference.detector import LandmarkDetector
 from Utils.options import Paths
-from Utils.process import set_up_process
+from Utils.runtime.process import set_up_process
 from Utils.smoothing import OneEuro
 
 RATE = 25.0  # frames per second

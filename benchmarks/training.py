@@ -11,8 +11,8 @@ loop: the rate of arithmetic, and how long the paper's training would take.
 
 The rows `late / fresh` tell whether a training is as fast at its end as at its start: the same work with a network
 and gradients as they are late, over that with a fresh network. Late, a detector is sure, so that its maps and
-slopes hold numbers below 1e-38, which some CPUs take a hundred cycles for (Utils/process.py). Nothing is trained
-for that: `make_sure` makes a detector steep, and a loss of next to no weight (`WEIGHT_OF_LATE_LOSS`) gives gradients
+slopes hold numbers below 1e-38, which some CPUs take a hundred cycles for (Utils/runtime/process.py).
+Nothing is trained for that: `make_sure` makes a detector steep, and a loss of next to no weight (`WEIGHT_OF_LATE_LOSS`) gives gradients
 of that size in all layers, which is more of them than any training has.
 """
 
@@ -47,7 +47,7 @@ from tools.superpoint.detectors import suppress_square
 from Utils.descriptors import DescriptorStore
 from Utils.keypoints import KeypointTable
 from Utils.options import Hyperparameters, Options, Paths, hyperparameters
-from Utils.process import set_up_process
+from Utils.runtime.process import set_up_process
 
 SECONDS_OF_A_ROW = 10  # at least, of the floor: beside it the start of the loader does not count
 ITERATIONS_OF_THE_PAPER = {"step one": 320_000, "step two": 160_000}  # batches

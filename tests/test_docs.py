@@ -20,9 +20,9 @@ from tests import manual
 from tests.manual import PAGES, ROOT, Block, ManualError, Page, commands, read_page
 from tests.recordings import write_recording
 from tests.sandbox import Outcome, Tree
-from Utils.files import load_pickle
 from Utils.options import HYPERPARAMETERS, RECIPES, hyperparameters
-from Utils.pictures import read_picture, write_jpeg
+from Utils.storage.files import load_pickle
+from Utils.storage.pictures import read_picture, write_jpeg
 
 README = ROOT / "README.md"
 README_BYTES = 10_000

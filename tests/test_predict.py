@@ -16,11 +16,11 @@ from PIL import Image
 import Predict
 from Databases import DATABASES
 from Utils import crops
-from Utils.drawing import palette
-from Utils.files import load_pickle
+from Utils.drawing.marks import palette
 from Utils.options import hyperparameters
-from Utils.pictures import read_picture
-from Utils.videos import Video, VideoWriter
+from Utils.storage.files import load_pickle
+from Utils.storage.pictures import read_picture
+from Utils.storage.videos import Video, VideoWriter
 
 ALL = ("--threshold", "-9")  # the tiny network is sure of nothing
 
@@ -150,7 +150,7 @@ def test_a_video_keeps_its_rate_and_frames(run, demo, tmp_path, monkeypatch):
             count = (len(pictures), len(detector.active))
             return 30 + noise.normal(0, 0.5, (*count, 2)), np.ones(count, np.float32)
 
-        monkeypatch.setattr("Networks.detector.LandmarkDetector.run", trembling)
+        monkeypatch.setattr("Networks.inference.detector.LandmarkDetector.run", trembling)
         output = tmp_path / f"out{len(smooth)}"
         assert run("--input", tmp_path / "a.mp4", "--output", output, *ALL, *smooth)[0] == 0
         rows = rows_of(output)

@@ -17,8 +17,8 @@ import Train_Secondstep
 import Visualise
 from tests.tiny import DEMO_SETTINGS, SETTINGS
 from tools import compare_stages
-from Utils.experiment import Experiment
-from Utils.files import dump_pickle, load_checkpoint, load_pickle, save_checkpoint
+from Utils.storage.experiment import Experiment
+from Utils.storage.files import dump_pickle, load_checkpoint, load_pickle, save_checkpoint
 
 ROOT = Path(__file__).parents[1]
 

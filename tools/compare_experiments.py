@@ -18,12 +18,12 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from Databases import DATABASES
-from Utils.curves import curve_of_rows, draw_curves, read_curve, read_rows
-from Utils.errors import UserError, exit_cleanly
-from Utils.experiment import Experiment
-from Utils.files import writing
+from Utils.drawing.curves import curve_of_rows, draw_curves, read_curve, read_rows
 from Utils.options import Options, parse
-from Utils.process import set_up_process
+from Utils.runtime.errors import UserError, exit_cleanly
+from Utils.runtime.process import set_up_process
+from Utils.storage.experiment import Experiment
+from Utils.storage.files import writing
 
 DIRECTIONS = {"forward": "groundtruth landmarks", "backward": "discovered landmarks"}
 COLUMNS = ("name", "direction", "landmarks", "nme_percent")

@@ -19,14 +19,14 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from Databases import DATABASES
 from Networks.checkpoints import adopt_newest, load_second_step
-from Networks.stages import bootstrap_landmarks, first_step_landmarks, second_step_landmarks
-from Utils.errors import exit_cleanly
+from Networks.inference.stages import bootstrap_landmarks, first_step_landmarks, second_step_landmarks
 from Utils.evaluation import Errors, evaluate, final_percent, mean_shape_errors
-from Utils.experiment import Experiment
-from Utils.files import writing
 from Utils.movement import FOLLOWS, OFTEN, Movement, explained_movement
 from Utils.options import parse
-from Utils.process import set_up_process
+from Utils.runtime.errors import exit_cleanly
+from Utils.runtime.process import set_up_process
+from Utils.storage.experiment import Experiment
+from Utils.storage.files import writing
 
 STAGES = (
     ("bootstrap's clusters", bootstrap_landmarks),

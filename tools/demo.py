@@ -32,12 +32,12 @@ from Networks.second_step import SecondStep
 from Networks.training import Training
 from tools import compare_stages
 from tools import report as page
-from Utils.errors import exit_cleanly
-from Utils.experiment import Experiment
 from Utils.keypoints import KeypointTable
 from Utils.options import Options, parse
-from Utils.process import set_up_process
-from Utils.progress import clock
+from Utils.runtime.errors import exit_cleanly
+from Utils.runtime.process import set_up_process
+from Utils.runtime.progress import clock
+from Utils.storage.experiment import Experiment
 
 ROOT = Path(__file__).resolve().parents[1]
 RENDERING = "rendering"

@@ -13,13 +13,13 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from Databases import DATABASES
-from Networks import export
-from Networks.detector import LandmarkDetector
-from Utils.errors import UserError, exit_cleanly
-from Utils.experiment import Experiment
-from Utils.files import writing
+from Networks.inference import export
+from Networks.inference.detector import LandmarkDetector
 from Utils.options import parse
-from Utils.process import set_up_process
+from Utils.runtime.errors import UserError, exit_cleanly
+from Utils.runtime.process import set_up_process
+from Utils.storage.experiment import Experiment
+from Utils.storage.files import writing
 
 # What writes a file and what compares it with PyTorch, by its ending.
 FORMATS = {

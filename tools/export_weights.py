@@ -14,10 +14,10 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 import torch
 
 from Networks.checkpoint_schema import check_checkpoint
-from Utils.arguments import Parser, path_of
-from Utils.errors import UserError, exit_cleanly
-from Utils.files import SAFETENSORS, load_checkpoint, save_checkpoint
-from Utils.process import set_up_process
+from Utils.runtime.arguments import Parser, path_of
+from Utils.runtime.errors import UserError, exit_cleanly
+from Utils.runtime.process import set_up_process
+from Utils.storage.files import SAFETENSORS, load_checkpoint, save_checkpoint
 
 
 @exit_cleanly

@@ -10,14 +10,14 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from Databases.custom import list_pictures
-from Utils.arguments import MOST_WORKERS, Parser, path_of, whole
-from Utils.errors import UserError, exit_cleanly, one_line
 from Utils.face_boxes import are_aligned, find_face_in_file, settle_aligned
-from Utils.files import dump_pickle, writing
 from Utils.options import available_cores
-from Utils.parallel import parallel_map
-from Utils.process import set_up_process
-from Utils.progress import progress
+from Utils.runtime.arguments import MOST_WORKERS, Parser, path_of, whole
+from Utils.runtime.errors import UserError, exit_cleanly, one_line
+from Utils.runtime.parallel import parallel_map
+from Utils.runtime.process import set_up_process
+from Utils.runtime.progress import progress
+from Utils.storage.files import dump_pickle, writing
 
 
 @exit_cleanly

@@ -21,18 +21,18 @@ from Databases import DATABASES
 from Databases.database import Database
 from Databases.samples import GRID
 from Networks.checkpoints import adopt_newest, load_second_step
-from Networks.detector import LandmarkDetector
-from Networks.visualisations import VISUALISATIONS, landmark_strips
-from Utils.charts import Series, data_address, line_chart, read_scalars
-from Utils.curves import read_curve, read_rows
-from Utils.drawing import TILE_STEP, palette
-from Utils.errors import exit_cleanly
-from Utils.experiment import Experiment
-from Utils.files import writing
+from Networks.inference.detector import LandmarkDetector
+from Networks.inference.visualisations import VISUALISATIONS, landmark_strips
+from Utils.drawing.charts import Series, data_address, line_chart, read_scalars
+from Utils.drawing.curves import read_curve, read_rows
+from Utils.drawing.marks import TILE_STEP, palette
 from Utils.keypoints import KeypointTable
 from Utils.options import Options, parse
-from Utils.pictures import encode_jpeg, read_picture
-from Utils.process import set_up_process
+from Utils.runtime.errors import exit_cleanly
+from Utils.runtime.process import set_up_process
+from Utils.storage.experiment import Experiment
+from Utils.storage.files import writing
+from Utils.storage.pictures import encode_jpeg, read_picture
 
 SECTIONS = ("landmarks", "errors", "training", "keypoints", "settings")
 SHEET_WIDTH, STRIP_HEIGHT = 1400, 72  # pixels of pictures on the page

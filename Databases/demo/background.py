@@ -8,7 +8,7 @@ import numpy as np
 
 from Databases.demo.paint import ellipse
 from Databases.demo.scene import Scene
-from Utils.drawing import fill, stroke
+from Utils.drawing.marks import fill, stroke
 
 Colours = Callable[..., np.ndarray]  # spread of the hue, saturation, value -> a drawn RGB (3,), 0 to 255
 

@@ -13,10 +13,10 @@ from Databases.demo.mesh import annotate
 from Databases.demo.render import render_scene
 from Databases.demo.scene import sample_scene
 from Databases.demo.surface import LANDMARKS
-from Utils.errors import UserError
-from Utils.files import dump_pickle, load_pickle, remove_left_overs, writing
-from Utils.process import set_up_worker
-from Utils.progress import progress
+from Utils.runtime.errors import UserError
+from Utils.runtime.process import set_up_worker
+from Utils.runtime.progress import progress
+from Utils.storage.files import dump_pickle, load_pickle, remove_left_overs, writing
 
 
 class Renderings(torch.utils.data.Dataset):

@@ -10,7 +10,7 @@ from Databases.demo.cache import render_split
 from Databases.demo.render import RENDERER_VERSION
 from Databases.demo.scene import SPLITS
 from Utils.crops import face_crop
-from Utils.errors import UserError
+from Utils.runtime.errors import UserError
 
 LIMITS = {
     "demo_training": (1, 1_000_000),

@@ -6,7 +6,7 @@ from numpy.typing import ArrayLike
 
 from Databases.demo.raster import sample, to_pixels
 from Databases.demo.surface import unit
-from Utils.drawing import fill
+from Utils.drawing.marks import fill
 
 CHART_REACH = 2.4  # radians from the chart's centre to the border of its texture
 

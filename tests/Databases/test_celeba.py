@@ -5,10 +5,10 @@ import pytest
 
 from Databases.celeba import CelebA
 from Utils.crops import apply, invert, warp
-from Utils.errors import UserError
-from Utils.files import dump_pickle
 from Utils.options import Paths
-from Utils.pictures import write_jpeg
+from Utils.runtime.errors import UserError
+from Utils.storage.files import dump_pickle
+from Utils.storage.pictures import write_jpeg
 
 NAMES = [f"{i:06d}.jpg" for i in range(1, 9)]
 BOX = [50, 60, 120, 170]

@@ -12,9 +12,9 @@ from PIL import Image
 
 from Databases.custom import Custom
 from Utils.crops import apply, invert
-from Utils.errors import UserError
-from Utils.files import dump_pickle, load_pickle
 from Utils.options import Paths, hyperparameters
+from Utils.runtime.errors import UserError
+from Utils.storage.files import dump_pickle, load_pickle
 
 
 def save(path: Path, width: int, height: int, level: int = 128, **options) -> None:

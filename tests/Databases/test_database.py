@@ -15,8 +15,8 @@ from Databases.database import (
     rows_of,
 )
 from Utils.crops import whole_crop
-from Utils.errors import UserError
-from Utils.pictures import write_jpeg
+from Utils.runtime.errors import UserError
+from Utils.storage.pictures import write_jpeg
 
 
 class Small(Database):

@@ -10,10 +10,10 @@ from Databases import human36_preparation as preparation
 from Databases.human36 import Human36
 from tests.recordings import FRAMES, pose_of, write_recording
 from Utils.crops import apply, invert, warp
-from Utils.errors import UserError
-from Utils.files import load_pickle
 from Utils.options import Paths, hyperparameters
-from Utils.pictures import read_picture
+from Utils.runtime.errors import UserError
+from Utils.storage.files import load_pickle
+from Utils.storage.pictures import read_picture
 
 ROOT = Path(__file__).resolve().parents[2]
 

@@ -8,10 +8,10 @@ import scipy.io
 
 from Databases.ls3d import LS3D, boxes_of_points
 from Utils.crops import apply, invert
-from Utils.errors import UserError
-from Utils.files import dump_pickle
 from Utils.options import Paths
-from Utils.pictures import write_jpeg
+from Utils.runtime.errors import UserError
+from Utils.storage.files import dump_pickle
+from Utils.storage.pictures import write_jpeg
 
 
 def write_t7(path: Path, points: np.ndarray, kind: str = "Float") -> None:

@@ -8,7 +8,7 @@ from Databases import samples
 from Databases.augmentation import FIRST_STEP, Strength
 from Databases.samples import FirstStepSamples, SecondStepSamples, correspondences, training_batches
 from tests.tiny import MARKS, TinyDatabase
-from Utils.errors import UserError
+from Utils.runtime.errors import UserError
 
 STILL = Strength(blur=0, contrast=(1, 1), noise=0, multiply=(1, 1), hue=0, scale=(1, 1), shift=0)
 CPU = torch.device("cpu")

@@ -7,14 +7,14 @@ import numpy as np
 import torch
 
 from Databases.samples import FirstStepSamples, SecondStepSamples, training_batches
-from Networks.detector import LandmarkDetector
 from Networks.first_step import FirstStep, first_step_losses
+from Networks.inference.detector import LandmarkDetector
 from Networks.relabelling import new_keypoints
 from Networks.second_step import SecondStep, second_step_losses
 from tests.tiny import TinyDatabase, tiny_options
-from Utils import distributed
-from Utils.experiment import Experiment
-from Utils.files import save_checkpoint
+from Utils.runtime import distributed
+from Utils.storage.experiment import Experiment
+from Utils.storage.files import save_checkpoint
 
 
 def gradients(network, loss) -> dict[str, torch.Tensor]:

@@ -15,21 +15,21 @@ import pytest
 import torch
 
 from Networks.bootstrap import store_generic_keypoints
-from Networks.detector import LandmarkDetector
 from Networks.execution import build_fan
 from Networks.first_step import FirstStep
-from Networks.landmarks import landmarks_of
+from Networks.inference.detector import LandmarkDetector
+from Networks.inference.landmarks import landmarks_of
+from Networks.inference.steadiness import steadiness
 from Networks.relabelling import new_keypoints
 from Networks.second_step import EPOCHS_BETWEEN_MERGES, SecondStep
-from Networks.steadiness import steadiness
 from Networks.superpoint import load_superpoint
 from Networks.training import Training
 from tests.absent_gpu import AbsentGpu
 from tests.tiny import TinyDatabase, tiny_options
 from Utils.descriptors import DescriptorStore
-from Utils.experiment import Experiment
 from Utils.keypoints import suppress
 from Utils.options import Options
+from Utils.storage.experiment import Experiment
 
 Path_ = Callable[[], Any]
 RECIPES = pytest.mark.parametrize("recipe", ["recipe=paper", "recipe=consensus"])

@@ -9,7 +9,7 @@ from Networks.bootstrap import ZOOMS, generic_keypoints, store_generic_keypoints
 from tests.tiny import TinyDatabase, tiny_options
 from Utils.assignment import assign
 from Utils.descriptors import DescriptorStore
-from Utils.experiment import Experiment
+from Utils.storage.experiment import Experiment
 
 
 class Bright(torch.nn.Module):

@@ -6,7 +6,7 @@ import torch
 
 from Networks.checkpoint_schema import check_checkpoint
 from Networks.checkpoints import load_optimizer, load_schedule
-from Utils.errors import UserError
+from Utils.runtime.errors import UserError
 
 NAN = float("nan")
 SOUND = {

@@ -17,9 +17,9 @@ from Networks.checkpoints import (
     load_second_step,
     newest_state,
 )
-from Utils.errors import UserError
-from Utils.files import load_checkpoint, save_checkpoint
 from Utils.options import hyperparameters
+from Utils.runtime.errors import UserError
+from Utils.storage.files import load_checkpoint, save_checkpoint
 
 WEIGHTS = {"l1.weight": torch.zeros(7, 64, 1, 1)}
 FAN = {"state_dict": WEIGHTS}

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from Utils.files import load_checkpoint
+from Utils.storage.files import load_checkpoint
 
 ROOT = Path(__file__).parents[2]
 

@@ -18,10 +18,10 @@ from Networks.first_step import (
     softmax_loss,
 )
 from tests.tiny import TinyDatabase, tiny_options
-from Utils.errors import UserError
-from Utils.experiment import Experiment
-from Utils.files import load_checkpoint, load_pickle
 from Utils.options import hyperparameters
+from Utils.runtime.errors import UserError
+from Utils.storage.experiment import Experiment
+from Utils.storage.files import load_checkpoint, load_pickle
 
 
 def batch_of(ends, pairs, positive) -> FirstStepBatch:

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from Networks import matching, relabelling
+from Networks import relabelling
+from Networks.consensus import candidates as matching
 from Networks.relabelling import store_fan_keypoints
 from tests.tiny import TinyDatabase, tiny_options
 from Utils.descriptors import DescriptorStore

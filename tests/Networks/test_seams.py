@@ -14,9 +14,9 @@ from Networks.first_step import FirstStep
 from Networks.second_step import SecondStep
 from tests.seams import Seams
 from tests.tiny import TinyDatabase, tiny_options
-from Utils.experiment import Experiment
-from Utils.files import load_checkpoint, save_checkpoint
-from Utils.interruption import TerminatedError, ending_when_asked
+from Utils.runtime.interruption import TerminatedError, ending_when_asked
+from Utils.storage.experiment import Experiment
+from Utils.storage.files import load_checkpoint, save_checkpoint
 
 STEPS = {
     "first": (FirstStep, ("iterations_first=2", "clustering_rounds=1", "confidence_fan=0.3", "relabelling=match")),

@@ -5,10 +5,10 @@ import pytest
 import torch
 
 from Databases.augmentation import Strength
-from Networks.detector import LandmarkDetector
 from Networks.fan import FAN
 from Networks.first_step import FirstStep
-from Networks.landmarks import landmarks_of
+from Networks.inference.detector import LandmarkDetector
+from Networks.inference.landmarks import landmarks_of
 from Networks.second_step import (
     SecondStep,
     active_clusters,
@@ -16,11 +16,11 @@ from Networks.second_step import (
     start_from_descriptors,
 )
 from tests.tiny import TinyDatabase, tiny_options
-from Utils.errors import UserError
-from Utils.experiment import Experiment
-from Utils.files import load_checkpoint, save_checkpoint
 from Utils.heatmaps import gaussian_targets
 from Utils.keypoints import KeypointTable
+from Utils.runtime.errors import UserError
+from Utils.storage.experiment import Experiment
+from Utils.storage.files import load_checkpoint, save_checkpoint
 
 EDGE, CORNER = 0.41111228, 0.16901332
 
@@ -190,7 +190,7 @@ def test_labels_are_matched_anew_in_all_pictures(tmp_path, monkeypatch):
         return of_batch[:, step.active]
 
     crops = [torch.from_numpy(step.database.read(step.database.training, i)).permute(2, 0, 1) for i in range(24)]
-    monkeypatch.setattr("Networks.detector.LandmarkDetector.heatmaps", lambda _, pictures: maps(pictures))
+    monkeypatch.setattr("Networks.inference.detector.LandmarkDetector.heatmaps", lambda _, pictures: maps(pictures))
     due = []
     for step.iteration in (2, 3, 9):
         due.append(step.matching_is_due)

@@ -3,7 +3,7 @@ import pytest
 import torch
 
 from Networks.superpoint import SuperPoint, load_superpoint, sample_descriptors, score_map
-from Utils.errors import UserError
+from Utils.runtime.errors import UserError
 
 
 def test_shapes_and_lost_remainder():

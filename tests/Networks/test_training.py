@@ -10,8 +10,8 @@ from Networks.execution import build_fan
 from Networks.first_step import first_step_losses
 from Networks.second_step import second_step_losses
 from tests.tiny import TinyDatabase
-from Utils.errors import UserError
 from Utils.options import hyperparameters
+from Utils.runtime.errors import UserError
 
 CPU = torch.device("cpu")
 HYPER = hyperparameters(["image_size=64", "width=32"], {})

@@ -14,7 +14,7 @@ from Utils.assignment import (
     squared_distances,
 )
 from Utils.descriptors import DescriptorStore
-from Utils.errors import UserError
+from Utils.runtime.errors import UserError
 
 
 def stored(folder, descriptors, images):

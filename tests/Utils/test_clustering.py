@@ -4,7 +4,7 @@ import pytest
 
 from Utils.clustering import _InvertedFile, foreground, frequent_inside, inliers, kmeans, outlier_scores
 from Utils.descriptors import DescriptorStore
-from Utils.errors import UserError
+from Utils.runtime.errors import UserError
 
 
 def blobs(per_cluster, centres, spread, seed=0):

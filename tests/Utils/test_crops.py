@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 
 from Utils import crops
-from Utils.errors import UserError
+from Utils.runtime.errors import UserError
 
 NOISE = np.random.default_rng(0).integers(0, 255, (218, 178, 3)).astype(np.uint8)
 

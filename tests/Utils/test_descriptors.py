@@ -8,7 +8,7 @@ import pytest
 
 from Utils import descriptors
 from Utils.descriptors import DescriptorStore, sweep
-from Utils.errors import UserError
+from Utils.runtime.errors import UserError
 
 ROOT = Path(__file__).parents[2]
 
@@ -132,7 +132,7 @@ FULL = """
     import resource, signal, sys
     import numpy as np
     from Utils.descriptors import DescriptorStore
-    from Utils.errors import exit_cleanly
+    from Utils.runtime.errors import exit_cleanly
 
     @exit_cleanly
     def main():

@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 
 from Utils.completion import CompletionError
-from Utils.errors import UserError
 from Utils.evaluation import (
     cumulative_percent,
     evaluate,
@@ -14,6 +13,7 @@ from Utils.evaluation import (
     seen_landmarks,
 )
 from Utils.predictions import Predictions
+from Utils.runtime.errors import UserError
 
 
 def made(n_train=40, n_test=30, landmarks=5, points=7, missing=0.1, seed=0):

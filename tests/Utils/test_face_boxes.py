@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 
 from Utils import face_boxes
-from Utils.errors import UserError
-from Utils.pictures import write_jpeg
+from Utils.runtime.errors import UserError
+from Utils.storage.pictures import write_jpeg
 
 ASTRONAUT = np.array([177.0, 58, 270, 178])  # by hand: brows to chin, a third more for the forehead
 

@@ -5,9 +5,9 @@ import pytest
 import torch
 
 from Utils import keypoints
-from Utils.errors import UserError
-from Utils.files import dump_pickle
 from Utils.keypoints import KeypointTable, detect, suppress
+from Utils.runtime.errors import UserError
+from Utils.storage.files import dump_pickle
 
 
 def kept_of(points, scores, images, half_side) -> np.ndarray:

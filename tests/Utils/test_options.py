@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from Utils.errors import UserError, exit_cleanly
 from Utils.options import Hyperparameters, Paths, hyperparameters, parse, setting
+from Utils.runtime.errors import UserError, exit_cleanly
 
 
 class First:

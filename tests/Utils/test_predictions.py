@@ -1,9 +1,9 @@
 import numpy as np
 import pytest
 
-from Utils.errors import UserError
-from Utils.files import dump_pickle, load_pickle
 from Utils.predictions import Predictions, load_predictions, save_predictions
+from Utils.runtime.errors import UserError
+from Utils.storage.files import dump_pickle, load_pickle
 
 
 def entry(landmarks=3, points=4, test=True):

@@ -5,7 +5,7 @@ import csv
 import pytest
 
 from tools import compare_experiments
-from Utils.experiment import Experiment
+from Utils.storage.experiment import Experiment
 
 CURVE = "landmarks,nme_percent\n1,2.0\n2,2.5\n3,4.0\n"
 

@@ -8,7 +8,7 @@ import pytest
 
 from tests.tiny import DEMO_SETTINGS, SETTINGS
 from tools import demo
-from Utils.experiment import Experiment
+from Utils.storage.experiment import Experiment
 
 
 def arguments(folder, logs=None, **settings) -> list[str]:

@@ -4,13 +4,13 @@ import numpy as np
 import pytest
 import torch
 
-from Networks.detector import LandmarkDetector
+from Networks.inference.detector import LandmarkDetector
 from Networks.superpoint import SHIPPED_WEIGHTS, load_superpoint
 from tests.Networks.test_second_step import prepare, run
 from tests.tiny import TinyDatabase, tiny_options
 from tools import export_weights
-from Utils.experiment import Experiment
-from Utils.files import load_checkpoint, save_checkpoint
+from Utils.storage.experiment import Experiment
+from Utils.storage.files import load_checkpoint, save_checkpoint
 
 
 def export(source, output) -> int:

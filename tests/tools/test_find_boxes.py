@@ -6,7 +6,7 @@ from PIL import Image
 
 from Databases.custom import list_pictures
 from Databases.custom_annotations import read_annotations
-from Utils.files import load_pickle
+from Utils.storage.files import load_pickle
 
 TOOL = Path(__file__).resolve().parents[2] / "tools" / "find_boxes.py"
 

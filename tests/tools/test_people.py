@@ -18,9 +18,9 @@ from tools.people.motion import ACTIONS, move
 from tools.people.skeleton import PARENTS, Build, make_skeleton, pose_bones, pose_joints
 from tools.people.subjects import SUBJECTS
 from Utils.crops import apply
-from Utils.files import load_pickle
 from Utils.keypoints import KeypointTable
 from Utils.options import default_options
+from Utils.storage.files import load_pickle
 
 ROOT = Path(__file__).resolve().parents[2]
 SKELETON = make_skeleton(Build())

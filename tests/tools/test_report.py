@@ -8,7 +8,7 @@ import pytest
 
 from tests.tiny import DEMO_SETTINGS
 from tools import report
-from Utils.charts import line_chart, read_scalars
+from Utils.drawing.charts import line_chart, read_scalars
 
 
 @pytest.fixture(scope="module")

@@ -25,13 +25,13 @@ from tools.people.room import make_room
 from tools.people.skeleton import pose_bones, pose_joints
 from tools.people.studio import Studio, pose_figure
 from tools.people.subjects import SUBJECTS, make_figure
-from Utils.arguments import MOST_WORKERS, Parser, path_of, whole
-from Utils.errors import UserError, exit_cleanly, one_line
-from Utils.files import remove_left_overs
 from Utils.options import available_cores
-from Utils.parallel import parallel_map
-from Utils.process import set_up_process
-from Utils.progress import progress
+from Utils.runtime.arguments import MOST_WORKERS, Parser, path_of, whole
+from Utils.runtime.errors import UserError, exit_cleanly, one_line
+from Utils.runtime.parallel import parallel_map
+from Utils.runtime.process import set_up_process
+from Utils.runtime.progress import progress
+from Utils.storage.files import remove_left_overs
 
 
 @dataclasses.dataclass(frozen=True)

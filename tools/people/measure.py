@@ -26,15 +26,15 @@ from Databases.samples import GRID, grid_side
 from Networks.bootstrap import select, store_generic_keypoints
 from Networks.superpoint import load_superpoint
 from tools.people.recordings import files_of, read_silhouettes
-from Utils.arguments import path_of, whole
 from Utils.crops import apply, invert, warp
 from Utils.descriptors import DescriptorStore
-from Utils.errors import UserError, exit_cleanly
-from Utils.experiment import Experiment
-from Utils.files import load_pickle
 from Utils.keypoints import KeypointTable
 from Utils.options import Hyperparameters, Options, parse
-from Utils.process import set_up_process
+from Utils.runtime.arguments import path_of, whole
+from Utils.runtime.errors import UserError, exit_cleanly
+from Utils.runtime.process import set_up_process
+from Utils.storage.experiment import Experiment
+from Utils.storage.files import load_pickle
 
 SLACK = 3  # pixels of the 450x450 picture
 FINE = 1024  # side of a crop whose grid cells are about a pixel of the picture

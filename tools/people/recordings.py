@@ -12,8 +12,8 @@ import h5py
 import numpy as np
 
 from tools.people.motion import FRAMES_PER_SECOND
-from Utils.files import writing
-from Utils.videos import VideoWriter
+from Utils.storage.files import writing
+from Utils.storage.videos import VideoWriter
 
 RATE = Fraction(FRAMES_PER_SECOND)
 X264 = {"preset": "veryfast", "crf": "19", "threads": "1", "g": "50"}  # g: frames from one key frame to the next

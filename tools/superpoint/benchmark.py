@@ -31,10 +31,10 @@ from Networks.superpoint import load_superpoint
 from tools.superpoint.detectors import Features, Method, fast, features, harris, orb, sift, superpoint
 from tools.superpoint.homographies import HomographyRange, inside, map_points, random_homography, warp_picture
 from tools.superpoint.photometry import add_noise, change_light
-from Utils.arguments import Parser, path_of, whole
-from Utils.errors import UserError, exit_cleanly
-from Utils.pictures import read_picture, to_gray
-from Utils.process import set_up_process
+from Utils.runtime.arguments import Parser, path_of, whole
+from Utils.runtime.errors import UserError, exit_cleanly
+from Utils.runtime.process import set_up_process
+from Utils.storage.pictures import read_picture, to_gray
 
 HEIGHT, WIDTH = 240, 320
 TOLERANCE = 3.0  # pixels

@@ -29,14 +29,14 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 from Databases.samples import zoom_about_centre
 from Networks.bootstrap import ZOOMS, generic_keypoints
 from Networks.superpoint import SuperPoint, load_superpoint
-from Utils.arguments import Parser, path_of, real, whole
 from Utils.assignment import distance_thresholds
 from Utils.clustering import kmeans
 from Utils.crops import warp
-from Utils.errors import UserError, exit_cleanly
-from Utils.files import load_pickle
-from Utils.pictures import read_picture, to_gray
-from Utils.process import set_up_process
+from Utils.runtime.arguments import Parser, path_of, real, whole
+from Utils.runtime.errors import UserError, exit_cleanly
+from Utils.runtime.process import set_up_process
+from Utils.storage.files import load_pickle
+from Utils.storage.pictures import read_picture, to_gray
 
 OUTER_EYE_CORNERS = (36, 45)  # of the 68 landmarks, counted from 0
 NEIGHBOURS = 100

@@ -16,7 +16,7 @@ import cv2
 import numpy as np
 
 from tools.superpoint.homographies import HomographyRange, map_points, random_homography, translation
-from Utils.drawing import fill
+from Utils.drawing.marks import fill
 
 REACH = 1.5  # units from the centre to the border of a family's rasters
 RASTER = 256  # pixels per side of a family's rasters

@@ -15,9 +15,9 @@ from tools.superpoint.homographies import HomographyRange, inside, map_points, r
 from tools.superpoint.photometry import degrade
 from tools.superpoint.photos import all_pictures
 from tools.superpoint.samples import LabelledPicture, random_gray
-from Utils.errors import UserError
-from Utils.files import dump_pickle, load_pickle
-from Utils.progress import Progress
+from Utils.runtime.errors import UserError
+from Utils.runtime.progress import Progress
+from Utils.storage.files import dump_pickle, load_pickle
 
 SUPPRESSION = 4  # half-side of the square in which only the best point stays
 AREA_PER_POINT = 180  # a detector gives one point for so many pixels: 430 on 240x320

@@ -10,9 +10,9 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from Utils.drawing import fill
-from Utils.errors import UserError
-from Utils.pictures import read_picture
+from Utils.drawing.marks import fill
+from Utils.runtime.errors import UserError
+from Utils.storage.pictures import read_picture
 
 _SCIKIT_IMAGE = (
     "astronaut.png",

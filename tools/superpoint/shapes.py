@@ -7,7 +7,7 @@ have no corner and teach the detector to stay silent.
 import cv2
 import numpy as np
 
-from Utils.drawing import fill, stroke
+from Utils.drawing.marks import fill, stroke
 
 # A picture and its keypoints (n, 2), as every shape gives them.
 Shape = tuple[np.ndarray, np.ndarray]

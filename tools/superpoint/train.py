@@ -37,10 +37,10 @@ from tools.superpoint.losses import LossOptions
 from tools.superpoint.samples import RELIABLE, PairSource
 from tools.superpoint.trainer import Trainer, TrainingOptions, load_state
 from tools.superpoint.weights import calibrated, fresh_superpoint, uncalibrated, unit_length, whitened
-from Utils.arguments import Parser, path_of, real, whole
-from Utils.errors import UserError, exit_cleanly
-from Utils.files import held, remove_left_overs, save_checkpoint
-from Utils.process import set_up_process
+from Utils.runtime.arguments import Parser, path_of, real, whole
+from Utils.runtime.errors import UserError, exit_cleanly
+from Utils.runtime.process import set_up_process
+from Utils.storage.files import held, remove_left_overs, save_checkpoint
 
 PLAN = "corners shapes:900 joint:14000 parts:4000 adapt families:6500 head:3000"
 

@@ -13,9 +13,9 @@ from Networks.checkpoints import load_optimizer, require_keys
 from Networks.superpoint import SuperPoint, check_tensors
 from tools.superpoint.losses import LossOptions, pair_losses
 from tools.superpoint.samples import PairSource
-from Utils.errors import UserError
-from Utils.files import load_checkpoint, save_checkpoint
-from Utils.progress import Progress
+from Utils.runtime.errors import UserError
+from Utils.runtime.progress import Progress
+from Utils.storage.files import load_checkpoint, save_checkpoint
 
 
 @dataclass(frozen=True)

@@ -12,8 +12,8 @@ from Databases.demo.database import Demo
 from Databases.demo.mesh import annotate
 from Databases.demo.render import render
 from Databases.demo.scene import sample_scene
-from Utils.errors import UserError
-from Utils.pictures import read_picture
+from Utils.runtime.errors import UserError
+from Utils.storage.pictures import read_picture
 
 SIZE = 32
 

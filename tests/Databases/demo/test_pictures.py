@@ -16,8 +16,8 @@ import pytest
 from Databases.demo.mesh import annotate
 from Databases.demo.render import RENDERER_VERSION, render
 from Databases.demo.scene import sample_scene
-from Utils.drawing import save_picture
-from Utils.pictures import read_picture
+from Utils.drawing.marks import save_picture
+from Utils.storage.pictures import read_picture
 
 FOLDER = Path(__file__).parent
 # Seed, split and index of the pictures of a side; a sheet shows them row by row, as many in a row as in a column.

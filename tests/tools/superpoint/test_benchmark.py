@@ -6,7 +6,7 @@ import pytest
 from tools.superpoint import benchmark
 from tools.superpoint.detectors import Features
 from tools.superpoint.homographies import translation
-from Utils.errors import UserError
+from Utils.runtime.errors import UserError
 
 
 def test_repeatability_counts_what_both_views_show():

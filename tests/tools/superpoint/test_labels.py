@@ -2,7 +2,7 @@ import numpy as np
 
 from Networks.superpoint import SuperPoint
 from tools.superpoint.labels import adapt, classical_corners, load_labels, local_maxima, network_detector
-from Utils.files import dump_pickle
+from Utils.storage.files import dump_pickle
 
 
 def test_local_maxima():

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from tools.superpoint.photos import dead_leaves, free_photos, resized
-from Utils.errors import UserError
+from Utils.runtime.errors import UserError
 
 
 def test_free_photos_are_there_and_leaves_reproducible():

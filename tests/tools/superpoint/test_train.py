@@ -6,8 +6,8 @@ import torch
 from Networks.superpoint import SHIPPED_WEIGHTS, load_superpoint
 from tools.superpoint.train import averaged, read_arguments, read_plan, run_plan
 from tools.superpoint.weights import uncalibrated
-from Utils.errors import UserError
-from Utils.files import held
+from Utils.runtime.errors import UserError
+from Utils.storage.files import held
 
 
 def test_plan():

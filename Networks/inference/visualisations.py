@@ -1,0 +1,154 @@
+"""The three visualisations, each a function of database, options and experiment."""
+
+import cv2
+import numpy as np
+
+from Databases.database import Database, ImageSet, crop_picture, evenly
+from Databases.samples import GRID, grid_side
+from Networks.inference.detector import LandmarkDetector
+from Networks.inference.landmarks import landmarks_of
+from Utils import crops
+from Utils.drawing.marks import TILE, mark, overview, palette, save_picture, sheet, tile, with_legend
+from Utils.drawing.reports import report_failure
+from Utils.evaluation import missing_share
+from Utils.keypoints import KeypointTable
+from Utils.movement import OFTEN
+from Utils.options import Options
+from Utils.predictions import load_predictions
+from Utils.runtime.progress import progress
+from Utils.storage.experiment import Experiment
+
+ROWS, COLUMNS = 8, 8  # of the sheets of step one
+RESULT_ROWS, RESULT_COLUMNS = 8, 13  # of the sheet of step two
+STRIP, STRIP_PICTURES = 8, 48  # patches of a landmark, and the pictures that they are chosen from
+PATCH = 0.35  # of the crop's side
+KEY_SIDE = 2 * TILE  # of the picture that names the landmarks, pixels
+OVERVIEW_PICTURES, OVERVIEW_SHRINK = 6, 2  # of each cluster on the page of all of them
+KEYPOINT_COLOUR = np.array([60, 220, 60])
+CLUSTER_COLOUR = np.array([240, 60, 60])
+
+
+def draw_keypoints(database: Database, options: Options, experiment: Experiment) -> None:
+    """Step1_Keypoints: 8x8 training images with their keypoints."""
+    keypoints = _newest_keypoints(database, options, experiment)
+    chosen = evenly(np.flatnonzero(keypoints.counts() > 0), ROWS * COLUMNS)
+    pictures = [_crop(database, database.training, i) for i in chosen]
+    points = [_on_crop(keypoints.of(i), options) for i in chosen]
+    path = experiment.logs / "Step1_Keypoints.jpg"
+    save_picture(sheet(pictures, points, KEYPOINT_COLOUR, COLUMNS, ROWS), path)
+    experiment.log(f"Keypoints of {len(chosen)} training pictures: {path}")
+
+
+def draw_clusters(database: Database, options: Options, experiment: Experiment) -> None:
+    """Step1_Clusters: for each cluster a sheet of images that have it, the point marked, and a page of them all."""
+    keypoints = _newest_keypoints(database, options, experiment)
+    images, clusters = keypoints.images(), keypoints.clusters()
+    folder = experiment.logs / "Clusters"
+    folder.mkdir(exist_ok=True)
+    present = np.unique(clusters[clusters >= 0])
+    strips, names = [], []
+    for k in progress(present, "Clusters", unit="sheet"):
+        rows = evenly(np.flatnonzero(clusters == k), ROWS * COLUMNS)
+        pictures = [_crop(database, database.training, images[row]) for row in rows]
+        points = [_on_crop(keypoints.points[[row]], options) for row in rows]
+        save_picture(sheet(pictures, points, CLUSTER_COLOUR, COLUMNS, ROWS, radius=6), folder / f"Cluster{k}.jpg")
+        strips.append(_strip(pictures, points))
+        names.append(f"{k}  ({(clusters == k).sum()} keypoints)")
+    if strips:
+        save_picture(overview(strips, names), folder / "Overview.jpg")
+    experiment.log(
+        f"{len(present)} clusters: {folder}/Cluster<k>.jpg, all of them on one page: {folder}/Overview.jpg"
+    )
+
+
+def _strip(pictures: list[np.ndarray], points: list[np.ndarray]) -> np.ndarray:
+    """A row of some of a cluster's pictures, small."""
+    some = evenly(np.arange(len(pictures)), OVERVIEW_PICTURES)
+    tiles = [tile(pictures[i], points[i], CLUSTER_COLOUR, radius=10) for i in some]
+    tiles += [np.full_like(tiles[0], 255)] * (OVERVIEW_PICTURES - len(tiles))
+    row = np.concatenate(tiles, axis=1)
+    return cv2.resize(row, None, fx=1 / OVERVIEW_SHRINK, fy=1 / OVERVIEW_SHRINK, interpolation=cv2.INTER_AREA)
+
+
+def draw_results(database: Database, options: Options, experiment: Experiment) -> None:
+    """Step2: up to 13x8 test images with the landmarks that are evaluated, each in its own colour and named below."""
+    detector = LandmarkDetector.of_experiment(experiment, options, database)
+    active = detector.active
+    experiment.open()
+    found = _found(detector, experiment)
+    report_failure(experiment, found)
+    kept = np.flatnonzero(found > OFTEN)
+    chosen = evenly(np.arange(len(database.test)), RESULT_ROWS * RESULT_COLUMNS)
+    images = database.test.subset(chosen)
+    points, confidences, _ = detector.predict(images, "Test images")
+    points *= TILE / detector.size
+    points[confidences < detector.threshold] = np.nan
+    points = points[:, kept]
+    pictures = [_crop(database, images, i) for i in range(len(images))]
+    names, colours = [str(k) for k in active[kept]], palette(len(active))[kept]
+    drawn = sheet(pictures, list(points), colours, RESULT_COLUMNS, RESULT_ROWS)
+    fullest = int(np.isfinite(points).all(axis=2).sum(axis=1).argmax())
+    key = _crop(database, images, fullest, KEY_SIDE)
+    path = experiment.logs / "Step2.jpg"
+    save_picture(with_legend(drawn, key, KEY_SIDE / TILE * points[fullest], names, colours), path)
+    experiment.log(f"{len(kept)} landmarks of {len(active)}, on {len(chosen)} test pictures: {path}")
+
+
+def _found(detector: LandmarkDetector, experiment: Experiment) -> np.ndarray:
+    """Share (L,) of the pictures in which Test.py finds each landmark: from its predictions, else found anew."""
+    test = detector.database.test
+    if test.landmarks is None:
+        _, confidences, _ = detector.predict(test, "Test images")
+        return (confidences >= detector.threshold).mean(axis=0)
+    path = experiment.predictions(detector.iteration)
+    points = load_predictions(path).points if path.exists() else np.zeros((0, 0, 2))
+    if points.shape[1] != len(detector.active):
+        points = landmarks_of(detector).points
+    return 1 - missing_share(points)
+
+
+def landmark_strips(detector: LandmarkDetector, images: ImageSet, side: int) -> list[np.ndarray | None]:
+    """For each landmark a row of patches (side, n * side, 3) around it, from pictures spread over the set in which it
+    is found, at most STRIP of them; None where it is found in none of those looked at."""
+    some = images.subset(evenly(np.arange(len(images)), STRIP_PICTURES))
+    points, confidences, _ = detector.predict(some, "Landmarks of the report")
+    points = points * (TILE / detector.size)
+    pictures = [_crop(detector.database, some, i) for i in range(len(some))]
+    strips: list[np.ndarray | None] = []
+    for number, colour in enumerate(palette(len(detector.active))):
+        rows = evenly(np.flatnonzero(confidences[:, number] >= detector.threshold), STRIP)
+        patches = [_patch(pictures[i], points[i, number], colour, side) for i in rows]
+        strips.append(np.concatenate(patches, axis=1) if patches else None)
+    return strips
+
+
+def _patch(picture: np.ndarray, point: np.ndarray, colour: np.ndarray, side: int) -> np.ndarray:
+    """The surroundings (side, side, 3) of a point of a drawn crop, which is marked."""
+    scale = side / (PATCH * TILE)
+    around = np.array([[scale, 0.0, side / 2 - scale * point[0]], [0.0, scale, side / 2 - scale * point[1]]])
+    patch = crops.warp(picture, around, side, cv2.BORDER_REPLICATE)
+    return mark(patch, np.array([[side / 2, side / 2]]), colour, radius=3)
+
+
+VISUALISATIONS = {
+    "Step1_Keypoints": draw_keypoints,
+    "Step1_Clusters": draw_clusters,
+    "Step2": draw_results,
+}
+
+
+def _newest_keypoints(database: Database, options: Options, experiment: Experiment) -> KeypointTable:
+    """Step one's newest pseudo-groundtruth of the training images."""
+    _, path = experiment.newest_updated_keypoints()
+    experiment.open()
+    return KeypointTable.load(path, grid_side(options.hyper)).align(database.training.names)
+
+
+def _crop(database: Database, images: ImageSet, i: int, side: int = TILE) -> np.ndarray:
+    """The crop of picture i, as large as it is drawn."""
+    return crop_picture(database, database.read(images, i), images.boxes[i], side)[0]
+
+
+def _on_crop(keypoints: np.ndarray, options: Options) -> np.ndarray:
+    """Keypoints (n, 3) of the grid -> (n, 2) pixels of the drawn crop."""
+    return keypoints[:, :2] * (GRID * TILE / options.hyper.image_size)

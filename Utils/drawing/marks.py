@@ -1,0 +1,217 @@
+"""Shapes at places between pixels, and sheets of pictures with marked points."""
+
+import functools
+from collections.abc import Sequence
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from Utils.runtime.errors import UserError
+from Utils.storage.files import writing
+
+TILE = 256  # pixels; small pictures are enlarged before anything is drawn, so that markers stay crisp
+_GAP = 4
+TILE_STEP = TILE + _GAP  # from one tile of a sheet to the next, pixels
+_PAPER = (255, 255, 255)
+_DARK, _LIGHT = (20, 20, 20), (250, 250, 250)
+_SUBPIXELS = 4  # cv2 draws at 1/16 pixel
+_PHASES = 4  # places of a disc within a pixel, either way
+_FARTHEST = 1e6  # pixels; points beyond are not on any picture
+_FONT, _FONT_HEIGHT = cv2.FONT_HERSHEY_SIMPLEX, 22
+_ENTRY_WIDTH, _ENTRY_HEIGHT = 90, 36  # of a legend, pixels
+
+
+@functools.cache
+def _colours(count: int) -> np.ndarray:
+    """Each colour is the one farthest, to the eye (CIE Lab), from black, white and all before it."""
+    levels = np.linspace(0, 255, 12).round().astype(np.uint8)
+    candidates = np.stack(np.meshgrid(levels, levels, levels, indexing="ij"), axis=-1).reshape(-1, 3)
+    lab = cv2.cvtColor(candidates[None].astype(np.float32) / 255, cv2.COLOR_RGB2Lab)[0]
+    distance = np.minimum(*(np.linalg.norm(lab - lab[end], axis=1) for end in (0, -1)))
+    distance[lab[:, 0] < 30] = -1  # too dark to tell apart
+    chosen = []
+    for _ in range(min(count, len(candidates))):
+        chosen.append(int(distance.argmax()))
+        distance = np.minimum(distance, np.linalg.norm(lab - lab[chosen[-1]], axis=1))
+    return candidates[chosen]
+
+
+def palette(count: int) -> np.ndarray:
+    """Distinct colours (count, 3) uint8 RGB; the colour of a number does not depend on `count`."""
+    return np.resize(_colours(count), (count, 3))
+
+
+def fill(picture: np.ndarray, corners: np.ndarray, colour: Sequence[float] | float) -> None:
+    """Fill a polygon on a picture (H, W) or (H, W, C) uint8; corners (n, 2) x, y on pixel centres."""
+    fixed = np.round(corners * (1 << _SUBPIXELS)).astype(np.int32)
+    cv2.fillPoly(picture, [fixed], colour, cv2.LINE_AA, _SUBPIXELS)
+
+
+def stroke(
+    picture: np.ndarray, start: np.ndarray, end: np.ndarray, colour: Sequence[float] | float, width: int = 1
+) -> None:
+    """Draw a straight line on a picture (H, W) or (H, W, C) uint8; start, end: (2,) x, y on pixel centres."""
+    a, b = np.round(np.stack([start, end]) * (1 << _SUBPIXELS)).astype(int).tolist()
+    cv2.line(picture, a, b, colour, width, cv2.LINE_AA, _SUBPIXELS)
+
+
+def write(picture: np.ndarray, text: str, left: float, middle: float, height: float = 16) -> None:
+    """Write dark on a light rim on an RGB picture; left, middle: x where it begins, y of its middle, pixels."""
+    scale = height / _FONT_HEIGHT
+    origin = (round(left), round(middle + height / 2))
+    for shade, thickness in ((_LIGHT, 3), (_DARK, 1)):
+        cv2.putText(picture, text, origin, _FONT, scale, shade, thickness, cv2.LINE_AA)
+
+
+def mark(picture: np.ndarray, points: np.ndarray, colours: np.ndarray, radius: float = 4) -> np.ndarray:
+    """A copy of an RGB picture (H, W, 3) with a filled, rimmed disc at each point.
+
+    points: (n, 2) x, y in pixels, NaN are skipped; colours: (n, 3) or one (3,) uint8 RGB; radius: pixels. Places and
+    radius are rounded to a quarter of a pixel.
+    """
+    canvas = picture.copy()
+    height, width = canvas.shape[:2]
+    inks = np.broadcast_to(np.asarray(colours), (len(points), 3)).tolist()
+    places = np.asarray(points, np.float64).reshape(-1, 2)
+    wanted = np.flatnonzero(np.isfinite(places).all(axis=1))
+    steps = np.round(places[wanted].clip(-_FARTHEST, _FARTHEST) * _PHASES).astype(np.int64)
+    cells, phases = np.divmod(steps, _PHASES)
+    for i, (x, y), phase in zip(wanted.tolist(), cells.tolist(), phases.tolist(), strict=True):
+        disc = _disc(round(radius * _PHASES), *phase, *inks[i])
+        reach = disc.shape[1] // 2
+        left, top, right, bottom = x - reach, y - reach, x + reach + 1, y + reach + 1
+        if left < 0 or top < 0 or right > width or bottom > height:
+            disc = disc[:, max(-top, 0) : max(height - top, 0), max(-left, 0) : max(width - left, 0)]
+            left, top, right, bottom = max(left, 0), max(top, 0), max(right, 0), max(bottom, 0)
+        keep, ink = disc
+        seen = canvas[top:bottom, left:right]
+        np.add(seen * keep, ink, out=seen, casting="unsafe")
+    return canvas
+
+
+@functools.lru_cache(maxsize=4096)
+def _disc(radius: int, x: int, y: int, *colour: int) -> np.ndarray:
+    """What a disc does to a square of pixels about the one it lies in, (2, 2 r + 1, 2 r + 1, 3) float32.
+
+    radius, and the place in the pixel: in quarters of one. First the share of what was there that stays, then what
+    is added, with half a level for rounding.
+    """
+    reach = radius // _PHASES + 4
+    scale = 1 << _SUBPIXELS
+    # OpenCV counts from the middle of the first pixel, points from its left edge.
+    centre = tuple(round((reach + place / _PHASES - 0.5) * scale) for place in (x, y))
+
+    def drawn(paper: int) -> np.ndarray:
+        canvas = np.full((2 * reach + 1, 2 * reach + 1, 3), paper, np.uint8)
+        for extra, shade in ((1.6, _DARK), (0.8, _LIGHT), (0, colour)):
+            size = round((radius / _PHASES + extra) * scale)
+            cv2.circle(canvas, centre, size, shade, cv2.FILLED, cv2.LINE_AA, _SUBPIXELS)
+        return canvas.astype(np.float32)
+
+    on_black = drawn(0)
+    return np.stack([(drawn(255) - on_black) / 255, on_black + 0.5])
+
+
+def tile(picture: np.ndarray, points: np.ndarray, colours: np.ndarray, radius: float = 4) -> np.ndarray:
+    """A picture (H, W, 3) RGB fitted into (TILE, TILE, 3), its points (n, 2) in pixels of the picture marked."""
+    height, width = picture.shape[:2]
+    scale = TILE / max(height, width)
+    size = (max(1, round(width * scale)), max(1, round(height * scale)))
+    fitted = cv2.resize(picture, size, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC)
+    left, top = (TILE - size[0]) // 2, (TILE - size[1]) // 2
+    canvas = np.full((TILE, TILE, 3), _PAPER, np.uint8)
+    canvas[top : top + size[1], left : left + size[0]] = fitted
+    placed = np.asarray(points, np.float64).reshape(-1, 2) * scale + (left, top)
+    return mark(canvas, placed, colours, radius)
+
+
+def sheet(
+    pictures: Sequence[np.ndarray],
+    points: Sequence[np.ndarray],
+    colours: Sequence[np.ndarray] | np.ndarray,
+    columns: int = 8,
+    rows: int = 8,
+    radius: float = 4,
+) -> np.ndarray:
+    """A grid of the first rows x columns pictures, RGB uint8; rows and columns that would stay empty are left out.
+
+    pictures: RGB, any sizes; points: one (n, 2) per picture, in its pixels, NaN are skipped; colours: (3,) or
+    (n, 3) uint8 for all pictures, or a list with such an array per picture.
+    """
+    count = min(len(pictures), rows * columns)
+    columns = max(1, min(columns, count))
+    rows = max(1, -(-count // columns))
+    canvas = np.full((rows * TILE_STEP + _GAP, columns * TILE_STEP + _GAP, 3), _PAPER, np.uint8)
+    each: Sequence[np.ndarray] = [colours] * count if isinstance(colours, np.ndarray) else colours
+    for number in range(count):
+        row, column = divmod(number, columns)
+        top, left = _GAP + row * TILE_STEP, _GAP + column * TILE_STEP
+        canvas[top : top + TILE, left : left + TILE] = tile(pictures[number], points[number], each[number], radius)
+    return canvas
+
+
+def with_legend(
+    drawn: np.ndarray, picture: np.ndarray, points: np.ndarray, names: Sequence[str], colours: np.ndarray
+) -> np.ndarray:
+    """A sheet (H, W, 3), and below it what its points are called; RGB uint8, at least as wide as the picture.
+
+    picture: (S, S, 3), shown with its points (n, 2), in its pixels, and their names beside them; then all n names
+    with their colours (n, 3), to its right or, where there is no room, below.
+    """
+    side = len(picture)
+    width = max(drawn.shape[1], side + 2 * _GAP)
+    left, top = side + 4 * _GAP, 0
+    if width < left + _ENTRY_WIDTH:
+        left, top = _GAP, side + _GAP
+    in_row = (width - left) // _ENTRY_WIDTH
+    numbers = np.arange(len(names))
+    places = (left, top) + np.column_stack([numbers % in_row, numbers // in_row]) * (_ENTRY_WIDTH, _ENTRY_HEIGHT)
+    height = max(side + _GAP, places[:, 1].max(initial=0) + _ENTRY_HEIGHT)
+    below = np.full((height, width, 3), _PAPER, np.uint8)
+    below[:side, _GAP : _GAP + side] = _named(picture, points, names, colours)
+    centres = places + (14, _ENTRY_HEIGHT / 2)
+    below = mark(below, centres, colours, radius=9)
+    for name, (x, y) in zip(names, centres, strict=True):
+        write(below, name, x + 16, y)
+    margin = np.full((len(drawn), width - drawn.shape[1], 3), _PAPER, np.uint8)
+    return np.concatenate([np.concatenate([drawn, margin], axis=1), below])
+
+
+def _named(picture: np.ndarray, points: np.ndarray, names: Sequence[str], colours: np.ndarray) -> np.ndarray:
+    """`mark`, and each name beside its point, on the side that looks away from the other points."""
+    canvas = mark(picture, points, colours, radius=5)
+    seen = np.isfinite(points).all(axis=1)
+    for i in np.flatnonzero(seen):
+        away = points[i] - points[seen].mean(axis=0)
+        middle = points[i] + 16 * away / max(np.linalg.norm(away), 1e-9)
+        write(canvas, names[i], middle[0] - 5 * len(names[i]), middle[1], height=11)
+    return canvas
+
+
+def overview(strips: Sequence[np.ndarray], names: Sequence[str]) -> np.ndarray:
+    """One nearly square page of all strips (H, W, 3), of one size, each under its name."""
+    height, width = strips[0].shape[:2]
+    step = np.array([height + _ENTRY_HEIGHT, width + 4 * _GAP])
+    columns = max(1, min(len(strips), round((len(strips) * step[0] / step[1]) ** 0.5)))
+    rows = -(-len(strips) // columns)
+    canvas = np.full((*(step * (rows, columns)), 3), _PAPER, np.uint8)
+    for number, (strip, name) in enumerate(zip(strips, names, strict=True)):
+        top, left = step * (number % rows, number // rows)  # down the columns
+        write(canvas, name, left + _GAP, top + _ENTRY_HEIGHT / 2, height=16)
+        canvas[top + _ENTRY_HEIGHT : top + step[0], left : left + width] = strip
+    return canvas
+
+
+def save_picture(picture: np.ndarray, path: Path | str, durable: bool = True) -> None:
+    """Write an RGB picture (H, W, 3) whole or not at all; the ending of the name tells the format.
+
+    durable: as of `writing`.
+    """
+    path = Path(path)
+    options = [cv2.IMWRITE_JPEG_QUALITY, 92] if path.suffix.lower() in (".jpg", ".jpeg") else []
+    done, content = cv2.imencode(path.suffix, cv2.cvtColor(picture, cv2.COLOR_RGB2BGR), options)
+    if not done:
+        raise UserError(f"{path}: cannot be encoded; choose .jpg or .png")
+    with writing(path, durable) as temporary:
+        temporary.write_bytes(content.tobytes())

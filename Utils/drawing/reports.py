@@ -1,0 +1,142 @@
+"""What an evaluation leaves in an experiment's Logs: curves, tables, and lines in the log."""
+
+import csv
+from pathlib import Path
+
+import numpy as np
+
+from Utils.drawing.curves import write_curve
+from Utils.drawing.marks import palette
+from Utils.evaluation import Errors
+from Utils.movement import FOLLOWS, OFTEN, Movement
+from Utils.storage.experiment import Experiment
+from Utils.storage.files import writing
+
+LANDMARK_COLUMNS = (
+    "landmark",
+    "colour",
+    "found_percent",
+    "residual_pixels",
+    "movement_pixels",
+    "r2",
+    "backward_percent",
+    "steadiness_percent",
+    "steadiness_r2",
+    "others_r2",
+)
+
+TRAIN_LONGER = (
+    "go on with Train_Secondstep.py --resume and a higher --set total_iterations; where that does not help, train "
+    "step one longer or on more pictures"
+)
+
+
+def report_failure(experiment: Experiment, found: np.ndarray, remedy: str = TRAIN_LONGER) -> bool:
+    """Whether no landmark is found often enough to be evaluated; if so, say it and what to try.
+
+    found: (L,) share of the pictures in which each is found.
+    """
+    if (found > OFTEN).any():
+        return False
+    experiment.log(
+        f"Failed: no landmark is found in over {100 * OFTEN:.0f}% of the pictures, the best one in "
+        f"{100 * found.max(initial=0):.0f}%; {remedy}"
+    )
+    return True
+
+
+def report_errors(experiment: Experiment, errors: Errors) -> None:
+    """Write ForwardError and BackwardError (.jpg, .csv) and say the two final errors."""
+    for note in errors.notes:
+        experiment.log(f"Evaluation: {note}")
+    forward, backward = experiment.logs / "ForwardError.jpg", experiment.logs / "BackwardError.jpg"
+    write_curve(errors.forward, forward, "groundtruth landmarks")
+    write_curve(errors.backward, backward, "discovered landmarks")
+    experiment.log(f"Curves: {forward} and {backward}, with their numbers beside them (.csv)")
+    experiment.log(f"Landmarks evaluated: {len(errors.landmarks)}")
+    if len(errors.landmarks):
+        experiment.log(f"Forward error:  {errors.forward_percent:.2f}% of the normaliser")
+        experiment.log(f"Backward error: {errors.backward_percent:.2f}% of the normaliser")
+    else:
+        experiment.log(f"Forward error:  {errors.forward_percent:.2f}% of the normaliser, which is the mean shape's")
+        experiment.log("Backward error: unknown without landmarks")
+
+
+def report_landmarks(
+    experiment: Experiment,
+    landmarks: np.ndarray,
+    found: np.ndarray,
+    movement: Movement | None = None,
+    errors: Errors | None = None,
+    steadiness: tuple[np.ndarray, np.ndarray, np.ndarray] | None = None,
+) -> None:
+    """Write Landmarks.csv, a row per landmark, and say how many follow their part.
+
+    landmarks: (L,) their clusters, which are their names in all files; colours are those of Step2.jpg. found: (L,)
+    share of the pictures in which each is found. movement: of all L; errors: whose `landmarks` count from 0 to L - 1;
+    steadiness: error in percent of the crop's side and R2 under known warps, R2 by the other landmarks, (L,) each.
+    What is unknown stays empty.
+    """
+    empty = np.full(len(landmarks), np.nan)
+    backward = empty.copy()
+    if errors is not None:
+        backward[errors.landmarks] = 100 * errors.backward
+    explained = [empty] * 3 if movement is None else [movement.residual, movement.movement, movement.r2]
+    columns = [100 * found, *explained, backward, *(steadiness or (empty, empty, empty))]
+    path = experiment.logs / "Landmarks.csv"
+    with writing(path) as temporary, temporary.open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(LANDMARK_COLUMNS)
+        for k, colour, *values in zip(landmarks, palette(len(landmarks)), *columns, strict=True):
+            name = f"#{bytes(colour.tolist()).hex()}"
+            writer.writerow([k, name, *("" if np.isnan(value) else f"{value:.4g}" for value in values)])
+    if movement is not None:
+        often = movement.often_found()
+        experiment.log(
+            f"Landmarks found in over {100 * OFTEN:.0f}% of the pictures: {len(often.r2)}, of which "
+            f"{movement.following().sum()} follow their part (R2 over {FOLLOWS}); {often.describe()}"
+        )
+    experiment.log(f"Each landmark by itself: {path}")
+
+
+def report_steadiness(
+    experiment: Experiment, found: np.ndarray, error: np.ndarray, others_r2: np.ndarray, landmarks: np.ndarray
+) -> None:
+    """Write Steadiness (.jpg, .csv) and say what can be told of landmarks without groundtruth.
+
+    found: (L,) share of the test images in which each is detected; error: (L,) percent of the crop's side;
+    others_r2: (L,) how far the others explain where each is; landmarks: (L,) their clusters.
+    """
+    path = experiment.logs / "Steadiness.jpg"
+    lines = [f"{k},{100 * f:.2f},{e:.4f}" for k, f, e in zip(landmarks, found, error, strict=True)]
+    with writing(path.with_suffix(".csv")) as temporary:
+        temporary.write_text("\n".join(["landmark,found_percent,error_percent", *lines]) + "\n")
+    _draw_steadiness(path, 100 * found, error)
+    experiment.log("No groundtruth landmarks: neither forward nor backward error can be told")
+    experiment.log(
+        f"Landmarks: {len(landmarks)}, each found in {100 * found.mean():.1f}% of the test pictures on average"
+    )
+    often, explained = found > OFTEN, np.nan_to_num(others_r2, nan=-1) > FOLLOWS
+    experiment.log(
+        f"Found in over {100 * OFTEN:.0f}% of the test pictures: {often.sum()}, of which {(often & explained).sum()} "
+        f"move with the others (R2 over {FOLLOWS})"
+    )
+    if np.isfinite(error).any():
+        experiment.log(f"Steadiness under small known warps: {np.nanmean(error):.2f}% of the picture's side")
+    experiment.log(f"Drawn in {path}, numbers beside it (.csv)")
+
+
+def _draw_steadiness(path: Path, found_percent: np.ndarray, error: np.ndarray) -> None:
+    from matplotlib.backends.backend_agg import FigureCanvasAgg  # slow to import
+    from matplotlib.figure import Figure
+
+    order = np.argsort(-found_percent, kind="stable")
+    figure = Figure(figsize=(7, 5), dpi=150, layout="constrained")
+    FigureCanvasAgg(figure)  # no window and no global state
+    upper, lower = figure.subplots(2, 1, sharex=True)
+    upper.bar(np.arange(len(order)), found_percent[order], color="#1f4e9c")
+    upper.set(ylabel="found, % of pictures", ylim=(0, 100))
+    lower.bar(np.arange(len(order)), error[order], color="#c0504d")
+    lower.set(ylabel="error under warps, %", xlabel="landmark, most often found first")
+    with writing(path) as temporary:
+        figure.savefig(temporary, format="jpg")

@@ -1,0 +1,160 @@
+"""Files that are never half written, and files from strangers that never run code."""
+
+import contextlib
+import fcntl
+import io
+import os
+import pickle
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from filelock import FileLock, Timeout
+
+from Utils.runtime.errors import UserError, one_line
+from Utils.storage.tensor_files import read_safetensors, read_torch_file, write_safetensors
+from Utils.storage.unpickling import RefusedError, unpickle
+
+SAFETENSORS = ".safetensors"
+_UMASK = os.umask(0o077)  # can only be read by setting it: once, while there is but one thread
+os.umask(_UMASK)
+_LONGEST_STEM = 180  # bytes of a temporary file's name: a file system allows some 255 in all
+
+
+@contextlib.contextmanager
+def writing(path: Path | str, durable: bool = True) -> Iterator[Path]:
+    """Give a temporary path beside `path`; rename it to `path` when the block ends well, else remove it.
+
+    The file's content reaches the disk before the rename, so that after a crash `path` is either the old
+    file or the whole new one. durable=False: without waiting for the disk, for many small files that are easily made
+    again.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary, owned = _owned_temporary(path)
+    try:
+        yield temporary
+        if durable:
+            with open(temporary, "rb+") as written:
+                os.fsync(written.fileno())
+        os.chmod(temporary, 0o666 & ~_UMASK)  # mkstemp makes private files
+        os.replace(temporary, path)
+    finally:
+        try:
+            temporary.unlink(missing_ok=True)
+        finally:
+            os.close(owned)
+
+
+def _owned_temporary(path: Path) -> tuple[Path, int]:
+    """A new file beside `path` and the descriptor that holds its lock, which any end of this process releases."""
+    stem = path.stem.encode()[:_LONGEST_STEM].decode(errors="ignore")
+    while True:
+        handle, name = tempfile.mkstemp(prefix=f".{stem}.", suffix=f".part{path.suffix}", dir=path.parent)
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX)
+        except OSError:  # a file system without locks
+            return Path(name), handle
+        if os.fstat(handle).st_nlink:  # not taken for a left-over before it was locked
+            return Path(name), handle
+        os.close(handle)
+
+
+def remove_left_overs(*folders: Path) -> None:
+    """Remove the temporary files in the folders that a process left when it was killed while it wrote.
+
+    Those of a process that still writes are locked, and stay.
+    """
+    for folder in folders:
+        for left_over in folder.glob(".*.part*"):
+            try:
+                handle = os.open(left_over, os.O_RDWR | os.O_NOFOLLOW)
+            except OSError:
+                continue
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                left_over.unlink(missing_ok=True)
+            except OSError:
+                continue
+            finally:
+                os.close(handle)
+
+
+@contextlib.contextmanager
+def held(lock: Path, refusal: str) -> Iterator[None]:
+    """Hold a file's lock, which any end of this process releases; UserError, the refusal, where another holds it."""
+    file_lock = FileLock(lock)
+    try:
+        file_lock.acquire(timeout=0)
+    except Timeout:
+        raise UserError(refusal) from None
+    try:
+        yield
+    finally:
+        file_lock.release()
+
+
+def dump_pickle(content: Any, path: Path | str) -> None:
+    """Write `content` as a pickle, whole or not at all."""
+    with writing(path) as temporary, open(temporary, "wb") as handle:
+        pickle.dump(content, handle, protocol=4)
+
+
+def save_checkpoint(content: dict[str, Any], path: Path | str) -> None:
+    """Write a dictionary of tensors, arrays and plain containers with torch.save, whole or not at all.
+
+    Under a name that ends in .safetensors: only the weights and what tells what they are, see `write_safetensors`.
+    """
+    path = Path(path)
+    if path.suffix == SAFETENSORS:
+        with writing(path) as temporary:
+            write_safetensors(content, temporary)
+        return
+    # torch.save on a path says nothing of a full disk but "unexpected pos"; plain writing says it.
+    buffer = io.BytesIO()
+    torch.save(content, buffer)
+    with writing(path) as temporary:
+        temporary.write_bytes(buffer.getbuffer())
+
+
+def _require_file(path: Path, remedy: str) -> None:
+    if not path.is_file():
+        raise UserError(f"{path} does not exist; {remedy}")
+    if path.stat().st_size == 0:
+        raise UserError(f"{path} is empty; {remedy}")
+
+
+def load_pickle(path: Path | str, remedy: str = "make or download it again") -> Any:
+    """Read a pickle of arrays and plain containers.
+
+    Raises UserError where the file is missing, empty or cut off, and where it holds anything that is not
+    data: such a file could run code, so it is refused before anything in it runs.
+    """
+    path = Path(path)
+    _require_file(path, remedy)
+    return _load(path, remedy, lambda: unpickle(path.read_bytes()))
+
+
+def load_checkpoint(path: Path | str, remedy: str = "make or download it again") -> dict[str, Any]:
+    """Read what torch.save wrote, onto the CPU, under the same rules as `load_pickle`, or a .safetensors file.
+
+    A dictionary.
+    """
+    path = Path(path)
+    _require_file(path, remedy)
+    read = read_safetensors if path.suffix == SAFETENSORS else read_torch_file
+    content = _load(path, remedy, lambda: read(path))
+    if not isinstance(content, dict):
+        raise UserError(f"{path} holds a {type(content).__name__} and no dictionary; {remedy}")
+    return dict(content)
+
+
+def _load(path: Path, remedy: str, load: Callable[[], Any]) -> Any:
+    try:
+        return load()
+    except RefusedError as error:
+        raise UserError(f"{path} is refused: {one_line(error)}; get the file from a source you trust") from error
+    except Exception as error:  # a damaged file can make a reader raise nearly anything
+        raise UserError(f"{path} cannot be read, it may be cut off ({one_line(error)}); {remedy}") from error

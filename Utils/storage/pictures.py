@@ -1,0 +1,167 @@
+"""Pictures in files: read whatever the format is into RGB, or say in one line why not."""
+
+import functools
+import io
+import os
+import stat
+from pathlib import Path
+
+import cv2
+import numpy as np
+from PIL import Image, ImageOps
+
+from Utils.runtime.errors import UserError, one_line
+
+SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
+
+_JPEG, _PNG = b"\xff\xd8\xff", b"\x89PNG"
+_ORIENTATION_TAG = 0x0112
+_TRANSPOSING = (5, 6, 7, 8)  # values of the tag that exchange width and height
+
+
+def read_picture(path: Path | str) -> np.ndarray:
+    """The picture in a file as RGB uint8, (H, W, 3), turned as its EXIF orientation says.
+
+    Gray becomes three equal channels, transparency is dropped, 16 bits become 8. Raises UserError naming
+    the file where it is missing, empty, cut off or no picture.
+    """
+    content = _content(path)
+    picture = _decode(content)
+    if picture is None:
+        picture = _decode_slowly(content, path)
+    elif not _ends_properly(content):
+        _require_whole(content, path)
+    return picture
+
+
+def picture_size(path: Path | str) -> tuple[int, int]:
+    """(width, height) of what `read_picture` gives, from the file's header alone where that is enough.
+
+    Raises UserError as `read_picture` does.
+    """
+    try:
+        _require_plain(path)
+        with Image.open(path) as image:
+            if image.format != "TIFF":  # whether its size is the turned one depends on Pillow's version
+                width, height = image.size
+                return (height, width) if _orientation(image) in _TRANSPOSING else (width, height)
+    except FileNotFoundError:
+        raise UserError(f"picture {path} does not exist; restore it or take it off the list") from None
+    except Image.DecompressionBombError as error:
+        raise UserError(_unreadable(path, error)) from error
+    except (OSError, ValueError, SyntaxError):
+        pass  # read_picture knows more formats, and says what is wrong with the file
+    height, width = read_picture(path).shape[:2]
+    return width, height
+
+
+def to_gray(picture: np.ndarray) -> np.ndarray:
+    """RGB uint8 (H, W, 3) -> luminance uint8 (H, W)."""
+    return cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY)
+
+
+def write_jpeg(picture: np.ndarray, path: Path | str, quality: int = 95) -> None:
+    """Write RGB uint8 (H, W, 3) as JPEG under exactly the name `path`."""
+    Path(path).write_bytes(encode_jpeg(picture, quality))
+
+
+def encode_jpeg(picture: np.ndarray, quality: int = 95) -> bytes:
+    """RGB uint8 (H, W, 3) -> the bytes of a JPEG file."""
+    _, content = cv2.imencode(".jpg", cv2.cvtColor(picture, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, quality])
+    return content.tobytes()
+
+
+def _require_plain(path: Path | str) -> None:
+    """UserError for what would never end, such as a pipe."""
+    kind = os.stat(path).st_mode
+    if not stat.S_ISREG(kind) and not stat.S_ISDIR(kind):
+        raise UserError(f"picture {path} is no file; take it away or off the list")
+
+
+def _content(path: Path | str) -> bytes:
+    try:
+        _require_plain(path)
+        content = Path(path).read_bytes()
+    except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
+        raise UserError(f"picture {path} does not exist; restore it or take it off the list") from None
+    except OSError as error:
+        raise UserError(f"picture {path} cannot be read ({error.strerror}); check the disk or rights") from error
+    if not content:
+        raise UserError(f"picture {path} is empty; restore it or take it off the list")
+    return content
+
+
+@functools.cache
+def _quieten_opencv() -> None:
+    """OpenCV prints about files that it cannot read; we say it ourselves."""
+    if hasattr(cv2, "setLogLevel"):
+        cv2.setLogLevel(0)
+
+
+def _decode(content: bytes) -> np.ndarray | None:
+    """Decode with OpenCV; None where it cannot, or would ignore the orientation."""
+    if not content.startswith((_JPEG, _PNG)) and _other_formats_orientation(content) != 1:
+        return None
+    _quieten_opencv()
+    try:
+        picture = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR)
+    except cv2.error:
+        return None
+    return None if picture is None else cv2.cvtColor(picture, cv2.COLOR_BGR2RGB, dst=picture)
+
+
+def _decode_slowly(content: bytes, path: Path | str) -> np.ndarray:
+    """Decode with Pillow, which reads some files that OpenCV refuses, and says what is wrong with others."""
+    try:
+        with Image.open(io.BytesIO(content)) as image:
+            image.load()
+            turned = ImageOps.exif_transpose(image)
+            if turned.mode.startswith("I;16"):
+                return np.repeat((np.asarray(turned) >> 8).astype(np.uint8)[..., None], 3, axis=2)
+            return np.array(turned.convert("RGB"))
+    except (OSError, ValueError, SyntaxError, EOFError, Image.DecompressionBombError) as error:
+        raise UserError(_unreadable(path, error)) from error
+
+
+def _require_whole(content: bytes, path: Path | str) -> None:
+    """Raise UserError where the file is cut off; OpenCV may fill up what is missing with gray."""
+    try:
+        with Image.open(io.BytesIO(content)) as image:
+            image.load()
+    except (OSError, EOFError) as error:
+        if "truncated" in str(error) or "broken" in str(error):
+            raise UserError(_unreadable(path, error)) from error
+    except (ValueError, SyntaxError):
+        pass  # a variety that Pillow does not know, and OpenCV has decoded
+
+
+def _unreadable(path: Path | str, error: Exception) -> str:
+    if "truncated" in str(error):
+        return f"picture {path} is cut off; restore it or take it off the list"
+    reason = one_line(error) if "BytesIO" not in str(error) else "not a picture format that is known"
+    return f"picture {path} cannot be read ({reason}); restore it or take it off the list"
+
+
+def _ends_properly(content: bytes) -> bool:
+    """Whether the end marker of a JPEG or PNG file is where it belongs, which proves it whole."""
+    if content.startswith(_JPEG):
+        return content.endswith(b"\xff\xd9")
+    if content.startswith(_PNG):
+        return content[-8:-4] == b"IEND"
+    return False
+
+
+def _other_formats_orientation(content: bytes) -> int:
+    """EXIF orientation of a file for which OpenCV does not honour it (WebP, TIFF); 1 where there is none."""
+    try:
+        with Image.open(io.BytesIO(content)) as image:
+            return _orientation(image)
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
+        return 1
+
+
+def _orientation(image: Image.Image) -> int:
+    """The EXIF orientation tag, 1 to 8."""
+    if image.format == "PNG" and "exif" not in image.info:
+        return 1  # asking for it would decode the whole picture
+    return image.getexif().get(_ORIENTATION_TAG, 1)

@@ -1,0 +1,134 @@
+"""LandmarkDetector: pictures in, points in their pixels out, whatever their size and where the object is."""
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+
+from Databases import DATABASES
+from Networks.inference.detector import LandmarkDetector
+from Utils.options import default_options
+from Utils.runtime.errors import UserError
+from Utils.storage.files import save_checkpoint
+from Utils.storage.pictures import write_jpeg
+
+
+class Brightness(torch.nn.Module):
+    """The first and the last map are the picture's brightness, the second is nowhere high."""
+
+    l1 = torch.nn.Conv2d(32, 3, 1)
+
+    def forward_heatmaps(self, pictures):
+        bright = torch.nn.functional.avg_pool2d(pictures.mean(dim=1, keepdim=True), 4)
+        return torch.cat([bright, 0.1 * bright, bright], dim=1)
+
+
+def detector_of(dataset_name: str, readout: str = "centroid") -> LandmarkDetector:
+    options = default_options(dataset_name, DATABASES, [f"readout={readout}", "image_size=64"], "cpu")
+    rules = DATABASES[dataset_name].rules(options.hyper)
+    return LandmarkDetector(Brightness(), rules, options, np.array([0, 1]))
+
+
+def spot(x: int, y: int, width: int, height: int, radius: int = 3) -> np.ndarray:
+    """A black picture with a white square around x, y."""
+    picture = np.zeros((height, width, 3), np.uint8)
+    picture[y - radius : y + radius, x - radius : x + radius] = 255
+    return picture
+
+
+@pytest.mark.parametrize("dataset_name", list(DATABASES))
+def test_points_come_back_in_pixels_of_the_picture(dataset_name):
+    """A bright spot in a box, in pictures of two sizes; to a cell of the grid, 1/16 of the crop."""
+    detector = detector_of(dataset_name)
+    for scale in (1, 7):
+        picture = spot(90 * scale, 70 * scale, 200 * scale, 150 * scale, 4 * scale)
+        box = np.array([50, 30, 130, 110]) * scale
+        found = detector(picture, box)
+        assert found.points.shape == (1, 2, 2)
+        assert np.abs(found.points[0, 0] - np.array([90, 70]) * scale).max() < 6 * scale
+        assert np.isnan(found.points[0, 1]).all()
+        assert found.boxes.tolist() == [box.tolist()]
+        assert found.names == ["landmark_0", "landmark_1"]
+        assert found.confidence[0, 0] > 0.2
+
+
+def test_one_picture_a_list_and_files(tmp_path):
+    detector = detector_of("Custom")
+    pictures = [spot(20 + i, 30, 64, 48) for i in range(20)]  # more than a batch
+    write_jpeg(pictures[3], tmp_path / "a.jpg", 100)
+    together = detector(pictures)
+    assert together.points.shape == (20, 2, 2)
+    np.testing.assert_array_equal(detector(pictures[3]).points[0], together.points[3])
+    np.testing.assert_allclose(detector(tmp_path / "a.jpg").points, detector(str(tmp_path / "a.jpg")).points)
+    np.testing.assert_allclose(detector([tmp_path / "a.jpg"]).points[0], together.points[3], atol=0.2)
+    assert together.boxes[0].tolist() == [0, 0, 64, 48]
+    mixed = detector(pictures[:2], [None, np.array([4, 4, 60, 44])])
+    assert mixed.boxes.tolist() == [[0, 0, 64, 48], [4, 4, 60, 44]]
+    assert detector([]).points.shape == (0, 2, 2)
+
+
+def test_a_large_picture_is_shrunk_before_it_is_cropped():
+    """Stripes of single pixels become gray, as for the eye, not a pattern."""
+    detector = detector_of("Custom")
+    picture = np.zeros((1800, 1800, 3), np.uint8)
+    picture[:, ::2] = 200
+    crop, _, _ = detector.cut(picture, None)
+    assert np.abs(crop.astype(int) - 100).max() <= 2
+    assert np.abs(detector_of("LS3D").cut(picture, np.array([0, 0, 1800, 1800]))[0].astype(int) - 100).max() <= 8
+
+
+@pytest.mark.parametrize(
+    ("pictures", "box", "message"),
+    [
+        (np.zeros((4, 4, 1), np.uint8), None, r"a picture is uint8 \(4, 4, 1\); give RGB uint8"),
+        (np.zeros((8, 8, 3)), None, "a picture is float64"),
+        ([7], None, "a picture is int"),
+        ("nowhere.jpg", None, "nowhere.jpg does not exist"),
+        ([np.zeros((8, 8, 3), np.uint8)], [], "0 boxes for 1 pictures"),
+        (np.zeros((8, 8, 3), np.uint8), [50, 50, 60, 60], "a box lies outside its picture"),
+    ],
+)
+def test_wrong_input_is_said(pictures, box, message):
+    with pytest.raises(UserError, match=message):
+        detector_of("Custom")(pictures, box)
+
+
+def test_checkpoints_are_loaded_by_folder_or_file(make_demo, tmp_path):
+    folder = make_demo.folder / "Logs/demo"
+    detector = LandmarkDetector.load(folder)
+    (path,) = sorted((folder / "CheckPoints").glob("demoSecondStepEpoch*.pth"))[-1:]
+    assert (detector.size, detector.database.name, detector.options.hyper.readout) == (64, "Demo", "centroid")
+    picture = next((make_demo.folder / "Logs/DemoData").glob("*/test/000001.png"))
+    ours, theirs = detector(picture), LandmarkDetector.load(path, readout="cell")(picture)
+    np.testing.assert_array_equal(ours.confidence, theirs.confidence)
+    assert ours.names == theirs.names
+    with pytest.raises(UserError, match="was made with --dataset_name Demo"):
+        LandmarkDetector.load(path, dataset_name="CelebA")
+
+
+def test_published_checkpoints_need_the_name_of_their_data_set(make_demo, tmp_path):
+    """They hold a network and active_channels alone."""
+    detector = LandmarkDetector.load(make_demo.folder / "Logs/demo")
+    path = tmp_path / "published.pth"
+    content = {"state_dict": detector.network.state_dict(), "active_channels": detector.active}
+    save_checkpoint(content, path)
+    with pytest.raises(UserError, match="does not say its data set; give dataset_name, one of CelebA"):
+        LandmarkDetector.load(path)
+    published = LandmarkDetector.load(path, dataset_name="Human3.6", readout="cell")
+    assert published.size == 256
+    found = published(np.zeros((450, 450, 3), np.uint8))
+    assert found.points.shape == (1, len(detector.active), 2)
+    first = next((make_demo.folder / "Logs/demo/CheckPoints").glob("demoFirstStep*.pth"))
+    with pytest.raises(UserError, match="no checkpoint of step two"):
+        LandmarkDetector.load(Path(first))
+
+
+def test_faces_are_found_where_the_data_set_is_one_of_faces():
+    face = pytest.importorskip("skimage.data").astronaut()
+    detector = detector_of("CelebA")
+    x1, y1, x2, y2 = detector(face).boxes[0]
+    assert 150 < x1 < 220 < x2 < 300  # the astronaut's face is at about 180 to 265, 70 to 180
+    assert 20 < y1 < 100 < y2 < 230
+    assert detector(cv2.flip(np.zeros_like(face), 0)).boxes[0].tolist() == [0, 0, 512, 512]

@@ -1,0 +1,90 @@
+"""The exported graph gives the detector's landmarks for any number of crops; missing packages are said."""
+
+import json
+import sys
+
+import numpy as np
+import pytest
+import torch
+
+from Databases import DATABASES
+from Networks.execution import build_fan
+from Networks.inference import export
+from Networks.inference.detector import LandmarkDetector
+from tools import export_onnx
+from Utils.options import default_options
+from Utils.runtime.errors import UserError
+
+
+@pytest.fixture(scope="module")
+def detector() -> LandmarkDetector:
+    options = default_options("Custom", DATABASES, ["image_size=64", "width=32", "readout=centroid"], "cpu")
+    network = build_fan(7, options.hyper, options.device).eval()
+    return LandmarkDetector(network, DATABASES["Custom"].rules(options.hyper), options, np.array([1, 4, 6]))
+
+
+@pytest.fixture(scope="module")
+def program(detector) -> torch.export.ExportedProgram:
+    return export.export_program(export.graph_of(detector), 64)
+
+
+def test_the_graph_gives_the_detectors_landmarks(detector):
+    crops = torch.randint(0, 255, (5, 3, 64, 64), dtype=torch.uint8, generator=torch.Generator().manual_seed(2))
+    with torch.inference_mode():
+        points, confidence = export.graph_of(detector)(crops / 255)
+    expected, heights = detector.run(crops)
+    np.testing.assert_allclose(points, expected, atol=1e-3)
+    np.testing.assert_allclose(confidence, heights, atol=1e-5)
+
+
+def test_onnx_and_pytorch_agree(detector, program, tmp_path):
+    onnx = pytest.importorskip("onnx")
+    pytest.importorskip("onnxscript")
+    runtime = pytest.importorskip("onnxruntime")
+    graph, path = export.graph_of(detector), tmp_path / "model.onnx"
+    export.write_onnx(program, export.metadata(detector), path)
+    assert export.onnx_difference(path, graph, 64) < export.TOLERANCE
+    facts = {entry.key: entry.value for entry in onnx.load(str(path)).metadata_props}
+    assert json.loads(facts["names"]) == ["landmark_1", "landmark_4", "landmark_6"]
+    assert facts["image_size"] == "64"
+    assert "0.08 of its mean side" in facts["crop_rule"]
+    session = runtime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    for count in (1, 4):
+        points, confidence = session.run(None, {"pictures": np.zeros((count, 3, 64, 64), np.float32)})
+        assert (points.shape, confidence.shape) == ((count, 3, 2), (count, 3))
+
+
+def test_a_program_is_saved_and_loaded(detector, program, tmp_path):
+    graph, path = export.graph_of(detector), tmp_path / "model.pt2"
+    export.write_program(program, export.metadata(detector), path)
+    assert export.program_difference(path, graph, 64) < export.TOLERANCE
+
+
+def test_a_difference_is_seen(detector, program, tmp_path):
+    path = tmp_path / "model.pt2"
+    export.write_program(program, {}, path)
+    other = LandmarkDetector(detector.network, detector.database, detector.options, np.array([0, 4, 6]))
+    assert export.program_difference(path, export.graph_of(other), 64) > 0.01
+
+
+def test_missing_packages_are_said(monkeypatch):
+    monkeypatch.setitem(sys.modules, "onnx", None)
+    with pytest.raises(UserError, match="onnx is missing; .*pip install onnx onnxruntime onnxscript"):
+        export.require("onnx")
+
+
+def test_the_command_checks_its_file(tmp_path, capsys, monkeypatch, detector, program):
+    """With a program that is there, as making one takes long; whole runs are those of docs/prediction.md."""
+    monkeypatch.setattr(LandmarkDetector, "of_experiment", lambda *_: detector)
+    monkeypatch.setattr(export, "export_program", lambda *_: program)
+    paths = tmp_path / "paths.yaml"
+    paths.write_text(f"log_path: {tmp_path}/Logs\n")
+    common = ["--dataset_name", "Demo", "--experiment_name", "demo", "--paths", str(paths), "--output"]
+    for file, code in (("model.pt2", 0), ("model.txt", 2)):
+        with pytest.raises(SystemExit) as end:
+            export_onnx.main([*common, str(tmp_path / file)])
+        assert end.value.code == code
+    said = capsys.readouterr()
+    assert "largest difference to PyTorch" in said.out
+    assert "ends in .onnx or .pt2" in said.err
+    assert [path.name for path in tmp_path.glob("model*")] == ["model.pt2"]

@@ -1,0 +1,35 @@
+"""What an evaluation says and leaves: failures, and tables with what is known."""
+
+import csv
+
+import numpy as np
+import pytest
+
+from Utils.drawing.reports import report_failure, report_landmarks
+from Utils.storage.experiment import Experiment
+
+
+@pytest.fixture
+def experiment(tmp_path) -> Experiment:
+    experiment = Experiment(tmp_path, "e")
+    experiment.open()
+    return experiment
+
+
+@pytest.mark.parametrize(("found", "best"), [([0.5, 0.8], "80%"), ([], "0%")])
+def test_no_landmarks_are_a_failure_with_a_remedy(experiment, capsys, found, best):
+    assert report_failure(experiment, np.array(found), "try this")
+    said = capsys.readouterr().out.splitlines()
+    assert said == [f"Failed: no landmark is found in over 80% of the pictures, the best one in {best}; try this"]
+
+
+def test_one_landmark_is_no_failure(experiment, capsys):
+    assert not report_failure(experiment, np.array([0.1, 0.81]))
+    assert capsys.readouterr().out == ""
+
+
+def test_the_table_says_how_often_landmarks_are_found_without_groundtruth_too(experiment):
+    report_landmarks(experiment, np.array([4, 7]), np.array([0.25, 1.0]))
+    with (experiment.logs / "Landmarks.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [(row["landmark"], row["found_percent"], row["r2"]) for row in rows] == [("4", "25", ""), ("7", "100", "")]

@@ -1,0 +1,55 @@
+"""Numbers and paths of command lines."""
+
+import argparse
+from pathlib import Path
+
+import pytest
+
+from Utils.runtime.arguments import Parser, checked_path, path_of, real, whole
+from Utils.runtime.errors import UserError
+
+
+@pytest.mark.parametrize("text", ["-1", "11", "x", "", "1.5", "9" * 5000])
+def test_whole_numbers_within_bounds(text):
+    assert whole(0, 10)("7") == 7
+    with pytest.raises(argparse.ArgumentTypeError, match="whole number from 0 to 10"):
+        whole(0, 10)(text)
+
+
+@pytest.mark.parametrize("text", ["nan", "inf", "-0.1", "x", "2"])
+def test_real_numbers_within_bounds(text):
+    assert real(0.0, 1.0)("0.5") == 0.5
+    with pytest.raises(argparse.ArgumentTypeError, match="number from 0.0 to 1.0"):
+        real(0.0, 1.0)(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("", "has to be given"),
+        ("a\0b", "no character NUL"),
+        ("a/" + "b" * 300, "longer than"),
+        ("a/" * 3000, "longer than"),
+        ("\udcff", "UTF-8"),
+        ("~nobody_of_this_name/a", "a user that is none"),
+    ],
+)
+def test_paths_that_no_file_can_have(text, said):
+    with pytest.raises(ValueError, match=said):
+        checked_path(text)
+    with pytest.raises(argparse.ArgumentTypeError, match=said):
+        path_of(text)
+
+
+def test_paths(monkeypatch):
+    monkeypatch.setenv("HOME", "/home/me")
+    assert path_of("~/a") == Path("/home/me/a")
+
+
+def test_mistakes_are_one_line():
+    parser = Parser()
+    parser.add_argument("--count", type=whole(0, 10))
+    with pytest.raises(UserError, match="argument --count: -1: give a whole number from 0 to 10; see --help"):
+        parser.parse_args(["--count", "-1"])
+    with pytest.raises(UserError, match="unrecognized arguments: --other"):
+        parser.parse_args(["--other"])
