@@ -6,8 +6,9 @@ from pathlib import Path
 
 from Databases import DATABASES
 from Databases.inputs import boxes_of_inputs, find_inputs
-from Networks.inference.detector import CONFIDENT, LandmarkDetector
+from Networks.inference.detector import LandmarkDetector
 from Networks.inference.prediction import Prediction
+from Networks.second_step import CONFIDENT
 from Utils.options import parse
 from Utils.runtime.errors import exit_cleanly
 from Utils.runtime.process import set_up_process

@@ -1,7 +1,9 @@
 """Step one: discover keypoints and descriptors of an object category, without labels."""
 
 from Databases import DATABASES
+from Networks.advice import advise
 from Networks.first_step import FirstStep
+from Networks.recipes import recipe_of
 from Utils.options import parse
 from Utils.runtime import distributed
 from Utils.runtime.errors import exit_cleanly
@@ -18,7 +20,12 @@ def main(argv: list[str] | None = None) -> None:
     database.check_cheaply()
     experiment = Experiment(options.log_path, options.experiment_name)
     with experiment.training(options, experiment.first_step_files):
-        FirstStep(database, options, experiment).run()
+        recipe = recipe_of(options.hyper)
+        advise(experiment, options.hyper, options.device, len(database.training), recipe.largest_cluster)
+        step = FirstStep(database, options, experiment, recipe)
+        if options.resume:
+            step.resume()
+        step.run()
     distributed.stop()
 
 

@@ -2,7 +2,10 @@
 
 from Databases import DATABASES
 from Networks.checkpoints import adopt_newest, load_first_step
+from Networks.inference.detector import LandmarkDetector
+from Networks.recipes import recipe_of
 from Networks.second_step import SecondStep
+from Utils.drawing.reports import report_failure
 from Utils.options import parse
 from Utils.runtime import distributed
 from Utils.runtime.errors import exit_cleanly
@@ -21,7 +24,12 @@ def main(argv: list[str] | None = None) -> None:
     database = DATABASES[options.dataset_name].open(options)
     database.check_cheaply()
     with experiment.training(options, experiment.second_step_files):
-        SecondStep(database, options, experiment).run()
+        step = SecondStep.from_first_step(database, options, experiment, recipe_of(options.hyper))
+        if options.resume:
+            step.resume()
+        step.run()
+        detector = LandmarkDetector(step.learned, database, options, step.active)
+        report_failure(experiment, detector.found_share(database.training))
     distributed.stop()
 
 

@@ -6,7 +6,7 @@ the whole training. So a resumed run draws the same samples, whatever the number
 
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, cast
 
 import cv2
@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from Databases.augmentation import AUGMENTATIONS, FIRST_STEP, SECOND_STEP
+from Databases.augmentation import AUGMENTATIONS, FIRST_STEP, SECOND_STEP, Strength
 from Databases.database import Database, ImageSet, crop_picture
 from Utils import crops
 from Utils.keypoints import KeypointTable
@@ -28,8 +28,7 @@ from Utils.storage.pictures import to_gray
 MIN_KEYPOINTS = 9  # of a picture that step one trains on
 MAX_PAIRS = 3000  # of one sample of step one
 GRID = 4  # input pixels per cell
-_STAGES = {"first": 1, "second": 2}
-_PERMUTATION = 0  # stage of the random order of pictures
+_PERMUTATION, _FIRST, _SECOND = range(3)  # stages of random numbers: the order of pictures, the two steps
 ITEMS_TIMED = 3
 WORTH_A_WORKER = 3e-3  # seconds to load an item, see `_workers_beside`
 
@@ -55,16 +54,14 @@ class _Samples(Dataset):
         image_size: int,
         seed: int,
         augmentation: str,
-        stage: str,
+        strength: Strength,
+        stage: int,
         origin: tuple[int, int] = (0, 0),
-        **changes: Any,
     ) -> None:
-        """changes: of the augmentation's `Strength`."""
         self.database, self.images = database, database.training
         self.table, self.eligible = table, eligible
-        self.size, self.seed, self.stage = image_size, seed, _STAGES[stage]
-        self.augment = AUGMENTATIONS[augmentation]
-        self.strength = replace(FIRST_STEP if stage == "first" else SECOND_STEP, **changes)
+        self.size, self.seed, self.stage = image_size, seed, stage
+        self.augment, self.strength = AUGMENTATIONS[augmentation], strength
         self.first_epoch, self.first_position = origin
         self._epoch, self._order = -1, np.zeros(0, np.int64)
 
@@ -124,19 +121,6 @@ class FirstStepBatch:
     def pin_memory(self) -> "FirstStepBatch":
         return FirstStepBatch(*(part.pin_memory() for part in _parts(self)))
 
-    def split(self, pictures: int) -> Iterator["FirstStepBatch"]:
-        """The batch in pieces of at most so many pictures, but at least one sample."""
-        for start, stop in _ranges(len(self.pictures), max(2, pictures // 2 * 2)):
-            first, last = torch.searchsorted(self.ends[:, 0].contiguous(), torch.tensor([start, stop])).tolist()
-            mine = (self.pairs[:, 0] >= first) & (self.pairs[:, 0] < last)
-            yield FirstStepBatch(
-                self.pictures[start:stop],
-                _of_pictures(self.keypoints, start, stop),
-                _of_pictures(self.ends, start, stop),
-                self.pairs[mine] - first,
-                self.positive[mine],
-            )
-
 
 @dataclass
 class SecondStepBatch:
@@ -150,22 +134,6 @@ class SecondStepBatch:
 
     def pin_memory(self) -> "SecondStepBatch":
         return SecondStepBatch(*(part.pin_memory() for part in _parts(self)))
-
-    def split(self, pictures: int) -> Iterator["SecondStepBatch"]:
-        """The batch in pieces of at most so many pictures."""
-        for start, stop in _ranges(len(self.pictures), pictures):
-            yield SecondStepBatch(self.pictures[start:stop], _of_pictures(self.keypoints, start, stop))
-
-
-def _ranges(count: int, most: int) -> list[tuple[int, int]]:
-    return [(start, min(start + most, count)) for start in range(0, count, most)]
-
-
-def _of_pictures(rows: Tensor, start: int, stop: int) -> Tensor:
-    """The rows (n, ...) of pictures `start` to `stop`; the first column, the picture, is counted from there."""
-    mine = rows[(rows[:, 0] >= start) & (rows[:, 0] < stop)]
-    mine[:, 0] -= start
-    return mine
 
 
 def _parts(batch: FirstStepBatch | SecondStepBatch) -> list[Tensor]:
@@ -182,7 +150,7 @@ class FirstStepSamples(_Samples):
         image_size: int,
         seed: int,
         augmentation: str,
-        **changes: Any,
+        strength: Strength = FIRST_STEP,
     ) -> None:
         table = table.keep(table.clusters() >= 0)
         eligible = np.flatnonzero(table.counts() >= MIN_KEYPOINTS)
@@ -191,7 +159,7 @@ class FirstStepSamples(_Samples):
                 f"none of the {len(table)} training pictures has {MIN_KEYPOINTS} keypoints in clusters; "
                 f"lower --set confidence_superpoint or number_of_clusters, or check the boxes"
             )
-        super().__init__(database, table, eligible, image_size, seed, augmentation, "first", **changes)
+        super().__init__(database, table, eligible, image_size, seed, augmentation, strength, _FIRST)
 
     def __getitem__(self, position: int) -> tuple[np.ndarray, ...]:
         """Both crops (S, S, 3), their points (n, 3) x, y, cluster, and their `correspondences`."""
@@ -261,17 +229,14 @@ class SecondStepSamples(_Samples):
         image_size: int,
         seed: int,
         augmentation: str,
+        strength: Strength = SECOND_STEP,
         origin: tuple[int, int] = (0, 0),
-        between: bool = False,
-        **changes: Any,
     ) -> None:
-        """between: whether keypoints keep their places between cells."""
-        self.between = between
         table = table.keep(np.isin(table.clusters(), active))
         eligible = np.flatnonzero(table.counts() > 0)
         if len(eligible) == 0:
             raise UserError("no training picture has a keypoint of an active cluster; lower --set min_cluster_points")
-        super().__init__(database, table, eligible, image_size, seed, augmentation, "second", origin, **changes)
+        super().__init__(database, table, eligible, image_size, seed, augmentation, strength, _SECOND, origin)
 
     def __getitem__(self, position: int) -> tuple[np.ndarray, np.ndarray]:
         """The crop (S, S, 3) and its points (n, 3) x, y, cluster.
@@ -279,7 +244,7 @@ class SecondStepSamples(_Samples):
         Points that were moved off the grid stay: their maps have to learn to be empty.
         """
         pixels, points = self.augmented(self.image_at(position), self.rng_at(position))
-        return pixels, points if self.between else np.rint(points)
+        return pixels, np.rint(points)
 
 
 def collate_second_step(samples: Sequence) -> SecondStepBatch:

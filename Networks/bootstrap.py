@@ -1,7 +1,6 @@
 """The bootstrap: generic SuperPoint keypoints of every picture, clustered into the first pseudo-groundtruth.
 
-The paper, section 3.1; the keypoints are those of three zooms joined. With --set bootstrap_match_fraction, the
-clusters of a picture have to agree on their places.
+The paper, section 3.1; the keypoints are those of three zooms joined.
 """
 
 from dataclasses import dataclass
@@ -13,12 +12,12 @@ from torch import Tensor
 from Databases.database import Database, ImageSet
 from Databases.samples import GRID, gray_batches, grid_side, workers_for, zoom_about_centre
 from Networks.checkpoints import check_resumed, clusters_to_state, load_clusters
-from Networks.consensus.candidates import Candidates
 from Networks.execution import autocast
+from Networks.recipe import PAPER, Recipe
 from Networks.superpoint import SuperPoint, load_superpoint, sample_descriptors, score_map
 from Utils import crops
-from Utils.assignment import cluster, keypoint_table, pieces
-from Utils.clustering import foreground, frequent_inside, inliers, outlier_scores
+from Utils.assignment import cluster, keypoint_table
+from Utils.clustering import foreground, inliers, outlier_scores
 from Utils.descriptors import DescriptorStore
 from Utils.keypoints import KeypointTable, detect, suppress
 from Utils.options import Hyperparameters, Options
@@ -33,76 +32,53 @@ BATCH_SIZE = {"cpu": 4, "cuda": 32}  # pictures, each at all zooms
 PIXELS_PER_PASS = {"cpu": 2**19, "cuda": 2**23}
 
 
-def bootstrap(database: Database, options: Options, experiment: Experiment) -> KeypointTable:
-    """The first pseudo-groundtruth, written to the experiment; read from there where it is complete."""
-    hyper = options.hyper
+def bootstrap(database: Database, options: Options, experiment: Experiment, recipe: Recipe = PAPER) -> KeypointTable:
+    """The first pseudo-groundtruth, written to the experiment; a complete one is read from there instead."""
+    hyper, names = options.hyper, database.training.names
     keypoints_file, clusters_file = experiment.bootstrap_keypoints(), experiment.bootstrap_clusters()
     if options.resume and keypoints_file.exists():
         if clusters_file.exists():
             check_resumed(options, load_clusters(clusters_file), clusters_file)
-        return KeypointTable.load(keypoints_file, grid_side(hyper), hyper.number_of_clusters).align(
-            database.training.names
-        )
+        return KeypointTable.load(keypoints_file, grid_side(hyper), hyper.number_of_clusters).align(names)
     superpoint = load_superpoint(options.paths.optional("path_to_superpoint_checkpoint"), options.device)
     with DescriptorStore(experiment.checkpoints) as store:
         store_generic_keypoints(superpoint, database, database.training, options, store)
-        experiment.log(
-            f"Bootstrap: {store.column('flag').sum() / len(database.training):.1f} generic keypoints per picture"
-        )
+        per_picture = store.column("flag").sum() / len(names)
+        experiment.log(f"Bootstrap: {per_picture:.1f} generic keypoints per picture")
         if not distributed.is_main():
             return distributed.from_main(None)
-        *_, among = select(store, database.constant_background, hyper).values()
-        names, count = database.training.names, hyper.number_of_clusters
-        clusters = cluster(store, len(names), count, hyper.seed, among=among, device=options.device)
-        if hyper.bootstrap_match_fraction:
-            # Outliers are candidates too: the other clusters tell whether they are in their place.
-            of_object = among if database.constant_background else store.column("flag")
-            table = matched_generic_keypoints(store, names, clusters.centroids, of_object, hyper)
+        background = database.constant_background
+        if recipe.object_keypoints:
+            among = recipe.object_keypoints(store, background)
+        else:
+            among = object_keypoints(store, background, hyper)
+        clusters = cluster(
+            store, len(names), hyper.number_of_clusters, hyper.seed, among=among, device=options.device
+        )
+        if recipe.first_labels:
+            # With a background that varies, outliers count too: the other clusters tell whether they are in place.
+            candidates = among if background else store.column("flag")
+            table = recipe.first_labels(store, names, clusters.centroids, candidates)
         else:
             table = keypoint_table(store, clusters, names)
     state = clusters_to_state(clusters.centroids, clusters.thresholds)
     made_with = {"hyperparameters": hyper.as_dict(), "dataset_name": options.dataset_name}
     save_checkpoint({**state, **made_with}, clusters_file)
-    table.save(keypoints_file)  # last: that it exists says that the bootstrap is complete
+    table.save(keypoints_file)  # last: its existence says that the bootstrap is complete
     experiment.log(f"Bootstrap: {table.describe()}")
     return distributed.from_main(table)
 
 
-def matched_generic_keypoints(
-    store: DescriptorStore, names: np.ndarray, centroids: np.ndarray, among: np.ndarray, hyper: Hyperparameters
-) -> KeypointTable:
-    """The generic keypoint of each cluster in every picture, where it is sure.
+def object_keypoints(store: DescriptorStore, constant_background: bool, hyper: Hyperparameters) -> np.ndarray:
+    """Rows of the generic keypoints that are the object's, (len(store),) bool.
 
-    The ones most similar to a cluster's centroid are candidates, among which the picture's clusters agree
-    (`Networks.consensus.agreement`). Of each cluster the `bootstrap_match_fraction` surest stay. store: rows in the
-    order of the pictures of these names; among: (len(store),) bool, the rows that count.
-    """
-    directions = centroids / np.maximum(np.linalg.norm(centroids, axis=1, keepdims=True), 1e-9)
-    points = store.column("point")
-    parts = (
-        Candidates.of_keypoints(points[rows], descriptors @ directions.T, bounds, hyper)
-        for rows, descriptors, bounds in pieces(store, len(names), among)
-    )
-    candidates = Candidates.joined(parts, len(centroids), hyper)
-    return candidates.agreed(names, np.arange(len(centroids)), hyper.bootstrap_match_fraction)[0]
-
-
-def select(store: DescriptorStore, constant_background: bool, hyper: Hyperparameters) -> dict[str, np.ndarray]:
-    """Which rows of a store of generic keypoints remain after each stage, by its name, each (len(store),) bool.
-
-    A background that is constant is no outlier: the rarer points that are dropped as such lie on the object. So
-    `foreground=frequent` leaves them in, where the paper drops outliers first.
+    Those inside the boxes without outliers and, if the background is constant, without what looks like it.
     """
     inside = store.column("flag")
-    remain = {"in the boxes": inside}
-    if constant_background and hyper.foreground == "frequent":
-        remain["without background"] = frequent_inside(store, inside, ~inside, hyper.seed)
-        return remain
-    inlying = inside & inliers(outlier_scores(store, hyper.seed, inside), hyper.outlier_fraction)
-    remain["without outliers"] = inlying
+    kept = inside & inliers(outlier_scores(store, hyper.seed, inside), hyper.outlier_fraction)
     if constant_background:
-        remain["without background"] = inlying & foreground(store, inlying, ~inside, hyper.seed)
-    return remain
+        kept = kept & foreground(store, kept, ~inside, hyper.seed)
+    return kept
 
 
 @dataclass

@@ -151,7 +151,7 @@ _FIELDS: dict[str, Callable[[Any], str | None]] = {
 }
 
 
-# The states of optimiser and schedule, which only they themselves know
+# The state of the optimiser, which only it knows itself
 
 
 def check_optimizer(optimizer: torch.optim.Optimizer) -> None:
@@ -170,20 +170,3 @@ def check_optimizer(optimizer: torch.optim.Optimizer) -> None:
                     raise ValueError(f"{name} has another shape than its weights")
                 if first_unusable(tensor):
                     raise ValueError(f"{name} has numbers that are none: {first_unusable(tensor)}")
-
-
-def check_schedule(ours: Mapping[str, Any], state: Any, iteration: int) -> dict[str, Any]:
-    """What a schedule is to take over of a state; ValueError where it is not that of ours at the iteration."""
-    if not isinstance(state, Mapping) or state.get("last_epoch") != iteration:
-        raise ValueError(f"it is not at iteration {iteration}")
-    taken = {name: state[name] for name in ours if name in state}
-    for name, value in taken.items():
-        if type(value) is not type(ours[name]):
-            raise ValueError(f"{name} is a {type(value).__name__}")
-        steady = name not in ("last_epoch", "_step_count", "_last_lr")
-        if steady and value != ours[name]:
-            raise ValueError(f"{name} is another one")
-    rates = taken.get("_last_lr", [])
-    if not all(isinstance(rate, float) and math.isfinite(rate) for rate in rates):
-        raise ValueError("its learning rates are no numbers")
-    return taken

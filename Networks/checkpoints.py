@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from Networks.checkpoint_schema import check_checkpoint, check_optimizer, check_schedule
+from Networks.checkpoint_schema import check_checkpoint, check_optimizer
 from Networks.execution import build_fan
 from Networks.fan import FAN
 from Utils.options import Options, plain, setting
@@ -189,18 +189,6 @@ def load_optimizer(optimizer: torch.optim.Optimizer, state: Any, source: Path | 
     except (ValueError, KeyError, TypeError, AttributeError, RuntimeError, IndexError) as error:
         raise UserError(
             f"{source}: its optimizer does not fit this network ({one_line(error)[:100]}); remove the file"
-        ) from error
-
-
-def load_schedule(
-    scheduler: torch.optim.lr_scheduler.LRScheduler, state: Any, iteration: int, source: Path | str
-) -> None:
-    """UserError where the state is not that of this schedule at the iteration."""
-    try:
-        scheduler.load_state_dict(check_schedule(scheduler.state_dict(), state, iteration))
-    except ValueError as error:
-        raise UserError(
-            f"{source}: its schedualer does not fit ({one_line(error)[:100]}); remove the file"
         ) from error
 
 

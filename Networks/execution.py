@@ -7,9 +7,11 @@ import numpy as np
 import torch
 
 from Databases.database import Database, ImageSet
-from Databases.samples import crop_batches, workers_for
+from Databases.samples import crop_batches, to_input, workers_for
 from Networks.fan import FAN
 from Utils.options import Hyperparameters, Options
+from Utils.runtime import distributed
+from Utils.runtime.progress import Progress
 
 INFERENCE_BATCH = {"cpu": 16, "cuda": 128}  # pictures
 
@@ -68,3 +70,21 @@ def inference_batches(
     size, batch_size = options.hyper.image_size, INFERENCE_BATCH[options.device.type]
     workers = workers_for(options, len(indices))
     return crop_batches(database, images, size, batch_size, workers, options.device, indices)
+
+
+@torch.inference_mode()
+def heatmap_batches(
+    network: FAN, database: Database, images: ImageSet, options: Options, channels: np.ndarray, description: str
+) -> Iterator[tuple[torch.Tensor, np.ndarray]]:
+    """Heatmaps (B, A, G, G) of some channels (A,), and the maps (B, 2, 3) from the pictures to their crops.
+
+    Batch by batch; of several processes each gets its part of the pictures.
+    """
+    wanted = torch.from_numpy(channels).to(options.device)
+    indices = distributed.shard(len(images))
+    with Progress(description, len(indices)) as progress:
+        for pictures, to_crop, numbers in inference_batches(database, images, options, indices):
+            with autocast(options.device, options.hyper.precision):
+                maps = network.forward_heatmaps(to_input(pictures.to(options.device, non_blocking=True)))
+            yield maps.index_select(1, wanted), to_crop
+            progress.update(len(numbers))

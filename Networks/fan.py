@@ -159,11 +159,18 @@ class FAN(nn.Module):
         """(N, 3, S, S) -> (N, K, G, G), one heatmap per cluster; step two."""
         return self.forward_descriptor(self.forward_features(pictures))
 
-    def replace_descriptor_head(self, channels: int, generator: torch.Generator) -> None:
-        """Put a fresh 1x1 convolution to `channels` maps in the place of `l1` (step two begins with it)."""
+    def replace_descriptor_head(
+        self, channels: int, generator: torch.Generator, start: tuple[Tensor, Tensor] | None = None
+    ) -> None:
+        """Put a fresh 1x1 convolution to `channels` maps in the place of `l1`, as step two begins.
+
+        start: weights (k, width, 1, 1) and biases (k,) of the first k maps, instead of random ones.
+        """
         fresh = nn.Conv2d(self.width, channels, 1)
         bound = self.width**-0.5
         with torch.no_grad():
             for parameter in fresh.parameters():
                 parameter.uniform_(-bound, bound, generator=generator)
-        self.l1 = fresh.to(self.conv1.weight.device)
+            self.l1 = fresh.to(self.conv1.weight.device)
+            for parameter, given in zip(self.l1.parameters(), start or (), strict=False):
+                parameter[: len(given)] = given

@@ -1,81 +1,29 @@
-"""What the training of both steps shares: the arithmetic of an iteration, the loop, and how a killed run resumes."""
+"""What the training of both steps shares: one iteration, the loop around it, and how a killed run resumes."""
 
-import contextlib
+import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
-from torch import nn
 
 from Databases.database import Database
 from Databases.groundtruth import LabelQuality, movement_figures
-from Databases.samples import (
-    FirstStepBatch,
-    FirstStepSamples,
-    SecondStepBatch,
-    SecondStepSamples,
-    training_batches,
-)
+from Databases.samples import FirstStepSamples, SecondStepSamples, training_batches
 from Networks.checkpoints import StateKeeper, check_resumed, load_fan_weights, load_optimizer
-from Networks.execution import copy_network
 from Networks.fan import FAN
+from Networks.recipe import Recipe
 from Utils.keypoints import KeypointTable
-from Utils.options import Hyperparameters, Options
+from Utils.options import Options
 from Utils.runtime import distributed
 from Utils.runtime.errors import UserError
-from Utils.runtime.interruption import TerminatedError, undisturbed
+from Utils.runtime.interruption import TerminatedError
 from Utils.runtime.progress import Progress
 from Utils.storage.experiment import Experiment
 from Utils.storage.files import save_checkpoint
 
-# Pictures x width x pixels of a picture that pass through a network at once in the CPU's training. Four pictures of
-# the paper's size: 32 take four times the memory and a tenth longer; small networks pass whole batches.
-PASS_ON_CPU = 2**26
 ITERATIONS_PER_LOOK = 20  # between two values of the progress bar and of TensorBoard
-
-
-def build_optimizer(network: nn.Module, hyper: Hyperparameters, weight_decay: float) -> torch.optim.RMSprop:
-    """The paper's RMSprop."""
-    return torch.optim.RMSprop(network.parameters(), lr=hyper.learning_rate, weight_decay=weight_decay, foreach=True)
-
-
-def augmentation_changes(hyper: Hyperparameters) -> dict[str, Any]:
-    """What the recipe changes of the augmentation's `Strength`."""
-    return {"shift": hyper.augmentation_shift, "border": hyper.augmentation_border}
-
-
-def global_batch_size(hyper: Hyperparameters, of_paper: int) -> int:
-    """The batch of all processes together, which each takes an equal part of."""
-    size = hyper.batch_size or of_paper
-    if size % distributed.world():
-        raise UserError(f"a batch of {size} does not divide among {distributed.world()} processes; set batch_size")
-    return size
-
-
-def add_gradients(
-    losses: Callable[..., dict[str, torch.Tensor]],
-    network: FAN,
-    batch: FirstStepBatch | SecondStepBatch,
-    hyper: Hyperparameters,
-    weight: float = 1.0,
-) -> dict[str, torch.Tensor]:
-    """Forward and backward pass of a batch; its gradients, times `weight`, are added to those that are there.
-
-    losses: (network, piece, precision, batch) -> losses of a piece, whose `total` is minimised. Returns the
-    losses of the batch. On the CPU a large batch passes in pieces, see `PASS_ON_CPU`.
-    """
-    pictures = len(batch.pictures)
-    if batch.pictures.device.type == "cpu":
-        pictures = max(1, PASS_ON_CPU // (hyper.width * hyper.image_size**2))
-    whole: dict[str, torch.Tensor] = {}
-    for piece in batch.split(pictures) if pictures < len(batch.pictures) else (batch,):
-        of_piece = losses(network, piece, hyper.precision, batch)
-        (weight * of_piece["total"]).backward()
-        for name, loss in of_piece.items():
-            whole[name] = whole.get(name, 0) + loss.detach()
-    return whole
 
 
 class RunningMean:
@@ -91,22 +39,23 @@ class RunningMean:
         self.count += 1
 
     def take(self) -> dict[str, float]:
-        """The means, and begin anew. UserError where one is not a finite number."""
+        """The means; then begin anew. Raises UserError for a mean that is NaN or infinite."""
         means = {name: float(value) / max(self.count, 1) for name, value in self.sums.items()}
         self.sums, self.count = {}, 0
         for name, mean in means.items():
-            if mean != mean or mean in (float("inf"), float("-inf")):
+            if not math.isfinite(mean):
                 raise UserError(f"the {name} loss is {mean}; lower --set learning_rate or use precision=float32")
         return means
 
 
 class Training(ABC):
-    """A step's training: its loop, and the state that a killed run goes on from.
+    """A step's training: its loop, and the state from which a killed run goes on.
 
     A step adds its losses and its learning rate, what else its state holds, and what happens between the loops.
     """
 
     title: ClassVar[str]  # as the log calls it
+    folder: ClassVar[str]  # of its TensorBoard scalars
     loss_tags: ClassVar[Mapping[str, str]]  # losses -> their names in TensorBoard
     pictures_per_sample: ClassVar[int] = 1
 
@@ -115,94 +64,85 @@ class Training(ABC):
         database: Database,
         options: Options,
         experiment: Experiment,
+        recipe: Recipe,
         network: FAN,
         batch_size: int,
         weight_decay: float,
         state_file: Path,
-        scalars: str,
     ) -> None:
-        """network: on the device; batch_size: the paper's, for --set batch_size; scalars: their folder's name."""
-        self.database, self.options, self.experiment = database, options, experiment
+        """network: on the device; batch_size: the paper's, unless --set batch_size says otherwise."""
+        self.database, self.options, self.experiment, self.recipe = database, options, experiment, recipe
         self.hyper = options.hyper
-        self.batch_size = global_batch_size(self.hyper, batch_size)
+        self.batch_size = self.hyper.batch_size or batch_size
+        if self.batch_size % distributed.world():
+            raise UserError(
+                f"a batch of {self.batch_size} does not divide among {distributed.world()} processes; set batch_size"
+            )
         self.network = network
-        self.optimizer = build_optimizer(network, self.hyper, weight_decay)
-        self.average = copy_network(network, self.hyper) if self.hyper.weight_average else None
+        self.optimizer = torch.optim.RMSprop(
+            network.parameters(), lr=self.hyper.learning_rate, weight_decay=weight_decay, foreach=True
+        )
+        self.average = recipe.average(network) if recipe.average else None
         self.iteration = 0
-        self.scalars = experiment.scalars(scalars)
+        self.scalars = experiment.scalars(self.folder)
         self.quality = LabelQuality(database, options)
         self.keeper = StateKeeper(state_file, self.hyper.minutes_between_checkpoints, self.state)
 
-    # The loop
+    @property
+    def learned(self) -> FAN:
+        """The network that labels and predicts: the recipe's average of the weights, if it has one."""
+        return self.average.network if self.average else self.network
 
     def fit(
         self,
         description: str,
         samples: FirstStepSamples | SecondStepSamples,
         losses: Callable[..., dict[str, torch.Tensor]],
+        learning_rate: Callable[[int], float],
         end: int,
         accumulation: int = 1,
     ) -> None:
-        """Train on the samples up to iteration `end`; losses: as for `add_gradients`.
+        """Train on the samples up to iteration `end`.
 
+        losses: (network, batch) -> losses, whose `total` is minimised; learning_rate: of an iteration;
         accumulation: batches whose gradients are averaged in an iteration.
         """
-        hyper, device = self.hyper, self.options.device
-        first, last = self.iteration * accumulation, end * accumulation
+        device, first, last = self.options.device, self.iteration * accumulation, end * accumulation
         batches = training_batches(
             samples, first, last, self.batch_size, self.options.num_workers, device, distributed.place()
         )
         pictures = self.pictures_per_sample * self.batch_size * accumulation
         means = RunningMean()
         self.network.train()
-        with self.saved_when_asked_to_end(), Progress(description, end, "iteration", self.iteration) as progress:
+        with Progress(description, end, "iteration", self.iteration) as progress:
             while self.iteration < end:
                 self.optimizer.zero_grad(set_to_none=True)
                 for _ in range(accumulation):
-                    batch = next(batches).to(device)
-                    means.add(add_gradients(losses, self.network, batch, hyper, 1 / accumulation))
+                    found = losses(self.network, next(batches).to(device))
+                    (found["total"] / accumulation).backward()
+                    means.add(found)
                 distributed.average_gradients(self.network.parameters())
-                with undisturbed():
-                    rate = self.update_weights()
-                    self.iteration += 1
-                progress.update()
+                rate = learning_rate(self.iteration)
+                for group in self.optimizer.param_groups:
+                    group["lr"] = rate
+                self.optimizer.step()
+                if self.average:
+                    self.average.follow(self.network, self.iteration)
+                self.iteration += 1
                 if self.iteration % ITERATIONS_PER_LOOK == 0 or self.iteration == end:
                     taken = means.take()
                     progress.show(loss=taken["total"], lr=rate, pictures_per_s=pictures * progress.rate)
                     tagged = {tag: taken[name] for name, tag in self.loss_tags.items()}
                     self.scalars.add(self.iteration, tagged | {"lr": rate})
                     self.keeper.after_look()
-
-    @contextlib.contextmanager
-    def saved_when_asked_to_end(self) -> Iterator[None]:
-        """Save where the training is when the process is asked to end: never within a step of the weights."""
-        try:
-            yield
-        except (KeyboardInterrupt, TerminatedError):
-            if distributed.is_main():
-                with undisturbed():
-                    self.keeper.save_in_time()
-            raise
-
-    @property
-    def learned(self) -> FAN:
-        """The network that labels and predicts: the weights' average where --set weight_average says so."""
-        return self.network if self.average is None else self.average
-
-    def step_weights(self) -> None:
-        """One step of the optimiser; the average follows, at first faster than by its own rate."""
-        self.optimizer.step()
-        if self.average is not None:
-            keep = min(self.hyper.weight_average, (1 + self.iteration) / (10 + self.iteration))
-            with torch.no_grad():
-                torch._foreach_lerp_(list(self.average.parameters()), list(self.network.parameters()), 1 - keep)
-
-    @abstractmethod
-    def update_weights(self) -> float:
-        """One step of the optimiser, at the learning rate that is due; returns the rate to be shown."""
+                try:
+                    progress.update()
+                except (KeyboardInterrupt, TerminatedError):
+                    self.keeper.save()
+                    raise
 
     def report_labels(self, news: str, labels: KeypointTable) -> None:
-        """Say of new labels how many they are, and how well they follow the groundtruth where there is some."""
+        """Log how many new labels there are, and how well they follow the groundtruth if there is some."""
         if not distributed.is_main():
             return
         movement = self.quality.of(labels)
@@ -215,10 +155,10 @@ class Training(ABC):
     def state(self) -> dict[str, Any]:
         """What a checkpoint holds: the published keys (odd spelling included), and what exact resuming needs.
 
-        state_dict is what was learned, for all who load it; where that is an average, training goes on from
+        state_dict is what was learned, for everyone who loads it. If that is an average, training goes on from
         training_state_dict.
         """
-        raw = {} if self.average is None else {"training_state_dict": self.network.state_dict()}
+        raw = {"training_state_dict": self.network.state_dict()} if self.average else {}
         return {
             "state_dict": self.learned.state_dict(),
             **raw,
@@ -236,24 +176,24 @@ class Training(ABC):
             self.remove_superseded()
 
     def remove_superseded(self) -> None:
-        """Remove what the checkpoint just saved, or gone on from, makes useless: the state between two."""
+        """Remove the state between two checkpoints, which the newest checkpoint makes useless."""
         self.keeper.remove()
 
-    def load_newest(self) -> None:
-        """Go on from the newest checkpoint or the state between two; from the beginning where there is none."""
+    def resume(self) -> None:
+        """Go on from the newest checkpoint or the state between two, or from the beginning without either."""
         newest = self.newest()
         if newest is None:
             return
         content, path = newest
         check_resumed(self.options, content, path)
         load_fan_weights(self.network, content.get("training_state_dict", content["state_dict"]), path)
-        if self.average is not None:
-            load_fan_weights(self.average, content["state_dict"], path)
+        if self.average:
+            load_fan_weights(self.average.network, content["state_dict"], path)
         load_optimizer(self.optimizer, content["optimizer"], path)
         self.iteration = int(content["iteration"])
         self.load_own_state(content, path)
         if distributed.is_main() and path != self.keeper.path:
-            self.remove_superseded()  # a run that was killed just after its checkpoint did not come to it
+            self.remove_superseded()  # the run may have been killed between its checkpoint and this
         self.experiment.log(f"{self.title} goes on from iteration {self.iteration} ({path.name})")
 
     @abstractmethod
@@ -270,4 +210,4 @@ class Training(ABC):
 
     @abstractmethod
     def load_own_state(self, content: Mapping[str, Any], source: Path) -> None:
-        """What `own_state` gave, from a checkpoint; UserError where it does not fit."""
+        """Take over what `own_state` gave; UserError if it does not fit."""

@@ -180,32 +180,3 @@ def foreground(
         _, nearest = index.search(descriptors, 1)
         result[rows] &= nearest[:, 0] < len(centroids[0])
     return result
-
-
-def frequent_inside(
-    store: DescriptorStore,
-    inside: np.ndarray,
-    outside: np.ndarray,
-    seed: int = 0,
-    clusters: int = 350,
-    times: float = 2.0,
-    max_rows: int = MAX_ROWS,
-    gpus: int | None = None,
-) -> np.ndarray:
-    """Rows inside the box that look like what is more often inside than outside, (len(store),) bool.
-
-    inside, outside: (len(store),) bool, as for `foreground`. All these rows are clustered together, and an inside row
-    stays where its cluster has more than `times` as many rows inside as outside. What recurs both in the boxes and
-    around them is background, however near its centroid inside may be.
-    """
-    among = inside | outside
-    _, descriptors = store.sample(max_rows, seed, among)
-    if len(descriptors) == 0:
-        return inside.copy()
-    count = min(clusters, len(descriptors))
-    index = faiss.IndexFlatL2(store.dimension)
-    index.add(kmeans(descriptors, count, gpus=gpus))
-    del descriptors
-    nearest = np.concatenate([index.search(descriptors, 1)[1][:, 0] for _, descriptors in store.chunks()])
-    of_inside, of_outside = (np.bincount(nearest[rows], minlength=count) for rows in (inside, outside))
-    return inside & (of_inside > times * of_outside)[nearest]

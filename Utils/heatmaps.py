@@ -12,27 +12,26 @@ _EDGE = 0.41111228
 def gaussian_targets(
     images: torch.Tensor, clusters: torch.Tensor, points: torch.Tensor, shape: tuple[int, int, int, int]
 ) -> torch.Tensor:
-    """Target maps of step two (the paper, section 3.2): a Gaussian at each keypoint, else 0.
+    """Target maps of step two (the paper, section 3.2): a 3x3 Gaussian at each keypoint, else 0.
 
-    images, clusters: (n,) int64, the map that a keypoint belongs to; points: (n, 2) x, y in grid cells, also between
-    them; shape: (B, K, H, W). Returns float32 maps of that shape on the device of the points. The Gaussian is cut
-    at the border; keypoints off the grid are left out; where two meet in a map, the larger value stays. Between cells
-    it is interpolated, so that its centre of mass is the keypoint.
+    images, clusters: (n,) int64, the map that a keypoint belongs to; points: (n, 2) x, y in grid cells; shape:
+    (B, K, H, W). Returns float32 maps of that shape on the device of the points. The Gaussian is cut at the border;
+    keypoints off the grid are left out; if two meet in a map, the larger value stays.
     """
     _, number_of_clusters, height, width = shape
     # Made on the device: copied there, they would make the host wait for a GPU in each iteration.
-    reach = torch.arange(-2, 3, device=points.device)
+    reach = torch.arange(-1, 2, device=points.device)
+    offsets = torch.cartesian_prod(reach, reach)  # (9, 2)
+    gaussian = torch.where(offsets == 0, 1.0, _EDGE).prod(dim=1)
     centres = points.round().long()
-    around = centres[:, None] + torch.cartesian_prod(reach, reach)  # (n, 25, 2)
+    around = centres[:, None] + offsets  # (n, 9, 2)
     valid = on_grid(centres, height, width)[:, None] & on_grid(around, height, width)
     planes = (images * number_of_clusters + clusters)[:, None]
     flat = (planes * height + around[..., 1]) * width + around[..., 0]
-    distance = (around - points[:, None]).abs().float()
-    values = torch.where(distance < 1, 1 - (1 - _EDGE) * distance, _EDGE * (2 - distance).clamp(min=0)).prod(dim=2)
     maps = torch.zeros(shape, device=points.device)
     # Values off the grid go to the first cell as 0, which changes nothing: picking out the others would make
     # the host wait for a GPU.
-    maps.view(-1).scatter_reduce_(0, flat.where(valid, 0).flatten(), values.where(valid, 0).flatten(), "amax")
+    maps.view(-1).scatter_reduce_(0, flat.where(valid, 0).flatten(), gaussian.where(valid, 0.0).flatten(), "amax")
     return maps
 
 
@@ -68,35 +67,21 @@ def maxima(maps: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 def centroids(maps: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Places between cells: the centre of mass of the cells around each map's largest value; as `maxima` else.
+    """Places between cells: the centre of mass of the cells around each map's largest value; else as `maxima`.
 
-    Of the 5x5 cells, cut at the border, those above 0 count. A map without any has its maximum's place.
+    The 5x5 cells count, cut at the border, where they are above 0. A map without any has its maximum's place.
     """
     cells, confidence = maxima(maps)
-    values, inside = windows(maps, cells[:, :, None].long())
-    return cells + centre_of_mass(values.clamp(min=0) * inside)[:, :, 0], confidence
-
-
-def windows(maps: torch.Tensor, cells: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """The 5x5 cells around cells (B, K, T, 2) int64 x, y of maps (B, K, H, W), both (B, K, T, 5, 5).
-
-    Their values, and whether they are on the grid; those that are not have the value of the nearest one that is.
-    """
-    reach = torch.arange(-2, 3, device=maps.device)
     height, width = maps.shape[2:]
-    x = cells[..., 0, None, None] + reach
-    y = cells[..., 1, None, None] + reach[:, None]
-    inside = (x >= 0) & (x < width) & (y >= 0) & (y < height)
+    reach = torch.arange(-2, 3, device=maps.device)
+    x = cells[..., 0, None, None].long() + reach
+    y = cells[..., 1, None, None].long() + reach[:, None]
+    inside = (x >= 0) & (x < width) & (y >= 0) & (y < height)  # (B, K, 5, 5)
     flat = y.clamp(0, height - 1) * width + x.clamp(0, width - 1)
-    return maps.flatten(2).gather(2, flat.flatten(2)).view(inside.shape), inside
-
-
-def centre_of_mass(mass: torch.Tensor) -> torch.Tensor:
-    """Of windows (..., 5, 5) of masses: (..., 2) x, y in cells from the middle, 0 without any mass."""
-    reach = torch.arange(-2, 3, device=mass.device)
+    mass = maps.flatten(2).gather(2, flat.flatten(2)).view(inside.shape).clamp(min=0) * inside
     total = mass.sum(dim=(-2, -1))
     moment = torch.stack([(mass * reach).sum(dim=(-2, -1)), (mass * reach[:, None]).sum(dim=(-2, -1))], dim=-1)
-    return torch.where(total > 0, 1 / total.clamp(min=1e-9), 0.0)[..., None] * moment
+    return cells + torch.where(total > 0, 1 / total.clamp(min=1e-9), 0.0)[..., None] * moment, confidence
 
 
 READOUTS = {"cell": maxima, "centroid": centroids}

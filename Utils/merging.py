@@ -28,19 +28,6 @@ def coincidences(
     return together, confident.sum(axis=0)
 
 
-def often_apart(places: np.ndarray, share: float, distance: float = 5.7) -> np.ndarray:
-    """Which clusters stand in the same images at two places, and so are not one, (K, K) bool.
-
-    places: (n, K, 2) the pseudo-groundtruth, in pixels of the network's input, NaN = none. Two clusters are apart
-    where both have a point and these are at least `distance` from each other; often, in over `share` of the images
-    with a point of the rarer of the two.
-    """
-    seen = ~np.isnan(places).any(axis=2)
-    together, count = coincidences(places, seen, distance)
-    both = seen.T.astype(np.int64) @ seen
-    return both - together > share * np.minimum(count[:, None], count[None, :])
-
-
 def merge_clusters(
     predictions: np.ndarray,
     confidence: np.ndarray,

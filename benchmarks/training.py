@@ -36,7 +36,7 @@ from benchmarks.cpu import describe_cpu
 from benchmarks.samples import PICTURES, Pictures
 from Databases.database import ImageSet
 from Databases.samples import FirstStepSamples, SecondStepSamples, gray_batches, to_input, training_batches
-from Networks import execution, training
+from Networks import execution
 from Networks.bootstrap import BATCH_SIZE, ZOOMS, store_generic_keypoints
 from Networks.fan import FAN
 from Networks.first_step import first_step_losses
@@ -88,15 +88,14 @@ def loop(losses, network, optimizer, batches, options: Options, weight: float = 
     """The trainings' loop: one optimiser step per batch; weight: of the loss."""
     for batch in batches:
         optimizer.zero_grad(set_to_none=True)
-        training.add_gradients(losses, network, batch.to(options.device), options.hyper, weight)
+        (weight * losses(network, batch.to(options.device), options.hyper.precision)["total"]).backward()
         optimizer.step()
 
 
 def optimizer_of(name: str, network: FAN, hyper: Hyperparameters) -> torch.optim.RMSprop:
     """As `step one` or `step two` has it."""
-    return training.build_optimizer(
-        network, hyper, hyper.weight_decay if name == "step one" else hyper.heatmap_weight_decay
-    )
+    decay = hyper.weight_decay if name == "step one" else hyper.heatmap_weight_decay
+    return torch.optim.RMSprop(network.parameters(), lr=hyper.learning_rate, weight_decay=decay, foreach=True)
 
 
 def measure_training(name: str, samples, losses, network, batch_size: int, arguments, options: Options) -> None:
@@ -165,7 +164,7 @@ def make_sure(network: FAN, pictures: torch.Tensor) -> None:
 def floating_point_operations(losses, network, batch, hyper) -> float:
     """Of the convolutions and matrix products of a forward and backward pass."""
     with FlopCounterMode(display=False) as counter:
-        training.add_gradients(losses, network, batch, hyper)
+        losses(network, batch, hyper.precision)["total"].backward()
     return counter.get_total_flops()
 
 

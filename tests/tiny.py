@@ -10,6 +10,9 @@ import numpy as np
 import torch
 
 from Databases.database import Database, ImageSet, root_of_extent
+from Networks.first_step import FirstStep
+from Networks.recipes import recipe_of
+from Networks.second_step import SecondStep
 from Utils import crops
 from Utils.keypoints import KeypointTable
 from Utils.options import hyperparameters
@@ -99,3 +102,19 @@ def tiny_options(tmp_path: Path, *settings: str, **changes):
         **changes,
     }
     return SimpleNamespace(**values)
+
+
+def first_step(database: Database, options, experiment) -> FirstStep:
+    """As Train_Firststep.py makes it, before `run`."""
+    step = FirstStep(database, options, experiment, recipe_of(options.hyper))
+    if options.resume:
+        step.resume()
+    return step
+
+
+def second_step(database: Database, options, experiment) -> SecondStep:
+    """As Train_Secondstep.py makes it, before `run`."""
+    step = SecondStep.from_first_step(database, options, experiment, recipe_of(options.hyper))
+    if options.resume:
+        step.resume()
+    return step

@@ -11,6 +11,7 @@ tell whether landmarks move with the object, see Utils/movement.
 
 import csv
 import sys
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +21,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from Databases import DATABASES
 from Networks.checkpoints import adopt_newest, load_second_step
 from Networks.inference.stages import bootstrap_landmarks, first_step_landmarks, second_step_landmarks
+from Networks.recipes import recipe_of
 from Utils.evaluation import Errors, evaluate, final_percent, mean_shape_errors
 from Utils.movement import FOLLOWS, OFTEN, Movement, explained_movement
 from Utils.options import parse
@@ -28,11 +30,6 @@ from Utils.runtime.process import set_up_process
 from Utils.storage.experiment import Experiment
 from Utils.storage.files import writing
 
-STAGES = (
-    ("bootstrap's clusters", bootstrap_landmarks),
-    ("step one, last clusters", first_step_landmarks),
-    ("step two", second_step_landmarks),
-)
 HEADER = ("stage", "landmarks", "forward %", "backward %", "residual px", "movement px", "R2", "following")
 COLUMNS = (
     "stage",
@@ -71,8 +68,13 @@ def main(argv: list[str] | None = None) -> None:
     database = DATABASES[options.dataset_name].open(options)
     experiment.open()
 
+    stages = (
+        ("bootstrap's clusters", bootstrap_landmarks),
+        ("step one, last clusters", partial(first_step_landmarks, recipe=recipe_of(options.hyper))),
+        ("step two", second_step_landmarks),
+    )
     rows: list[tuple[str, ...]] = []
-    for name, landmarks_of_stage in STAGES:
+    for name, landmarks_of_stage in stages:
         predictions, limit = landmarks_of_stage(database, options, experiment)
         normalisers = np.asarray(database.normalisers(predictions.groundtruth))
         if not rows:

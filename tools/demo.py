@@ -115,7 +115,7 @@ def seconds_per_iteration(database: Database, options: Options) -> tuple[float, 
         first.relabelled = True  # as if its round had ended
         first.save_checkpoint()
         keypoints.save(experiment.updated_keypoints(first.iteration))
-        second = SecondStep(database, options, experiment)
+        second = SecondStep.from_first_step(database, options, experiment)
         second.train_epoch()
         second.finish_epoch()
         of_second = timed(second, second.train_epoch, second.finish_epoch)

@@ -2,23 +2,19 @@
 
 import itertools
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-from Databases.samples import grid_side
 from Networks.consensus.agreement import agree
-from Utils.heatmaps import centre_of_mass, windows
 from Utils.keypoints import KeypointTable, suppress
-from Utils.options import Hyperparameters
 from Utils.runtime import distributed
 
 CANDIDATES = 4  # places per cluster and picture that a match is chosen from
-NOWHERE = -1.0  # value of a candidate that is none, below any similarity
-LESS_SIMILAR = 0.3  # than a peak: cells that count nothing for its place between cells
+NOWHERE = -1.0  # marks a missing candidate; below any similarity
 ONE_PLACE = 0.07  # sides of the crop: clusters that are nearer, in x and in y, are in one place
 
 
@@ -26,30 +22,24 @@ ONE_PLACE = 0.07  # sides of the crop: clusters that are nearer, in x and in y, 
 class Candidates:
     """The places that fit each of K clusters best in each of n pictures, best first.
 
-    cells: (n, K, T, 2) x, y; values: (n, K, T) of the maps there; places: (n, K, T, 2) that keypoints get there, the
-    cells themselves or between them. side: of the grid, in cells.
+    cells: (n, K, T, 2) x, y; values: (n, K, T), how well they fit; side: of the grid, in cells.
     """
 
     cells: np.ndarray
     values: np.ndarray
-    places: np.ndarray
     side: int
 
     @classmethod
-    def of_maps(cls, maps: Tensor, hyper: Hyperparameters) -> "Candidates":
-        """Of a batch of maps (B, K, G, G)."""
-        side = grid_side(hyper)
+    def of_maps(cls, maps: Tensor) -> "Candidates":
+        """The highest peaks of a batch of maps (B, K, G, G)."""
+        side = maps.shape[-1]
         heights, flat = peaks(maps, CANDIDATES)
         cells = torch.stack([flat % side, flat // side], dim=3)
-        on_host = cells.cpu().numpy().astype(np.float32)
-        places = between_cells(maps, cells).cpu().numpy() if hyper.places == "between" else on_host
-        return cls(on_host, heights.cpu().numpy(), places, side)
+        return cls(cells.cpu().numpy().astype(np.float32), heights.cpu().numpy(), side)
 
     @classmethod
-    def of_keypoints(
-        cls, points: np.ndarray, similarity: np.ndarray, offsets: np.ndarray, hyper: Hyperparameters
-    ) -> "Candidates":
-        """Of m keypoints (m, 2) on the grid and their similarity to the clusters (m, K).
+    def of_keypoints(cls, points: np.ndarray, similarity: np.ndarray, offsets: np.ndarray, side: int) -> "Candidates":
+        """The most similar of m keypoints (m, 2) on the grid; similarity: (m, K) to the clusters.
 
         offsets: (n + 1,), picture i has the keypoints offsets[i]:offsets[i + 1].
         """
@@ -60,54 +50,47 @@ class Candidates:
             best = np.argsort(-similarity[start:stop], axis=0, kind="stable")[:CANDIDATES] + start
             cells[picture, :, : len(best)] = points[best].transpose(1, 0, 2)
             values[picture, :, : len(best)] = np.take_along_axis(similarity, best, 0).T
-        return cls(cells, values, cells, grid_side(hyper))
+        return cls(cells, values, side)
 
     @classmethod
-    def joined(cls, batches: Iterable["Candidates"], clusters: int, hyper: Hyperparameters) -> "Candidates":
-        """Of this process's batches of so many clusters."""
+    def joined(cls, batches: Iterable["Candidates"], clusters: int, side: int) -> "Candidates":
+        """Those of all batches of this process, for that many clusters."""
         nowhere = np.zeros((0, clusters, CANDIDATES, 2), np.float32)
-        parts = [cls(nowhere, nowhere[..., 0], nowhere, grid_side(hyper)), *batches]
-        cells, values = (
-            np.concatenate(columns) for columns in zip(*((part.cells, part.values) for part in parts), strict=True)
+        parts = [cls(nowhere, nowhere[..., 0], side), *batches]
+        return cls(
+            np.concatenate([part.cells for part in parts]), np.concatenate([part.values for part in parts]), side
         )
-        places = np.concatenate([part.places for part in parts]) if hyper.places == "between" else cells
-        return cls(cells, values, places, parts[0].side)
 
     def gathered(self) -> "Candidates":
         """Those of all processes."""
-        cells, values = distributed.gather(self.cells), distributed.gather(self.values)
-        places = cells if self.places is self.cells else distributed.gather(self.places)
-        return replace(self, cells=cells, values=values, places=places)
+        return Candidates(distributed.gather(self.cells), distributed.gather(self.values), self.side)
 
     def of(self, columns: np.ndarray) -> "Candidates":
-        """Of some of the clusters alone, by their columns (K',)."""
-        cells = self.cells[:, columns]
-        places = cells if self.places is self.cells else self.places[:, columns]
-        return replace(self, cells=cells, values=self.values[:, columns], places=places)
+        """Those of some of the clusters, by their columns (K',)."""
+        return Candidates(self.cells[:, columns], self.values[:, columns], self.side)
 
     def agreed(self, names: np.ndarray, clusters: np.ndarray, fraction: float) -> tuple[KeypointTable, np.ndarray]:
-        """The keypoints on which the clusters agree, and the values of the maps there (m,), in their order.
+        """The keypoints on which the clusters of each picture agree, and their values (m,), in the same order.
 
         names: (n,) of the pictures; clusters: (K,) the ids. Of each cluster the surest of that fraction of the
         pictures stay, and of two in one place the surer.
         """
         found = agree(self.cells / self.side, self.values)
         chosen = found.chosen[:, :, None]
-        places = np.take_along_axis(self.places, chosen[..., None], 2)[:, :, 0].astype(np.float64)
-        there = np.take_along_axis(self.values, chosen, 2)[:, :, 0] > NOWHERE
-        kept = there & (found.cost <= np.quantile(found.cost, fraction, axis=0))
+        places = np.take_along_axis(self.cells, chosen[..., None], 2)[:, :, 0].astype(np.float64)
+        values = np.take_along_axis(self.values, chosen, 2)[:, :, 0]
+        kept = (values > NOWHERE) & (found.cost <= np.quantile(found.cost, fraction, axis=0))
         images, numbers = np.nonzero(kept)
         stay = surer_of_doubles(images, numbers, places[kept], found.cost, self.side)
         images, numbers = images[stay], numbers[stay]
         points = np.column_stack([places[images, numbers], clusters[numbers]])
-        values = np.take_along_axis(self.values, chosen, 2)[images, numbers, 0]
-        return KeypointTable.from_flat(names, images, points), values
+        return KeypointTable.from_flat(names, images, points), values[images, numbers]
 
 
 def peaks(maps: Tensor, count: int) -> tuple[Tensor, Tensor]:
     """The highest local maxima (of 5x5 cells) of maps (B, K, H, W): values and cells (y W + x), both (B, K, count).
 
-    Where a map has fewer, the rest have the value `NOWHERE`.
+    A map with fewer maxima gets the value `NOWHERE` for the rest.
     """
     return torch.where(maps == highest_around(maps), maps, NOWHERE).flatten(2).topk(count, dim=2)
 
@@ -124,18 +107,6 @@ def highest_around(maps: Tensor) -> Tensor:
         of_four = torch.maximum(of_two.narrow(dim, 0, size + 1), of_two.narrow(dim, 2, size + 1))
         maps = torch.maximum(of_four.narrow(dim, 0, size), padded.narrow(dim, 4, size))
     return maps
-
-
-def between_cells(maps: Tensor, cells: Tensor) -> Tensor:
-    """Places between cells of peaks (B, K, T, 2) x, y of maps (B, K, H, W).
-
-    The centre of mass of the 5x5 cells around each, where mass is the square of what exceeds the peak's value less
-    `LESS_SIMILAR`.
-    """
-    values, inside = windows(maps, cells)
-    middle = values[..., 2:3, 2:3]
-    mass = (values - middle + LESS_SIMILAR).clamp(min=0).square() * inside
-    return cells + centre_of_mass(mass)
 
 
 def surer_of_doubles(

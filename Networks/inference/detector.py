@@ -1,6 +1,6 @@
 """The landmarks of step two on pictures: the one place that crops, runs the network and maps back."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,22 +9,21 @@ import torch
 from torch import Tensor
 
 from Databases import DATABASES
-from Databases.database import Database, ImageSet, crop_any_picture
+from Databases.database import Database, ImageSet, crop_any_picture, evenly
 from Databases.samples import GRID, to_input
 from Networks.checkpoint_schema import numbers
 from Networks.checkpoints import load_fan, load_second_step
-from Networks.execution import INFERENCE_BATCH, autocast, inference_batches
+from Networks.execution import INFERENCE_BATCH, autocast, heatmap_batches
 from Networks.fan import FAN
+from Networks.second_step import CONFIDENT
 from Utils import crops
 from Utils.heatmaps import READOUTS
 from Utils.options import Options, default_options
 from Utils.runtime import distributed
 from Utils.runtime.errors import UserError
-from Utils.runtime.progress import Progress
 from Utils.storage.experiment import Experiment
 from Utils.storage.pictures import read_picture
 
-CONFIDENT = 0.2  # height that a map's maximum has to reach to count as a detection
 Picture = np.ndarray | str | Path
 
 
@@ -200,23 +199,17 @@ class LandmarkDetector:
         """
         count = len(self.active)
         parts = [(np.zeros((0, count, 2)), np.zeros((0, count), np.float32), np.zeros((0, 2, 3)))]
-        for pictures, maps in self._batches(images, description):
-            parts.append((*self.run(pictures), maps))
-        points, confidences, maps = (distributed.gather(np.concatenate(c)) for c in zip(*parts, strict=True))
-        return points, confidences, maps
+        for heatmaps, to_crop in heatmap_batches(
+            self.network, self.database, images, self.options, self.active, description
+        ):
+            parts.append((*self.read(heatmaps), to_crop))
+        points, confidences, to_crops = (distributed.gather(np.concatenate(c)) for c in zip(*parts, strict=True))
+        return points, confidences, to_crops
 
-    def maps_of(self, images: ImageSet, description: str) -> Iterator[Tensor]:
-        """`heatmaps` of this process's part of the pictures of the data set, batch by batch."""
-        for pictures, _ in self._batches(images, description):
-            yield self.heatmaps(pictures)
-
-    def _batches(self, images: ImageSet, description: str) -> Iterator[tuple[Tensor, np.ndarray]]:
-        """Crops (n, 3, S, S) uint8 and maps (n, 2, 3) to them, of this process's part of the pictures."""
-        indices = distributed.shard(len(images))
-        with Progress(description, len(indices)) as progress:
-            for pictures, maps, numbers in inference_batches(self.database, images, self.options, indices):
-                yield pictures, maps
-                progress.update(len(numbers))
+    def found_share(self, images: ImageSet, most: int = 500) -> np.ndarray:
+        """Share (L,) of some pictures of the data set in which each landmark is found."""
+        some = images.subset(evenly(np.arange(len(images)), most))
+        return (self.predict(some, "Landmarks")[1] >= self.threshold).mean(axis=0)
 
 
 def _pixels(picture: Picture) -> np.ndarray:

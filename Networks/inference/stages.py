@@ -11,6 +11,7 @@ from Networks.bootstrap import store_generic_keypoints
 from Networks.checkpoints import adopt_newest, clusters_from_state, load_clusters, load_fan, load_first_step
 from Networks.inference.detector import LandmarkDetector
 from Networks.inference.landmarks import join_splits, landmarks_of
+from Networks.recipe import Recipe
 from Networks.relabelling import store_fan_keypoints
 from Networks.superpoint import load_superpoint
 from Utils.assignment import assign, keypoint_table
@@ -44,7 +45,9 @@ def bootstrap_landmarks(database: Database, options: Options, experiment: Experi
     return _cluster_landmarks(database, options, experiment, centroids, thresholds, known, fill)
 
 
-def first_step_landmarks(database: Database, options: Options, experiment: Experiment) -> tuple[Predictions, float]:
+def first_step_landmarks(
+    database: Database, options: Options, experiment: Experiment, recipe: Recipe
+) -> tuple[Predictions, float]:
     """Each cluster of step one's last round as a landmark, and the share of pictures in which one may be missing."""
     iteration, path = experiment.newest_first_step()
     content = load_first_step(path)
@@ -54,7 +57,7 @@ def first_step_landmarks(database: Database, options: Options, experiment: Exper
     network = load_fan(content, path, options)
 
     def fill(images: ImageSet, store: DescriptorStore) -> None:
-        store_fan_keypoints(network, database, images, options, store)
+        store_fan_keypoints(network, database, images, options, store, describe=recipe.describe)
 
     known = KeypointTable.load(
         experiment.find(experiment.updated_keypoints(iteration)), grid_side(options.hyper), len(centroids)

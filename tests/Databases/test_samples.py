@@ -164,19 +164,6 @@ def test_step_two_keeps_active_clusters_only():
     assert set(found.keypoints[:, 1].tolist()) == {2, 5}
 
 
-def test_step_two_keeps_places_between_cells_where_asked():
-    database = TinyDatabase()
-    cells, between = (
-        SecondStepSamples(database, database.keypoints(), np.arange(12), 64, 3, "fast", between=b)
-        for b in (False, True)
-    )
-    for position in range(5):
-        (pixels, rounded), (same, points) = cells[position], between[position]
-        np.testing.assert_array_equal(pixels, same)
-        np.testing.assert_array_equal(rounded, np.rint(points))
-        assert (points[:, :2] % 1 != 0).any()
-
-
 def test_pictures_with_few_keypoints_are_left_out():
     database = TinyDatabase()
     table = database.keypoints()

@@ -48,7 +48,7 @@ def main(folder: Path) -> None:
         database.keypoints().save(experiment.updated_keypoints(0))
     distributed.from_main(None)  # all wait for the main process
 
-    second = SecondStep(database, options, experiment)
+    second = SecondStep.from_first_step(database, options, experiment)
     samples = SecondStepSamples(database, database.keypoints(), np.arange(12), 64, 3, "fast")
     batch = next(training_batches(samples, 0, 1, 4, 0, options.device, place))
     result["second"] = gradients(second.network, second_step_losses(second.network, batch, "float32")["total"])

@@ -15,17 +15,19 @@ import pytest
 import torch
 
 from Networks.bootstrap import store_generic_keypoints
+from Networks.consensus.labels import end_of_epoch, matching_is_due
 from Networks.execution import build_fan
 from Networks.first_step import FirstStep
 from Networks.inference.detector import LandmarkDetector
 from Networks.inference.landmarks import landmarks_of
 from Networks.inference.steadiness import steadiness
+from Networks.recipes import recipe_of
 from Networks.relabelling import new_keypoints
 from Networks.second_step import EPOCHS_BETWEEN_MERGES, SecondStep
 from Networks.superpoint import load_superpoint
 from Networks.training import Training
 from tests.absent_gpu import AbsentGpu
-from tests.tiny import TinyDatabase, tiny_options
+from tests.tiny import TinyDatabase, first_step, second_step, tiny_options
 from Utils.descriptors import DescriptorStore
 from Utils.keypoints import suppress
 from Utils.options import Options
@@ -77,21 +79,21 @@ def trained(training: Training, train: Callable[[], None]) -> tuple[np.ndarray, 
     return np.concatenate([p.detach().cpu().numpy().ravel() for p in parameters]), shown[-1]
 
 
-def first_step(options: Options, experiment: Experiment) -> FirstStep:
-    return FirstStep(TinyDatabase(), options, experiment)
+def first(options: Options, experiment: Experiment) -> FirstStep:
+    return first_step(TinyDatabase(), options, experiment)
 
 
-def second_step(options: Options, experiment: Experiment) -> SecondStep:
+def second(options: Options, experiment: Experiment) -> SecondStep:
     """Step two after a step one of no iterations, whose checkpoint the CPU wrote."""
     database = TinyDatabase()
-    first = FirstStep(database, tiny_options(options.log_path), experiment)
-    first.relabelled = True
-    clusters = np.random.default_rng(0).standard_normal((12, first.network.width)).astype(np.float32)
-    first.centroids = clusters / np.linalg.norm(clusters, axis=1, keepdims=True)
-    first.thresholds = np.ones(12, np.float32)
-    first.save_checkpoint()
+    step = first_step(database, tiny_options(options.log_path), experiment)
+    step.relabelled = True
+    clusters = np.random.default_rng(0).standard_normal((12, step.network.width)).astype(np.float32)
+    step.centroids = clusters / np.linalg.norm(clusters, axis=1, keepdims=True)
+    step.thresholds = np.ones(12, np.float32)
+    step.save_checkpoint()
     database.keypoints().save(experiment.updated_keypoints(0))
-    return SecondStep(database, options, experiment)
+    return second_step(database, options, experiment)
 
 
 # The absent GPU itself
@@ -149,23 +151,23 @@ def test_what_waits_is_noted(work, note, inference):
 
 
 def iterations_of_step_one(options: Options, experiment: Experiment) -> Path_:
-    training = first_step(options, experiment)
+    training = first(options, experiment)
     return lambda: trained(training, lambda: training.train(training.database.keypoints(), 2))
 
 
 def iterations_of_step_two(options: Options, experiment: Experiment) -> Path_:
-    training = second_step(options, experiment)
+    training = second(options, experiment)
     return lambda: trained(training, training.train_epoch)  # three iterations
 
 
 def resumed_iterations(options: Options, experiment: Experiment) -> Path_:
     """From a checkpoint of the CPU, whose optimiser has a state."""
     recipe = f"recipe={options.hyper.recipe}"
-    earlier = first_step(tiny_options(options.log_path, "precision=float32", recipe), experiment)
+    earlier = first(tiny_options(options.log_path, "precision=float32", recipe), experiment)
     earlier.train(earlier.database.keypoints(), 1)
     earlier.save_checkpoint()
-    training = first_step(options, experiment)
-    training.load_newest()
+    training = first(options, experiment)
+    training.resume()
     return lambda: trained(training, lambda: training.train(training.database.keypoints(), 3))
 
 
@@ -197,7 +199,7 @@ def test_nor_does_one_in_mixed_precision(iterations, recipe, tmp_path):
 
 def beginning_of_step_two(options: Options, experiment: Experiment) -> Path_:
     def path() -> list[np.ndarray]:
-        network = second_step(options, experiment).network
+        network = second(options, experiment).network
         return [parameter.detach().cpu().numpy() for parameter in (network.l1.weight, network.l1.bias)]
 
     return path
@@ -212,7 +214,7 @@ def test_maps_that_begin_as_similarities(tmp_path):
     assert set(notes) == {  # all of it once, before the first iteration
         ("blocking copy to device", "descriptor_length"),
         ("copy to host", "descriptor_length"),
-        ("blocking copy to device", "start_from_descriptors"),
+        ("blocking copy to device", "similarity_head"),
         ("blocking copy to device", "place"),
         ("blocking copy to device", "load_fan_weights"),
         ("blocking copy to device", "replace_descriptor_head"),
@@ -277,12 +279,13 @@ def relabelling(options: Options, experiment: Experiment) -> Path_:
 
 
 def matching(options: Options, experiment: Experiment) -> Path_:
-    """As in the rounds after the first, when clusters are there."""
+    """As in the rounds after the first, with the clusters of the last one."""
     database, network = TinyDatabase(), build_fan(None, options.hyper, options.device)
     centroids = np.zeros((24, network.width), np.float32)  # their number counts
+    new_labels = recipe_of(options.hyper).new_labels
 
     def path() -> tuple[np.ndarray, np.ndarray]:
-        table, clusters = new_keypoints(network, database, options, experiment, database.keypoints(), centroids)
+        table, clusters = new_labels(network, database, options, experiment, database.keypoints(), centroids)
         return table.points, clusters.centroids
 
     return path
@@ -318,13 +321,13 @@ def test_clusters_matched_in_every_picture(tmp_path):
 
 
 def matching_by_maps(options: Options, experiment: Experiment) -> Path_:
-    training = second_step(options, experiment)
+    training = second(options, experiment)
 
     def path() -> np.ndarray:
         training.iteration, training.epoch = training.hyper.total_iterations - 1, EPOCHS_BETWEEN_MERGES
         assert training.merging_is_due
-        assert training.matching_is_due
-        training.relabel()
+        assert matching_is_due(training.iteration, training.hyper)
+        end_of_epoch(training, training.hyper)
         return training.keypoints.points
 
     return path
@@ -340,6 +343,7 @@ def test_clusters_matched_by_their_maps(tmp_path):
         ("copy to host", "of_maps"),
         ("copy to host", "read"),
         ("blocking copy to device", "__init__"),
+        ("blocking copy to device", "heatmap_batches"),
     }
 
 
@@ -347,7 +351,7 @@ def test_clusters_matched_by_their_maps(tmp_path):
 
 
 def read_out_of_landmarks(options: Options, experiment: Experiment) -> Path_:
-    database, training = TinyDatabase(), second_step(options, experiment)
+    database, training = TinyDatabase(), second(options, experiment)
     training.epoch = 1
     training.save_checkpoint()
     detector = LandmarkDetector.of_experiment(experiment, options, database)
@@ -367,5 +371,6 @@ def test_predictions_and_read_out_of_landmarks(recipe, tmp_path):
         np.testing.assert_allclose(gpu, cpu, atol=1e-5)
     assert set(notes) == {
         ("blocking copy to device", "heatmaps"),  # of warped pictures
+        ("blocking copy to device", "heatmap_batches"),
         ("copy to host", "read"),
     }

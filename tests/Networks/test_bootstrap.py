@@ -6,8 +6,8 @@ import torch
 
 from Networks import bootstrap
 from Networks.bootstrap import ZOOMS, generic_keypoints, store_generic_keypoints
+from Networks.recipes import recipe_of
 from tests.tiny import TinyDatabase, tiny_options
-from Utils.assignment import assign
 from Utils.descriptors import DescriptorStore
 from Utils.storage.experiment import Experiment
 
@@ -104,50 +104,6 @@ def test_store_has_the_points_of_the_boxes_on_the_grid(tmp_path, background):
     assert (~inside).sum() == (4 if background else 0)
 
 
-def symmetric_store(folder, pictures: int, missing: int = 0) -> tuple[DescriptorStore, np.ndarray]:
-    """Eight marks of each picture, shifted as a whole; those of a mirrored pair look nearly alike.
-
-    Of two marks alike, the wrong one looks a little more like the centroid in every third picture. Picture `missing`
-    has no keypoint, and what lies outside the boxes in every picture looks just like mark 0.
-    """
-    rng = np.random.default_rng(2)
-    marks = np.array([(4, 4), (12, 4), (3, 8), (13, 8), (6, 11), (10, 11), (8, 2), (8, 14)], float)
-    looks = np.repeat(np.eye(256, dtype=np.float32)[:4], 2, axis=0)
-    looks[[0, 2, 4, 6], 8] = looks[[1, 3, 5, 7], 9] = 0.3  # left and right
-    centroids = looks / np.linalg.norm(looks, axis=1, keepdims=True)
-    store = DescriptorStore(folder)
-    for picture in range(pictures):
-        if picture == missing:
-            continue
-        seen = looks.copy()
-        if picture % 3 == 1:
-            seen[:6, [8, 9]] = seen[:6, [9, 8]]
-        seen = np.concatenate([seen, looks[:1]])
-        seen /= np.linalg.norm(seen, axis=1, keepdims=True)
-        points = np.concatenate([marks + rng.integers(-1, 2, 2), [[15.0, 15.0]]])
-        store.append(seen, points, np.full(9, picture), flags=np.arange(9) < 8)
-    return store, centroids.astype(np.float32)
-
-
-def test_clusters_agree_on_generic_keypoints(tmp_path):
-    """Where left and right look swapped, the picture's other clusters tell them apart."""
-    names = np.array([f"{i:02d}.png" for i in range(30)])
-    hyper = tiny_options(tmp_path, "bootstrap_match_fraction=0.9").hyper
-    store, centroids = symmetric_store(tmp_path, 30)
-    with store:
-        inside = store.column("flag")
-        table = bootstrap.matched_generic_keypoints(store, names, centroids, inside, hyper)
-        by_looks = assign(store, 30, centroids, np.ones(8), among=inside)
-    left, right = (table.places(8)[:, column, 0] for column in (0, 1))
-    both = ~np.isnan(left) & ~np.isnan(right)
-    assert both.sum() >= 25
-    assert (left[both] < right[both]).all()
-    assert len(table.of(0)) == 0  # no keypoint comes from nothing
-    assert not (table.points[:, :2] == 15).all(axis=1).any()
-    swapped = by_looks.labels.reshape(-1, 9)[:, 0] == 1
-    assert swapped.sum() == 10  # by looks alone
-
-
 def test_the_recipe_matches_and_the_paper_assigns(tmp_path, monkeypatch):
     database = TinyDatabase(40)
     tables = {}
@@ -155,10 +111,9 @@ def test_the_recipe_matches_and_the_paper_assigns(tmp_path, monkeypatch):
         options = tiny_options(tmp_path, f"recipe={recipe}", "number_of_clusters=8")
         experiment = Experiment(tmp_path, recipe)
         experiment.open()
-        tables[recipe] = bootstrap.bootstrap(database, options, experiment)
-        stored = bootstrap.bootstrap(
-            database, tiny_options(tmp_path, f"recipe={recipe}", "number_of_clusters=8", resume=True), experiment
-        )
+        tables[recipe] = bootstrap.bootstrap(database, options, experiment, recipe_of(options.hyper))
+        options.resume = True
+        stored = bootstrap.bootstrap(database, options, experiment)
         np.testing.assert_array_equal(stored.points, tables[recipe].points)
     counts = tables["consensus"].cluster_counts()
     assert counts.max() <= 20  # 0.4 of 40, and pictures that are as sure as the last of these

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from Networks.checkpoint_schema import check_checkpoint
-from Networks.checkpoints import load_optimizer, load_schedule
+from Networks.checkpoints import load_optimizer
 from Utils.runtime.errors import UserError
 
 NAN = float("nan")
@@ -95,30 +95,3 @@ def test_states_of_an_optimizer():
         change(state)
         with pytest.raises(UserError, match="f: its optimizer does not fit"):
             load_optimizer(optimizer(), state, "f")
-
-
-def test_states_of_a_schedule():
-    def schedule():
-        made = torch.optim.lr_scheduler.MultiStepLR(optimizer(), [1, 5], 0.1)
-        for _ in range(3):
-            made.step()
-        return made
-
-    fresh, state = torch.optim.lr_scheduler.MultiStepLR(optimizer(), [1, 5], 0.1), schedule().state_dict()
-    load_schedule(fresh, state, 3, "f")
-    assert fresh.state_dict() == state
-    own = fresh.get_last_lr
-    for change in (
-        {"last_epoch": 2},
-        {"milestones": {1: 1}},
-        {"gamma": NAN},
-        {"_last_lr": ["x"]},
-        {"_last_lr": [NAN]},
-    ):
-        with pytest.raises(UserError, match="f: its schedualer does not fit"):
-            load_schedule(fresh, {**state, **change}, 3, "f")
-    with pytest.raises(UserError, match="f: its schedualer does not fit"):
-        load_schedule(fresh, [1], 3, "f")
-    load_schedule(fresh, {**state, "get_last_lr": 5, "optimizer": None}, 3, "f")  # no method is replaced
-    assert fresh.get_last_lr == own
-    assert fresh.optimizer is not None

@@ -8,16 +8,15 @@ import torch
 
 from Databases.samples import FirstStepBatch
 from Networks import relabelling
+from Networks.consensus.losses import softmax_loss
 from Networks.first_step import (
     FirstStep,
     descriptor_loss,
     detector_loss,
     learning_rate_at,
-    most_cluster_points,
     round_ends,
-    softmax_loss,
 )
-from tests.tiny import TinyDatabase, tiny_options
+from tests.tiny import TinyDatabase, first_step, tiny_options
 from Utils.options import hyperparameters
 from Utils.runtime.errors import UserError
 from Utils.storage.experiment import Experiment
@@ -54,39 +53,6 @@ def test_descriptor_loss_by_hand():
     # Positive: 0.4^2; negative at distance 0.4: (0.8 - 0.4)^2; negative at 2.7: nothing.
     expected = (0.16 + (0.8 - math.sqrt(0.16 + 1e-9)) ** 2 + 0) / 3
     assert descriptor_loss(descriptors, batch).item() == pytest.approx(expected, rel=1e-5)
-
-
-def test_softmax_loss_by_hand():
-    """Two clusters in both pictures; each point competes with the two of the other picture, not with its own."""
-    descriptors = torch.zeros(2, 2, 4, 4)
-    descriptors[0, :, 0, 0] = torch.tensor([2.0, 0.0])  # lengths do not count
-    descriptors[0, :, 1, 0] = torch.tensor([0.0, 1.0])
-    descriptors[1, :, 2, 0] = torch.tensor([1.0, 0.0])
-    descriptors[1, :, 3, 0] = torch.tensor([0.6, 0.8])
-    ends = [[0, 0, 0], [0, 0, 1], [1, 0, 2], [1, 0, 3]]
-    batch = batch_of(ends, [[0, 2], [0, 3], [1, 2], [1, 3]], [True, False, False, True])
-
-    def share(right, wrong):  # of the right partner
-        return math.exp(right / 0.1) / (math.exp(right / 0.1) + math.exp(wrong / 0.1))
-
-    # Cosines: 0-2: 1, 0-3: 0.6, 1-2: 0, 1-3: 0.8.
-    shares = [share(1, 0.6), share(1, 0), share(0.8, 0), share(0.8, 0.6)]
-    expected = -sum(math.log(s) for s in shares) / 4
-    assert softmax_loss(descriptors, batch).item() == pytest.approx(expected, rel=1e-5)
-
-
-def test_softmax_loss_of_pieces_adds_up():
-    generator = torch.Generator().manual_seed(0)
-    descriptors = torch.randn(4, 8, 4, 4, generator=generator)
-    ends = [[p, p, y] for p in range(4) for y in range(2)]
-    pairs = [[0, 2], [0, 3], [1, 2], [1, 3], [4, 6], [4, 7], [5, 6], [5, 7]]
-    whole = batch_of(ends, pairs, [True, False, False, True] * 2)
-    whole.pictures = torch.zeros(4, 3, 64, 64, dtype=torch.uint8)
-    total = softmax_loss(descriptors, whole)
-    pieces = list(whole.split(2))
-    assert len(pieces) == 2
-    added = sum(softmax_loss(descriptors[2 * i : 2 * i + 2], piece, 4) for i, piece in enumerate(pieces))
-    torch.testing.assert_close(added, total)
 
 
 @pytest.mark.parametrize("loss_of", [descriptor_loss, softmax_loss])
@@ -147,7 +113,7 @@ def run(folder, *settings, kill_at=None, kill_in_relabel=False, monkeypatch=None
     if not experiment.bootstrap_keypoints().exists():
         database.keypoints().save(experiment.bootstrap_keypoints())
     options = tiny_options(folder, "minutes_between_checkpoints=0", *settings, resume=True)
-    step = FirstStep(database, options, experiment)
+    step = first_step(database, options, experiment)
     with monkeypatch.context() as patch:
         if kill_at is not None:
             patch.setattr("Networks.training.ITERATIONS_PER_LOOK", 1)
@@ -284,7 +250,7 @@ def test_training_lowers_the_loss(tmp_path):
     database = TinyDatabase()
     experiment = Experiment(tmp_path, "tiny")
     experiment.open()
-    step = FirstStep(database, tiny_options(tmp_path), experiment)
+    step = first_step(database, tiny_options(tmp_path), experiment)
     losses = []
     step.scalars.add = lambda iteration, values: losses.append(values["loss/total"])
     step.train(database.keypoints(), 60)
@@ -308,23 +274,3 @@ def test_descriptor_gradients_are_the_same_bit_by_bit():
     finally:
         torch.set_num_threads(threads)
     assert all(torch.equal(gradient, gradients[0]) for gradient in gradients)
-
-
-def test_most_keypoints_of_a_cluster():
-    assert most_cluster_points(200, hyperparameters([], {})) == 200
-    match = hyperparameters(["relabelling=match", "match_fraction=0.6"], {})
-    costs = np.arange(200)[:, None]
-    assert most_cluster_points(200, match) == (costs <= np.quantile(costs, 0.6, axis=0)).sum()
-
-
-def test_clusters_that_cannot_be_large_enough_are_foretold(tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr("Networks.first_step.bootstrap", lambda *_: TinyDatabase().keypoints())
-    monkeypatch.setattr("Networks.first_step.round_ends", lambda hyper: [])
-    for least, warned in ((23, False), (24, True)):
-        options = tiny_options(tmp_path, f"min_cluster_points={least}")
-        experiment = Experiment(tmp_path, "tiny")
-        experiment.open()
-        FirstStep(TinyDatabase(), options, experiment).run()
-        said = capsys.readouterr().out
-        assert ("24 training pictures a cluster gets at most 24 keypoints" in said) == warned
-        assert ("--set min_cluster_points=6" in said) == warned

@@ -10,18 +10,16 @@ import pytest
 import torch
 
 from Networks.checkpoints import StateKeeper
-from Networks.first_step import FirstStep
-from Networks.second_step import SecondStep
 from tests.seams import Seams
-from tests.tiny import TinyDatabase, tiny_options
+from tests.tiny import TinyDatabase, first_step, second_step, tiny_options
 from Utils.runtime.interruption import TerminatedError, ending_when_asked
 from Utils.storage.experiment import Experiment
 from Utils.storage.files import load_checkpoint, save_checkpoint
 
 STEPS = {
-    "first": (FirstStep, ("iterations_first=2", "clustering_rounds=1", "confidence_fan=0.3", "relabelling=match")),
+    "first": (first_step, ("iterations_first=2", "clustering_rounds=1", "confidence_fan=0.3")),
     "second": (
-        SecondStep,
+        second_step,
         (
             *("total_iterations=5", "iterations_before_merging=2", "cluster_overlap=0.05", "checkpoints_kept=1"),
             *("batch_size=12", "gradient_accumulation=1", "least_steadiness=0.01", "learning_rate_steps=2,4"),
@@ -39,11 +37,12 @@ def train(folder, step: str, asked_at: int | None = None, every: int = 1000) -> 
     """
     experiment = Experiment(folder, "tiny")
     experiment.open()
-    kind, settings = STEPS[step]
-    options = tiny_options(folder, "weight_average=0.9", "minutes_between_checkpoints=0", *settings, resume=True)
+    make, settings = STEPS[step]
+    common = ("recipe=consensus", "weight_average=0.9", "minutes_between_checkpoints=0")
+    options = tiny_options(folder, *common, *settings, resume=True)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("Networks.training.ITERATIONS_PER_LOOK", every)
-        training = kind(TinyDatabase(), options, experiment)
+        training = make(TinyDatabase(), options, experiment)
         if asked_at is not None:
             whole = training.step_weights
 

@@ -5,18 +5,14 @@ import pytest
 import torch
 
 from Databases.augmentation import Strength
-from Networks.fan import FAN
-from Networks.first_step import FirstStep
 from Networks.inference.detector import LandmarkDetector
 from Networks.inference.landmarks import landmarks_of
 from Networks.second_step import (
-    SecondStep,
     active_clusters,
     heatmap_loss,
-    start_from_descriptors,
 )
-from tests.tiny import TinyDatabase, tiny_options
-from Utils.heatmaps import gaussian_targets
+from tests.tiny import TinyDatabase, first_step, second_step, tiny_options
+from Utils.drawing.reports import report_failure
 from Utils.keypoints import KeypointTable
 from Utils.runtime.errors import UserError
 from Utils.storage.experiment import Experiment
@@ -64,7 +60,7 @@ def prepare(folder) -> Experiment:
     database = TinyDatabase()
     experiment = Experiment(folder, "tiny")
     experiment.open()
-    step = FirstStep(database, tiny_options(folder), experiment)
+    step = first_step(database, tiny_options(folder), experiment)
     step.iteration, step.relabelled = 9, True
     step.save_checkpoint()
     database.keypoints().save(experiment.updated_keypoints(9))
@@ -74,7 +70,7 @@ def prepare(folder) -> Experiment:
 def run(folder, *settings, kill_at=None) -> None:
     experiment = Experiment(folder, "tiny")
     options = tiny_options(folder, "minutes_between_checkpoints=0", *SETTINGS, *settings, resume=True)
-    step = SecondStep(TinyDatabase(), options, experiment)
+    step = second_step(TinyDatabase(), options, experiment)
 
     def kill():
         if step.iteration == kill_at:
@@ -104,6 +100,7 @@ def test_files_of_a_finished_run(uninterrupted):
     checkpoint = load_checkpoint(experiment.second_step_checkpoint(5))
     assert checkpoint["iteration"] == 14
     assert {"state_dict", "optimizer", "iteration", "active_channels", "schedualer"} <= set(checkpoint)
+    assert checkpoint["schedualer"]["last_epoch"] == 14
     assert checkpoint["state_dict"]["l1.weight"].shape == (12, 32, 1, 1)
     assert checkpoint["active_channels"].dtype.kind == "i"
     merged = KeypointTable.load(experiment.merged_keypoints(12))
@@ -127,86 +124,6 @@ def test_killed_run_of_our_recipe_resumes_to_the_same_bits(tmp_path):
     assert not torch.equal(a["state_dict"]["l1.weight"], a["training_state_dict"]["l1.weight"])
 
 
-def test_maps_begin_as_similarities_to_the_clusters():
-    network = FAN(32, 32)
-    with torch.no_grad():
-        network.l1.bias.zero_()
-    head, pictures = network.l1, torch.rand(2, 3, 64, 64)
-    with torch.no_grad():
-        _, descriptors = network(pictures)
-    centroids = np.eye(32, dtype=np.float32)[[4, 9]]
-    network.replace_descriptor_head(3, torch.Generator().manual_seed(0))
-    fresh = network.l1.weight[2].clone()
-    start_from_descriptors(network, head, centroids, 2.0)
-    with torch.no_grad():
-        maps = network.forward_heatmaps(pictures)
-    # A cosine of 1, of a descriptor of length 2, becomes 1, and one of 0 becomes -0.25.
-    torch.testing.assert_close(maps[:, :2], 1.25 * descriptors[:, [4, 9]] / 2 - 0.25, atol=1e-5, rtol=1e-4)
-    assert torch.equal(network.l1.weight[2], fresh)
-
-
-def test_peaks_weigh_more_by_hand():
-    """One keypoint in the middle of a 4x4 map of zeros: its nine cells count 1 + 20 times their target."""
-    keypoints = torch.tensor([[0, 0, 1, 1]])
-    targets = [1.0] + 4 * [EDGE] + 4 * [CORNER]
-    expected = sum(t**2 * (1 + 20 * t) for t in targets) / 16
-    assert heatmap_loss(torch.zeros(1, 1, 4, 4), keypoints, peak_weight=20).item() == pytest.approx(expected)
-
-
-def test_a_keypoint_off_the_grid_asks_for_an_empty_map():
-    maps = torch.full((1, 1, 4, 4), 0.5)
-    assert heatmap_loss(maps, torch.tensor([[0, 0, -3, 1]])).item() == pytest.approx(0.25)
-
-
-def test_a_place_is_lost_to_one_false_peak_and_not_to_many_low_cells():
-    keypoint = torch.tensor([[0, 0, 3, 4]])
-    found = gaussian_targets(torch.tensor([0]), torch.tensor([0]), keypoint[:, 2:], (1, 1, 16, 16))
-    false, low = found.clone(), found + 0.05 * (found == 0)
-    false[0, 0, 12, 12] = 1.0
-    place = [
-        (heatmap_loss(maps, keypoint, place_weight=1) - heatmap_loss(maps, keypoint)).item()
-        for maps in (found, false, low)
-    ]
-    assert place[1] > place[0] + 0.5
-    assert place[2] < place[0] + 0.05
-    gone = torch.tensor([[0, 0, 99, 1]])
-    assert heatmap_loss(found, gone, place_weight=1) == heatmap_loss(found, gone)
-
-
-def test_labels_are_matched_anew_in_all_pictures(tmp_path, monkeypatch):
-    """Maps that know the marks find them in pictures whose labels lack them; from half of the way to merges on."""
-    experiment = prepare(tmp_path)
-    settings = ("map_match_fraction=0.8", "iterations_before_merging=4", "total_iterations=9")
-    step = SecondStep(TinyDatabase(), tiny_options(tmp_path, *settings), experiment)
-    whole = step.keypoints
-    step.keypoints = whole.keep(whole.images() < 6)
-    marks = torch.from_numpy(step.database.training.landmarks / 4).round().long()
-
-    def maps(pictures: torch.Tensor) -> torch.Tensor:
-        of_batch = torch.zeros(len(pictures), 12, 16, 16)
-        for b, picture in enumerate(pictures):
-            i = next(i for i, pixels in enumerate(crops) if torch.equal(pixels, picture))
-            of_batch[b, torch.arange(12), marks[i, :, 1], marks[i, :, 0]] = 0.9
-        return of_batch[:, step.active]
-
-    crops = [torch.from_numpy(step.database.read(step.database.training, i)).permute(2, 0, 1) for i in range(24)]
-    monkeypatch.setattr("Networks.inference.detector.LandmarkDetector.heatmaps", lambda _, pictures: maps(pictures))
-    due = []
-    for step.iteration in (2, 3, 9):
-        due.append(step.matching_is_due)
-    assert due == [False, True, False]
-    step.iteration = 3
-    step.active = step.active[:10]
-    step.finish_epoch()
-    assert set(np.unique(step.keypoints.clusters())) == set(range(10))
-    assert (step.keypoints.counts()[6:] > 0).mean() > 0.8
-    assert 0.7 * 240 < len(step.keypoints.points) < 0.9 * 240
-    off = step.keypoints.places(12) - marks.numpy()
-    assert np.abs(off[~np.isnan(off)]).max() == 0
-    saved = KeypointTable.load(experiment.merged_keypoints(3))
-    assert (saved.points == step.keypoints.points).all()
-
-
 def test_learning_rate_drops_at_its_steps_and_the_newest_checkpoints_stay(tmp_path):
     prepare(tmp_path)
     run(tmp_path, "learning_rate_steps=4,10", "checkpoints_kept=3")
@@ -219,7 +136,7 @@ def test_learning_rate_drops_at_its_steps_and_the_newest_checkpoints_stay(tmp_pa
 
 def test_step_two_begins_with_step_one_s_weights(tmp_path):
     experiment = prepare(tmp_path)
-    step = SecondStep(TinyDatabase(), tiny_options(tmp_path), experiment)
+    step = second_step(TinyDatabase(), tiny_options(tmp_path), experiment)
     first = load_checkpoint(experiment.first_step_checkpoint(9))["state_dict"]
     for name, tensor in step.network.state_dict().items():
         if not name.startswith("l1."):
@@ -232,7 +149,7 @@ def test_step_two_begins_with_step_one_s_weights(tmp_path):
 )
 def test_each_step_has_its_own_weight_decay(tmp_path, settings, of_first, of_second):
     experiment, options = prepare(tmp_path), tiny_options(tmp_path, *settings)
-    for step, decay in ((FirstStep, of_first), (SecondStep, of_second)):
+    for step, decay in ((first_step, of_first), (second_step, of_second)):
         groups = step(TinyDatabase(), options, experiment).optimizer.param_groups
         assert [group["weight_decay"] for group in groups] == [decay]
 
@@ -243,7 +160,7 @@ def test_a_round_of_step_one_has_to_have_ended(tmp_path):
     content = load_checkpoint(experiment.first_step_checkpoint(9))
     save_checkpoint({**content, "relabelled": False}, experiment.first_step_checkpoint(9))
     with pytest.raises(UserError, match="Train_Firststep.py end it with --resume"):
-        SecondStep(TinyDatabase(), tiny_options(tmp_path), experiment)
+        second_step(TinyDatabase(), tiny_options(tmp_path), experiment)
 
 
 def test_the_architecture_need_not_be_told_again(tmp_path):
@@ -251,7 +168,7 @@ def test_the_architecture_need_not_be_told_again(tmp_path):
     options = tiny_options(tmp_path)
     options.hyper.__dict__.update(width=256, image_size=256)
     options.hyper._given = frozenset()
-    step = SecondStep(TinyDatabase(), options, experiment)
+    step = second_step(TinyDatabase(), options, experiment)
     assert (step.hyper.width, step.hyper.image_size) == (32, 64)
 
 
@@ -259,7 +176,7 @@ def test_wrong_files_are_named(tmp_path, uninterrupted):
     experiment = Experiment(tmp_path, "tiny")
     experiment.open()
     with pytest.raises(UserError, match="Train_Firststep.py"):
-        SecondStep(TinyDatabase(), tiny_options(tmp_path), experiment)
+        second_step(TinyDatabase(), tiny_options(tmp_path), experiment)
     prepare(tmp_path)
     with pytest.raises(UserError, match="Train_Secondstep.py"):
         LandmarkDetector.of_experiment(experiment, tiny_options(tmp_path), TinyDatabase())
@@ -315,7 +232,7 @@ def test_training_learns_where_the_marks_are(tmp_path, monkeypatch):
         "gradient_accumulation=1",
         "iterations_before_merging=1000",
     )
-    step = SecondStep(TinyDatabase(), options, experiment)
+    step = second_step(TinyDatabase(), options, experiment)
     losses = []
     monkeypatch.setattr(step.scalars, "add", lambda _, values: losses.append(values.get("loss/heatmaps")))
     step.run()
@@ -326,7 +243,7 @@ def test_training_learns_where_the_marks_are(tmp_path, monkeypatch):
 def test_a_merge_is_said_where_something_changed(tmp_path, monkeypatch):
     """Clusters that coincide with others are named once, and only active ones are counted."""
     experiment = prepare(tmp_path)
-    step = SecondStep(TinyDatabase(), tiny_options(tmp_path), experiment)
+    step = second_step(TinyDatabase(), tiny_options(tmp_path), experiment)
     step.active = step.active[:4]
     joins = np.arange(12)
     said = []
@@ -343,10 +260,12 @@ def test_a_merge_is_said_where_something_changed(tmp_path, monkeypatch):
 
 def test_step_two_says_that_it_found_nothing(tmp_path, capsys, monkeypatch):
     experiment = prepare(tmp_path)
-    step = SecondStep(TinyDatabase(), tiny_options(tmp_path, "total_iterations=1"), experiment)
+    step = second_step(TinyDatabase(), tiny_options(tmp_path, "total_iterations=1"), experiment)
     with torch.no_grad():
         for parameter in step.network.parameters():
             parameter.zero_()
     step.iteration = 1
     step.run()
+    detector = LandmarkDetector(step.learned, step.database, step.options, step.active)
+    assert report_failure(experiment, detector.found_share(step.database.training))
     assert "Failed: no landmark is found in over 80% of the pictures, the best one in 0%" in capsys.readouterr().out

@@ -2,7 +2,7 @@ import faiss
 import numpy as np
 import pytest
 
-from Utils.clustering import _InvertedFile, foreground, frequent_inside, inliers, kmeans, outlier_scores
+from Utils.clustering import _InvertedFile, foreground, inliers, kmeans, outlier_scores
 from Utils.descriptors import DescriptorStore
 from Utils.runtime.errors import UserError
 
@@ -162,19 +162,3 @@ def test_foreground_with_fewer_rows_than_clusters(tmp_path):
 
 
 OBJECTS_AND_BACKGROUND = [(40, [0, 0]), (40, [10, 10]), (30, [10, 10]), (18, [0, 0])]
-
-
-def test_what_is_as_frequent_outside_is_no_foreground(tmp_path):
-    objects, background, intruders, strays = (
-        blobs(count, [centre], 0.1, seed) for seed, (count, centre) in enumerate(OBJECTS_AND_BACKGROUND)
-    )
-    inside = np.repeat([True, False, True, False], [40, 40, 30, 18])
-    with stored(tmp_path, np.concatenate([objects, background, intruders, strays])) as store:
-        kept = frequent_inside(store, inside, ~inside, clusters=2)
-        assert kept[:40].all()  # though strays outside look like them: there are fewer than half as many
-        assert not kept[40:].any()
-        # The paper's rule gives the intruders a centroid of their own, and they stay.
-        assert foreground(store, inside, ~inside, outside_clusters=2, inside_clusters=2)[80:110].any()
-        assert frequent_inside(store, np.ones(128, bool), np.zeros(128, bool), clusters=2).all()
-        assert not frequent_inside(store, np.zeros(128, bool), np.ones(128, bool), clusters=2).any()
-        assert not frequent_inside(store, np.zeros(128, bool), np.zeros(128, bool)).any()

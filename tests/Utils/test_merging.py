@@ -3,7 +3,7 @@ import pytest
 
 from Utils import merging
 from Utils.keypoints import KeypointTable
-from Utils.merging import coincidences, merge_clusters, merge_labels, often_apart
+from Utils.merging import coincidences, merge_clusters, merge_labels
 
 
 def test_coincidences_by_hand():
@@ -54,25 +54,6 @@ def test_chains_join_kept_clusters_only():
     assert merge_clusters(predictions, confidence, np.array([9, 8, 7]), np.arange(3)).tolist() == [0, 0, 2]
     # Coming second, 0 is kept first only if it is the more populous one.
     assert merge_clusters(predictions, confidence, np.array([8, 9, 7]), np.arange(3)).tolist() == [1, 1, 1]
-
-
-def test_clusters_that_stand_apart_in_the_labels_do_not_join():
-    # 0 and 1 are labelled in the same four images, far apart in all; 0 and 2 in two, in one of them in one place.
-    places = np.full((10, 3, 2), np.nan)
-    places[:6, 0] = 50
-    places[2:10, 1] = 90
-    places[4:, 2] = 50
-    places[5, 2] = 80
-    apart = often_apart(places, 0.3)
-    assert apart.tolist() == [[False, True, False], [True, False, True], [False, True, False]]
-    assert not often_apart(places, 4 / 6)[0, 1]  # in four of the six images of the rarer one, which is not more
-    assert not often_apart(places, 1.0).any()
-    predictions, confidence = np.full((10, 3, 2), 50.0), np.full((10, 3), 0.9)
-    counts = np.array([6, 8, 6])
-    assert merge_clusters(predictions, confidence, counts, np.arange(3)).tolist() == [1, 1, 1]
-    assert merge_clusters(predictions, confidence, counts, np.arange(3), apart=apart).tolist() == [0, 1, 0]
-    joins = merge_clusters(predictions[:, 1:], confidence[:, 1:], counts, np.array([0, 2]), apart=apart)
-    assert joins.tolist() == [0, 1, 0]
 
 
 def test_inactive_clusters_take_no_part():

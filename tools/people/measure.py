@@ -11,6 +11,7 @@ import dataclasses
 import sys
 import tempfile
 from collections.abc import Collection
+from functools import partial
 from pathlib import Path
 
 import cv2
@@ -23,7 +24,8 @@ from Databases.database import Database, ImageSet
 from Databases.human36 import SIZE, crop_of_box
 from Databases.human36_preparation import SUBJECTS, picture_name
 from Databases.samples import GRID, grid_side
-from Networks.bootstrap import select, store_generic_keypoints
+from Networks.bootstrap import object_keypoints, store_generic_keypoints
+from Networks.recipes import recipe_of
 from Networks.superpoint import load_superpoint
 from tools.people.recordings import files_of, read_silhouettes
 from Utils.crops import apply, invert, warp
@@ -113,7 +115,9 @@ def bootstrap_shares(
         store_generic_keypoints(superpoint, database, images, fine, store)
         owners = store.column("image")
         on = on_figure(apply(back, store.column("point") * GRID), owners, images.names, figures)
-        remain = select(store, database.constant_background, options.hyper)
+        select = recipe_of(options.hyper).object_keypoints or partial(object_keypoints, hyper=options.hyper)
+        kept = select(store, database.constant_background)
+        remain = {"in the boxes": store.column("flag"), "kept as the object's": kept}
     return [
         (title, mask.sum() / len(images), float(on[mask].mean()) if mask.any() else 0.0)
         for title, mask in remain.items()

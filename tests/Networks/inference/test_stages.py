@@ -5,6 +5,7 @@ import torch
 
 from Networks.first_step import FirstStep
 from Networks.inference.stages import bootstrap_landmarks, first_step_landmarks
+from Networks.recipe import PAPER
 from tests.tiny import TinyDatabase, tiny_options
 from Utils.runtime.errors import UserError
 from Utils.storage.experiment import Experiment
@@ -27,7 +28,7 @@ def experiment(tmp_path) -> Experiment:
 def test_keypoints_of_training_pictures_are_those_of_the_labels(tmp_path, experiment):
     """Cells of the 16x16 grid are 16 pixels of the 256x256 crop; the 8 test pictures are detected anew."""
     predictions, limit = first_step_landmarks(
-        TinyDatabase(), tiny_options(tmp_path, "confidence_fan=0.9"), experiment
+        TinyDatabase(), tiny_options(tmp_path, "confidence_fan=0.9"), experiment, PAPER
     )
     assert limit == 0.8
     assert predictions.points.shape == (32, 12, 2)
@@ -47,4 +48,4 @@ def test_a_checkpoint_between_training_and_clustering_is_named(tmp_path, experim
     step.iteration = 4
     step.save_checkpoint()
     with pytest.raises(UserError, match="FirstStepIteration4.pth has no clusters of its own"):
-        first_step_landmarks(TinyDatabase(), tiny_options(tmp_path), experiment)
+        first_step_landmarks(TinyDatabase(), tiny_options(tmp_path), experiment, PAPER)

@@ -4,11 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from Networks import second_step
 from Networks.inference.detector import LandmarkDetector
-from Networks.inference.steadiness import Steadiness, steadiness
-from Networks.second_step import SecondStep
-from tests.Networks.test_second_step import prepare
+from Networks.inference.steadiness import steadiness
 from tests.tiny import MARKS, TinyDatabase, tiny_options
 from Utils.movement import explained_by_the_others
 
@@ -53,18 +50,3 @@ def test_landmarks_in_the_same_place_explain_each_other(tmp_path):
     others_r2 = explained_by_the_others(found.points).r2
     assert (others_r2[:2] > 0.9).all()
     assert others_r2[2] == 0
-
-
-@pytest.mark.parametrize(("least", "stay"), [(0.2, [0, 2]), (0.95, [2])])
-def test_unsteady_clusters_are_left_out_at_the_end(tmp_path, monkeypatch, least, stay):
-    """The steadiest one stays in any case; a cluster that is never found is not steady."""
-    experiment = prepare(tmp_path)
-    options = tiny_options(tmp_path, f"least_steadiness={least}")
-    step = SecondStep(TinyDatabase(), options, experiment)
-    step.active = np.array([0, 1, 2, 3])
-    r2 = np.array([0.5, 0.1, 0.9, np.nan])
-    monkeypatch.setattr(
-        second_step, "steadiness", lambda *_: Steadiness(np.ones(4), np.zeros(4), r2, np.zeros((0, 4, 2)))
-    )
-    step.drop_unsteady()
-    assert step.active.tolist() == stay
