@@ -30,18 +30,16 @@ def cluster(
     sample_seed: int = 0,
     initial: np.ndarray | None = None,
     among: np.ndarray | None = None,
-    max_rows: int = MAX_ROWS,
     device: torch.device | str = "cpu",
-    gpus: int | None = None,
 ) -> Clusters:
-    """k-means on at most `max_rows` rows of a store, then thresholds and assignment of all its rows.
+    """k-means on at most `MAX_ROWS` rows of a store, then thresholds and assignment of all its rows.
 
     store: rows in the order of their images; among: (len(store),) bool, the rows that count, default all;
     initial: (K, d) centroids where k-means starts; sample_seed: chooses the rows, k-means itself has seed 0.
     Memory: the sample, one chunk of rows and 16 bytes per row. Raises UserError as `kmeans`.
     """
-    _, descriptors = store.sample(max_rows, sample_seed, among)
-    centroids = kmeans(descriptors, number_of_clusters, initial=initial, gpus=gpus)
+    _, descriptors = store.sample(MAX_ROWS, sample_seed, among)
+    centroids = kmeans(descriptors, number_of_clusters, initial=initial)
     del descriptors
     return assign(store, number_of_images, centroids, among=among, device=device)
 
@@ -61,17 +59,19 @@ def assign(
     `distance_thresholds`. among: (len(store),) bool, rows that take part; the others get -1.
     """
     among = np.ones(len(store), bool) if among is None else among
-    pairing = _Pairing(len(store))
+    nearest, labels = (np.full(len(store), -1, np.int32) for _ in range(2))
+    nearest_distance, label_distance = (np.zeros(len(store), np.float32) for _ in range(2))
     centroids_there = torch.as_tensor(centroids, device=device)
     for rows, descriptors, bounds in pieces(store, number_of_images, among):
         if len(rows) == 0:
             continue
         distances = squared_distances(torch.from_numpy(descriptors).to(device), centroids_there).cpu().numpy()
-        pairing.add(rows, distances, bounds)
+        nearest[rows], nearest_distance[rows] = distances.argmin(axis=1), distances.min(axis=1)
+        chosen, paired = pair(distances, bounds)
+        labels[rows[chosen]], label_distance[rows[chosen]] = paired, distances[chosen, paired]
     if thresholds is None:
-        thresholds = distance_thresholds(pairing.nearest[among], pairing.nearest_distance[among], len(centroids))
-    labels = pairing.label
-    labels[pairing.label_distance >= thresholds[labels]] = -1
+        thresholds = distance_thresholds(nearest[among], nearest_distance[among], len(centroids))
+    labels[label_distance >= thresholds[labels]] = -1
     return Clusters(centroids, thresholds, labels)
 
 
@@ -99,24 +99,6 @@ def keypoint_table(store: DescriptorStore, clusters: Clusters, names: np.ndarray
     return KeypointTable.from_flat(names, store.column("image")[rows], points)
 
 
-class _Pairing:
-    """Per row: the nearest cluster, the assigned one (-1: none), and the squared distances to both."""
-
-    def __init__(self, count: int) -> None:
-        self.nearest = np.full(count, -1, np.int32)
-        self.nearest_distance = np.zeros(count, np.float32)
-        self.label = np.full(count, -1, np.int32)
-        self.label_distance = np.zeros(count, np.float32)
-
-    def add(self, rows: np.ndarray, distances: np.ndarray, bounds: np.ndarray) -> None:
-        """rows: (n,); distances: (n, K); bounds: (images + 1,), the rows of an image among these n."""
-        self.nearest[rows] = distances.argmin(axis=1)
-        self.nearest_distance[rows] = distances.min(axis=1)
-        chosen, labels = pair(distances, bounds)
-        self.label[rows[chosen]] = labels
-        self.label_distance[rows[chosen]] = distances[chosen, labels]
-
-
 def pair(distances: np.ndarray, bounds: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Hungarian assignment in each image: rows and clusters of the pairs, both (m,).
 
@@ -136,12 +118,8 @@ def pair(distances: np.ndarray, bounds: np.ndarray) -> tuple[np.ndarray, np.ndar
 
 def squared_distances(descriptors: torch.Tensor, centroids: torch.Tensor) -> torch.Tensor:
     """(n, K) of descriptors (n, d) and centroids (K, d), as one matrix product."""
-    norms = _square_norms(descriptors)[:, None] + _square_norms(centroids)
-    return torch.addmm(norms, descriptors, centroids.T, alpha=-2).clamp_(min=0)
-
-
-def _square_norms(vectors: torch.Tensor) -> torch.Tensor:
-    return torch.einsum("nd,nd->n", vectors, vectors)
+    ours, theirs = (torch.einsum("nd,nd->n", vectors, vectors) for vectors in (descriptors, centroids))
+    return torch.addmm(ours[:, None] + theirs, descriptors, centroids.T, alpha=-2).clamp_(min=0)
 
 
 def distance_thresholds(nearest: np.ndarray, distances: np.ndarray, number_of_clusters: int) -> np.ndarray:

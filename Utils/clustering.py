@@ -20,13 +20,11 @@ def kmeans(
     seed: int = 0,
     iterations: int = 100,
     initial: np.ndarray | None = None,
-    gpus: int | None = None,
 ) -> np.ndarray:
     """Centroids (number_of_clusters, d) float32 of descriptors (n, d), all of which are used.
 
     initial: (number_of_clusters, d), where the iterations start; else `seed` chooses among the descriptors.
-    gpus: how many to use; None: all there are. Raises UserError for fewer descriptors than clusters and for
-    descriptors that are not finite.
+    Raises UserError for fewer descriptors than clusters and for descriptors that are not finite.
     """
     descriptors = np.ascontiguousarray(descriptors, np.float32)
     count, dimension = descriptors.shape
@@ -47,7 +45,7 @@ def kmeans(
         number_of_clusters,
         niter=iterations,
         seed=seed,
-        gpu=faiss.get_num_gpus() if gpus is None else gpus,
+        gpu=faiss.get_num_gpus(),
         min_points_per_centroid=1,  # no warning for small sets
         max_points_per_centroid=count,  # no silent subset
     )
@@ -63,81 +61,39 @@ def outlier_scores(
     neighbours: int = 100,
     lists: int = 100,
     max_rows: int = MAX_ROWS,
-    gpus: int | None = None,
 ) -> np.ndarray:
     """Median squared distance of every row to its nearest descriptors, (len(store),) float32.
 
-    The neighbours (a row itself is among them) are those of the row's list in an inverted file of at most
-    `max_rows` rows, chosen by `seed`. Below `_ROWS_PER_LIST` rows per list the file has fewer lists. among:
-    (len,) bool, the rows that count; the others score infinite. Memory: the inverted file and one chunk.
+    The neighbours (a row itself is among them) are those of the row's list in an inverted file of at most `max_rows`
+    rows, chosen by `seed`. A small file has fewer lists. among: (len,) bool, the rows that count; the others score
+    infinite. Memory: the inverted file and one chunk.
     """
     scores = np.full(len(store), np.inf, np.float32)
     _, reference = store.sample(max_rows, seed, among)
     if len(reference) == 0:
         return scores
-    gpus = faiss.get_num_gpus() if gpus is None else gpus
-    inverted_file = (_InvertedFileOnGpus if gpus else _InvertedFile)(reference, lists)
+    count, dimension = reference.shape
+    quantizer = faiss.IndexFlatL2(dimension)  # kept by this name as long as the index uses it
+    index = faiss.IndexIVFFlat(quantizer, dimension, min(lists, max(1, count // _ROWS_PER_LIST)))
+    index.train(reference)
+    if faiss.get_num_gpus():
+        index = faiss.index_cpu_to_all_gpus(index)
+    index.add(reference)
     del reference
     for start, descriptors in store.chunks():
         rows = slice(start, start + len(descriptors))
         chosen = slice(None) if among is None else among[rows]
-        scores[rows][chosen] = inverted_file.median_distance(descriptors[chosen], neighbours)
+        distances, found = index.search(descriptors[chosen], min(neighbours, count))
+        scores[rows][chosen] = median_of_found(distances, found >= 0)
     return scores
 
 
-class _InvertedFile:
-    """Descriptors (n, d) in the order of their lists, each list searched by matrix products.
-
-    FAISS's own inverted file compares one query at a time, which takes five times as long for as many queries
-    as there are here.
-    """
-
-    def __init__(self, descriptors: np.ndarray, lists: int) -> None:
-        self._owner = _trained_lists(descriptors, lists)  # whose quantizer goes when it does
-        self.quantizer = self._owner.quantizer
-        members = self.quantizer.search(descriptors, 1)[1][:, 0]
-        self.vectors = descriptors[np.argsort(members, kind="stable")]
-        self.offsets = np.concatenate([[0], np.cumsum(np.bincount(members, minlength=self.quantizer.ntotal))])
-
-    def median_distance(self, queries: np.ndarray, neighbours: int) -> np.ndarray:
-        """(n,) of queries (n, d); over fewer neighbours where a list holds fewer, infinite where it is empty."""
-        median = np.full(len(queries), np.inf, np.float32)
-        lists = self.quantizer.search(queries, 1)[1][:, 0]
-        for number in np.unique(lists):
-            vectors = self.vectors[self.offsets[number] : self.offsets[number + 1]]
-            count = min(neighbours, len(vectors))
-            if count:
-                rows = np.flatnonzero(lists == number)
-                # The middle of the nearest is all that is needed of them.
-                nearest, _ = faiss.knn(queries[rows], vectors, count // 2 + 1)
-                median[rows] = (nearest[:, (count - 1) // 2] + nearest[:, count // 2]) / 2
-        return median
-
-
-class _InvertedFileOnGpus:
-    """The same on all GPUs, where FAISS searches many lists at once."""
-
-    def __init__(self, descriptors: np.ndarray, lists: int) -> None:
-        self.index = faiss.index_cpu_to_all_gpus(_trained_lists(descriptors, lists))
-        self.index.add(descriptors)
-
-    def median_distance(self, queries: np.ndarray, neighbours: int) -> np.ndarray:
-        """As of `_InvertedFile`."""
-        distances, found = self.index.search(queries, min(neighbours, self.index.ntotal))
-        count = (found >= 0).sum(axis=1)
-        rows = np.arange(len(distances))
-        low = distances[rows, (count - 1).clip(min=0) // 2]
-        high = distances[rows, count // 2]
-        return np.where(count > 0, (low + high) / 2, np.inf)
-
-
-def _trained_lists(descriptors: np.ndarray, lists: int) -> faiss.IndexIVFFlat:
-    """The centroids of an inverted file of descriptors (n, d), without the descriptors."""
-    count, dimension = descriptors.shape
-    lists = min(lists, max(1, count // _ROWS_PER_LIST))
-    index = faiss.IndexIVFFlat(faiss.IndexFlatL2(dimension), dimension, lists)
-    index.train(descriptors)
-    return index
+def median_of_found(distances: np.ndarray, found: np.ndarray) -> np.ndarray:
+    """Median (n,) of the distances (n, m), ascending in each row, that are found (n, m); infinite without any."""
+    count, row = found.sum(axis=1), np.arange(len(found))
+    last = (count - 1).clip(min=0)
+    middle = (distances[row, last // 2] + distances[row, (count // 2).clip(max=last)]) / 2
+    return np.where(count > 0, middle, np.inf)
 
 
 def inliers(scores: np.ndarray, outlier_fraction: float = 0.4) -> np.ndarray:
@@ -157,20 +113,19 @@ def foreground(
     outside_clusters: int = 250,
     inside_clusters: int = 100,
     max_rows: int = MAX_ROWS,
-    gpus: int | None = None,
 ) -> np.ndarray:
     """Rows that lie inside the box and do not look like background, (len(store),) bool.
 
     inside, outside: (len(store),) bool, rows of the object's boxes and of their surroundings. An inside row is
-    background where a centroid of the outside rows is closer than every centroid of the inside rows. Where there
-    are fewer rows than clusters, each row is a cluster.
+    background if a centroid of the outside rows is closer than every centroid of the inside rows. Fewer rows than
+    clusters: each row is a cluster.
     """
     centroids = []
     for mask, number in ((inside, inside_clusters), (outside, outside_clusters)):
         _, descriptors = store.sample(max_rows, seed, mask)
         if len(descriptors) == 0:
             return inside.copy()
-        centroids.append(kmeans(descriptors, min(number, len(descriptors)), gpus=gpus))
+        centroids.append(kmeans(descriptors, min(number, len(descriptors))))
         del descriptors
     result = inside.copy()
     index = faiss.IndexFlatL2(store.dimension)

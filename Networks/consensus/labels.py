@@ -58,8 +58,6 @@ def frequent_inside(
     seed: int = 0,
     clusters: int = 350,
     times: float = 2.0,
-    max_rows: int = MAX_ROWS,
-    gpus: int | None = None,
 ) -> np.ndarray:
     """Rows inside the box that look like what is more often inside than outside, (len(store),) bool.
 
@@ -68,12 +66,12 @@ def frequent_inside(
     around them is background, however near its centroid inside may be.
     """
     among = inside | outside
-    _, descriptors = store.sample(max_rows, seed, among)
+    _, descriptors = store.sample(MAX_ROWS, seed, among)
     if len(descriptors) == 0:
         return inside.copy()
     count = min(clusters, len(descriptors))
     index = faiss.IndexFlatL2(store.dimension)
-    index.add(kmeans(descriptors, count, gpus=gpus))
+    index.add(kmeans(descriptors, count))
     del descriptors
     nearest = np.concatenate([index.search(descriptors, 1)[1][:, 0] for _, descriptors in store.chunks()])
     of_inside, of_outside = (np.bincount(nearest[rows], minlength=count) for rows in (inside, outside))

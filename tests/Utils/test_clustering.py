@@ -2,7 +2,7 @@ import faiss
 import numpy as np
 import pytest
 
-from Utils.clustering import _InvertedFile, foreground, inliers, kmeans, outlier_scores
+from Utils.clustering import foreground, inliers, kmeans, median_of_found, outlier_scores
 from Utils.descriptors import DescriptorStore
 from Utils.runtime.errors import UserError
 
@@ -35,9 +35,9 @@ def test_kmeans_is_the_same_for_any_number_of_threads():
     threads = faiss.omp_get_max_threads()
     try:
         faiss.omp_set_num_threads(1)
-        one = kmeans(descriptors, 20, iterations=10, gpus=0)
+        one = kmeans(descriptors, 20, iterations=10)
         faiss.omp_set_num_threads(2)
-        two = kmeans(descriptors, 20, iterations=10, gpus=0)
+        two = kmeans(descriptors, 20, iterations=10)
     finally:
         faiss.omp_set_num_threads(threads)
     assert one.tobytes() == two.tobytes()
@@ -106,16 +106,11 @@ def test_outlier_scores_with_several_lists(tmp_path):
     np.testing.assert_allclose(scores, np.median(distances, axis=1), rtol=1e-3, atol=1e-5)
 
 
-def test_neighbours_come_from_the_list_alone():
-    # Two lists: around 0 with three members, around 100 with one.
-    line = np.float32([[0], [100], [1], [3]])
-    file = _InvertedFile(line, 1)
-    file.quantizer.reset()
-    file.quantizer.add(np.float32([[0], [100], [500]]))
-    file.vectors, file.offsets = line[[0, 2, 3, 1]], np.array([0, 3, 4, 4])
-    queries = np.float32([[0], [101], [499], [3]])
-    assert file.median_distance(queries, 100).tolist() == [1, 1, np.inf, 4]
-    assert file.median_distance(queries, 2).tolist() == [0.5, 1, np.inf, 2]
+def test_the_median_is_of_what_was_found():
+    distances = np.float32([[0, 1, 3, 9], [0, 1, 7, 7], [5, 7, 7, 7], [7, 7, 7, 7]])
+    found = np.arange(4) < np.array([4, 3, 1, 0])[:, None]
+    assert median_of_found(distances, found).tolist() == [2, 1, 5, np.inf]
+    assert median_of_found(distances[:, :2], np.ones((4, 2), bool)).tolist() == [0.5, 0.5, 6, 7]
 
 
 def test_outliers_of_nothing(tmp_path):
