@@ -12,8 +12,8 @@ loop: the rate of arithmetic, and how long the paper's training would take.
 The rows `late / fresh` tell whether a training is as fast at its end as at its start: the same work with a network
 and gradients as they are late, over that with a fresh network. Late, a detector is sure, so that its maps and
 slopes hold numbers below 1e-38, which some CPUs take a hundred cycles for (Utils/runtime/process.py).
-Nothing is trained for that: `make_sure` makes a detector steep, and a loss of next to no weight (`WEIGHT_OF_LATE_LOSS`) gives gradients
-of that size in all layers, which is more of them than any training has.
+Nothing is trained for that: `make_sure` makes a detector steep, and a loss of next to no weight
+(`WEIGHT_OF_LATE_LOSS`) gives gradients of that size in all layers, which is more of them than any training has.
 """
 
 import argparse
