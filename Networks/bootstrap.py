@@ -3,8 +3,6 @@
 The paper, section 3.1; the keypoints are those of three zooms joined.
 """
 
-from dataclasses import dataclass
-
 import numpy as np
 import torch
 from torch import Tensor
@@ -81,21 +79,15 @@ def object_keypoints(store: DescriptorStore, constant_background: bool, hyper: H
     return kept
 
 
-@dataclass
-class GenericKeypoints:
-    """Keypoints of a batch: points (n, 2) in picture pixels, descriptors (n, 256), picture in the batch (n,)."""
-
-    points: Tensor
-    descriptors: Tensor
-    pictures: Tensor
-
-
 @torch.inference_mode()
-def generic_keypoints(network: SuperPoint, pictures: Tensor, confidence: float, half_side: int) -> GenericKeypoints:
+def generic_keypoints(
+    network: SuperPoint, pictures: Tensor, confidence: float, half_side: int
+) -> tuple[Tensor, Tensor, Tensor]:
     """SuperPoint's keypoints of pictures at all zooms, joined.
 
     pictures: (B, Z, H, W) uint8 on the network's device, the zooms of `ZOOMS`. Points of all zooms are mapped to
-    zoom 1 and suppressed once more together; descriptors are samples of the zoom-1 volume.
+    zoom 1 and suppressed once more together; descriptors are samples of the zoom-1 volume. Returns points (n, 2) in
+    picture pixels, descriptors (n, 256), and the picture in the batch (n,).
     """
     batch, zooms, height, width = pictures.shape
     gray = pictures.reshape(batch * zooms, 1, height, width)
@@ -109,7 +101,7 @@ def generic_keypoints(network: SuperPoint, pictures: Tensor, confidence: float, 
     points, owners = points[kept], owners[kept]
     volume = descriptors.float().reshape(batch, zooms, *descriptors.shape[1:])[:, 0]
     # Detections are pixel indices; the centre of pixel i is the point i + 0.5.
-    return GenericKeypoints(points + 0.5, sample_descriptors(volume, points, owners), owners)
+    return points + 0.5, sample_descriptors(volume, points, owners), owners
 
 
 def _to_first_zoom(points: Tensor, levels: Tensor, width: int, height: int) -> Tensor:
@@ -129,8 +121,8 @@ def store_generic_keypoints(
 ) -> None:
     """Put the keypoints of all pictures into the store: descriptor, place on the grid, picture.
 
-    Kept are points inside the picture's box and on the grid. Where the data set has a constant background, the
-    points outside the box are kept too, with the flag False. Of several processes each detects in its part of the
+    Kept are points inside the picture's box and on the grid. With a constant background the points outside the box
+    are kept too, with the flag False. Of several processes each detects in its part of the
     pictures, and the main one's store gets all rows.
     """
     hyper, device = options.hyper, options.device
@@ -172,10 +164,10 @@ def _rows(
 ) -> tuple[np.ndarray, ...]:
     """What the store holds of a batch: descriptors, grid cells, pictures, in box and on grid, in box."""
     found = generic_keypoints(network, pictures, hyper.confidence_superpoint, hyper.nms_superpoint)
-    owners = found.pictures.cpu().numpy()
-    points = found.points.cpu().numpy().astype(np.float64)
+    places, descriptors, owners = (part.cpu().numpy() for part in found)
+    points = places.astype(np.float64)
     in_box = np.all((points >= boxes[owners, :2]) & (points <= boxes[owners, 2:]), axis=1)
     on_crop = np.einsum("nij,nj->ni", maps[owners, :, :2], points) + maps[owners, :, 2]
     cells = np.rint(on_crop / GRID)
     on_grid = np.all((cells >= 0) & (cells < grid_side(hyper)), axis=1)
-    return found.descriptors.cpu().numpy(), cells, numbers[owners], in_box & on_grid, in_box
+    return descriptors, cells, numbers[owners], in_box & on_grid, in_box

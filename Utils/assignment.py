@@ -11,7 +11,7 @@ from Utils.clustering import MAX_ROWS, kmeans
 from Utils.descriptors import DescriptorStore
 from Utils.keypoints import KeypointTable
 
-_ROWS_PER_CHUNK = 16_384
+IMAGES_AT_ONCE = 256
 
 
 @dataclass(frozen=True)
@@ -83,7 +83,8 @@ def pieces(
     among: (len(store),) bool; bounds: (images + 1,), image i of these has the rows bounds[i]:bounds[i + 1] of the m.
     """
     offsets = store.image_offsets(number_of_images)
-    for first, last in _image_ranges(offsets, _ROWS_PER_CHUNK):
+    for first in range(0, number_of_images, IMAGES_AT_ONCE):
+        last = min(first + IMAGES_AT_ONCE, number_of_images)
         start, stop = offsets[first], offsets[last]
         rows = start + np.flatnonzero(among[start:stop])
         descriptors = store.read(start, stop) if len(rows) else np.zeros((0, store.dimension), np.float32)
@@ -132,15 +133,3 @@ def distance_thresholds(nearest: np.ndarray, distances: np.ndarray, number_of_cl
     mean = np.bincount(nearest, distances, number_of_clusters) / count
     variance = np.bincount(nearest, (distances - mean[nearest]) ** 2, number_of_clusters) / count
     return (mean + np.sqrt(variance)).astype(np.float32)
-
-
-def _image_ranges(offsets: np.ndarray, rows: int) -> list[tuple[int, int]]:
-    """Split images (first, last) so that each piece has at most `rows` rows, or one image."""
-    ranges = []
-    first = 0
-    while first < len(offsets) - 1:
-        last = int(np.searchsorted(offsets, offsets[first] + rows, side="right")) - 1
-        last = max(last, first + 1)
-        ranges.append((first, last))
-        first = last
-    return ranges

@@ -74,7 +74,7 @@ def outlier_scores(
         return scores
     count, dimension = reference.shape
     quantizer = faiss.IndexFlatL2(dimension)  # kept by this name as long as the index uses it
-    index = faiss.IndexIVFFlat(quantizer, dimension, min(lists, max(1, count // _ROWS_PER_LIST)))
+    index: faiss.Index = faiss.IndexIVFFlat(quantizer, dimension, min(lists, max(1, count // _ROWS_PER_LIST)))
     index.train(reference)
     if faiss.get_num_gpus():
         index = faiss.index_cpu_to_all_gpus(index)

@@ -35,22 +35,22 @@ def pictures_with(points, size=64) -> torch.Tensor:
 
 
 def test_points_are_pixel_centres():
-    found = generic_keypoints(Bright(), pictures_with([(0, 10, 20)]), 0.1, 6)
-    assert found.points.tolist() == [[10.5, 20.5]]
-    assert found.pictures.tolist() == [0]
+    points, _, owners = generic_keypoints(Bright(), pictures_with([(0, 10, 20)]), 0.1, 6)
+    assert points.tolist() == [[10.5, 20.5]]
+    assert owners.tolist() == [0]
 
 
 def test_points_of_zooms_are_mapped_back():
     # Zoom 1.6 about (32, 32): the centre of pixel (48, 16) is 16.5, -15.5 from there, a 1.6th of that at zoom 1.
-    found = generic_keypoints(Bright(), pictures_with([(2, 48, 16)]), 0.1, 6)
-    np.testing.assert_allclose(found.points, [[32 + 16.5 / 1.6, 32 - 15.5 / 1.6]], rtol=1e-5)
+    points, *_ = generic_keypoints(Bright(), pictures_with([(2, 48, 16)]), 0.1, 6)
+    np.testing.assert_allclose(points, [[32 + 16.5 / 1.6, 32 - 15.5 / 1.6]], rtol=1e-5)
 
 
 def test_points_of_all_zooms_are_suppressed_together():
     """A point found again at zoom 1.3 is one point; another far away stays."""
     again = round(32 + (20.5 - 32) * 1.3 - 0.5)
-    found = generic_keypoints(Bright(), pictures_with([(0, 20, 20), (1, again, again), (1, 60, 60)]), 0.1, 6)
-    assert len(found.points) == 2
+    points, *_ = generic_keypoints(Bright(), pictures_with([(0, 20, 20), (1, again, again), (1, 60, 60)]), 0.1, 6)
+    assert len(points) == 2
 
 
 def test_large_pictures_pass_one_by_one(monkeypatch):
@@ -61,17 +61,17 @@ def test_large_pictures_pass_one_by_one(monkeypatch):
     monkeypatch.setitem(bootstrap.PIXELS_PER_PASS, "cpu", 2 * 64 * 64 + 1)
     in_turn = generic_keypoints(network, pictures, 0.1, 6)
     assert sizes == [6, 2, 2, 2]
-    for name, values in vars(together).items():
+    for values, same in zip(together, in_turn, strict=True):
         assert len(values) == 3
-        assert torch.equal(values, getattr(in_turn, name))
+        assert torch.equal(values, same)
 
 
 def test_descriptors_are_samples_of_zoom_one():
-    found = generic_keypoints(Bright(), pictures_with([(0, 27, 43)]), 0.1, 6)
+    _, descriptors, _ = generic_keypoints(Bright(), pictures_with([(0, 27, 43)]), 0.1, 6)
     # Pixel (27, 43) lies 23.5 / 8 cells right of the first cell's centre and 39.5 / 8 below it.
     expected = np.array([23.5 / 8, 39.5 / 8, 1])
-    np.testing.assert_allclose(found.descriptors[0, :3], expected / np.linalg.norm(expected), rtol=1e-5)
-    assert float(found.descriptors[0].norm()) == pytest.approx(1)
+    np.testing.assert_allclose(descriptors[0, :3], expected / np.linalg.norm(expected), rtol=1e-5)
+    assert float(descriptors[0].norm()) == pytest.approx(1)
 
 
 class BrightPictures(TinyDatabase):

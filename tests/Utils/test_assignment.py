@@ -64,9 +64,9 @@ def test_assignment_of_a_store(tmp_path):
         assert part.labels.tolist() == [0, 1, -1, 0, 1]
 
 
-@pytest.mark.parametrize("rows_per_chunk", [1, 100, 10_000])
-def test_store_gives_what_the_plain_loop_gives(tmp_path, monkeypatch, rows_per_chunk):
-    monkeypatch.setattr(assignment, "_ROWS_PER_CHUNK", rows_per_chunk)
+@pytest.mark.parametrize("images_at_once", [1, 100, 10_000])
+def test_store_gives_what_the_plain_loop_gives(tmp_path, monkeypatch, images_at_once):
+    monkeypatch.setattr(assignment, "IMAGES_AT_ONCE", images_at_once)
     rng = np.random.default_rng(4)
     counts = rng.integers(0, 30, 40)  # also empty ones and ones with more points than the 20 clusters
     counts[[0, 7, 39]] = 0
@@ -96,13 +96,6 @@ def test_store_gives_what_the_plain_loop_gives(tmp_path, monkeypatch, rows_per_c
 def test_fewer_descriptors_than_clusters(tmp_path):
     with stored(tmp_path, np.eye(3), [0, 0, 1]) as store, pytest.raises(UserError, match="fewer than 5 clusters"):
         cluster(store, 2, 5)
-
-
-def test_chunks_end_at_images():
-    offsets = np.array([0, 4, 4, 9, 20, 21])
-    assert assignment._image_ranges(offsets, 9) == [(0, 3), (3, 4), (4, 5)]
-    assert assignment._image_ranges(np.array([0]), 9) == []
-    assert assignment._image_ranges(np.array([0, 0, 0]), 9) == [(0, 2)]
 
 
 def test_table_of_the_points_that_have_a_cluster(tmp_path):

@@ -64,11 +64,13 @@ def find_keypoints(
         gray = to_gray(picture)
         height, width = gray.shape
         views = [gray] + [warp(gray, zoom_about_centre(width, height, zoom), (width, height)) for zoom in ZOOMS[1:]]
-        found = generic_keypoints(network, torch.from_numpy(np.stack(views))[None], threshold, half_side)
-        place = found.points.numpy()
+        found, described, _ = generic_keypoints(
+            network, torch.from_numpy(np.stack(views))[None], threshold, half_side
+        )
+        place = found.numpy()
         inside = ((place >= box[:2]) & (place <= box[2:])).all(1)
         points.append(place[inside])
-        descriptors.append(found.descriptors.float().numpy()[inside])
+        descriptors.append(described.float().numpy()[inside])
         faces.append(np.full(inside.sum(), face))
     return FacePoints(np.concatenate(points), np.concatenate(descriptors), np.concatenate(faces))
 
