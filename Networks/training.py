@@ -1,8 +1,7 @@
 """What the training of both steps shares: the arithmetic of an iteration, the loop, and how a killed run resumes."""
 
-import contextlib
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -25,7 +24,7 @@ from Utils.keypoints import KeypointTable
 from Utils.options import Hyperparameters, Options
 from Utils.runtime import distributed
 from Utils.runtime.errors import UserError
-from Utils.runtime.interruption import TerminatedError, undisturbed
+from Utils.runtime.interruption import EndRequested
 from Utils.runtime.progress import Progress
 from Utils.storage.experiment import Experiment
 from Utils.storage.files import save_checkpoint
@@ -155,34 +154,26 @@ class Training(ABC):
         pictures = self.pictures_per_sample * self.batch_size * accumulation
         means = RunningMean()
         self.network.train()
-        with self.saved_when_asked_to_end(), Progress(description, end, "iteration", self.iteration) as progress:
-            while self.iteration < end:
-                self.optimizer.zero_grad(set_to_none=True)
-                for _ in range(accumulation):
-                    batch = next(batches).to(device)
-                    means.add(add_gradients(losses, self.network, batch, hyper, 1 / accumulation))
-                distributed.average_gradients(self.network.parameters())
-                with undisturbed():
+        with Progress(description, end, "iteration", self.iteration) as progress:
+            try:
+                while self.iteration < end:
+                    self.optimizer.zero_grad(set_to_none=True)
+                    for _ in range(accumulation):
+                        batch = next(batches).to(device)
+                        means.add(add_gradients(losses, self.network, batch, hyper, 1 / accumulation))
+                    distributed.average_gradients(self.network.parameters())
                     rate = self.update_weights()
                     self.iteration += 1
-                progress.update()
-                if self.iteration % ITERATIONS_PER_LOOK == 0 or self.iteration == end:
-                    taken = means.take()
-                    progress.show(loss=taken["total"], lr=rate, pictures_per_s=pictures * progress.rate)
-                    tagged = {tag: taken[name] for name, tag in self.loss_tags.items()}
-                    self.scalars.add(self.iteration, tagged | {"lr": rate})
-                    self.keeper.after_look()
-
-    @contextlib.contextmanager
-    def saved_when_asked_to_end(self) -> Iterator[None]:
-        """Save where the training is when the process is asked to end: never within a step of the weights."""
-        try:
-            yield
-        except (KeyboardInterrupt, TerminatedError):
-            if distributed.is_main():
-                with undisturbed():
-                    self.keeper.save_in_time()
-            raise
+                    progress.update()
+                    if self.iteration % ITERATIONS_PER_LOOK == 0 or self.iteration == end:
+                        taken = means.take()
+                        progress.show(loss=taken["total"], lr=rate, pictures_per_s=pictures * progress.rate)
+                        tagged = {tag: taken[name] for name, tag in self.loss_tags.items()}
+                        self.scalars.add(self.iteration, tagged | {"lr": rate})
+                        self.keeper.after_look()
+            except EndRequested:
+                self.keeper.save()
+                raise
 
     @property
     def learned(self) -> FAN:
