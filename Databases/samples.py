@@ -4,7 +4,6 @@ Every sample is a pure function of (seed, stage, position): the position is the 
 the whole training. So a resumed run draws the same samples, whatever the number of worker processes.
 """
 
-import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
@@ -29,8 +28,6 @@ MIN_KEYPOINTS = 9  # of a picture that step one trains on
 MAX_PAIRS = 3000  # of one sample of step one
 GRID = 4  # input pixels per cell
 _PERMUTATION, _FIRST, _SECOND = range(3)  # stages of random numbers: the order of pictures, the two steps
-ITEMS_TIMED = 3
-WORTH_A_WORKER = 3e-3  # seconds to load an item, see `_workers_beside`
 
 
 def grid_side(hyper: Hyperparameters) -> int:
@@ -297,7 +294,10 @@ def _loader(
     """Batches of items for a network on a device, put together in the workers, each so many batches ahead."""
     # Pictures are read by many processes, not by threads: a pool of OpenCV's threads hangs a forked process.
     cv2.setNumThreads(1)
-    workers = _workers_beside(device, items, [batch[0] for batch in batches[:ITEMS_TIMED]], num_workers)
+    workers = num_workers
+    if device.type == "cpu":  # the network keeps a core to itself; of two, it needs both
+        cores = available_cores()
+        workers = min(num_workers, cores - 1) if cores > 2 else 0
     if workers:
         release_freed_memory()
     return DataLoader(
@@ -309,30 +309,6 @@ def _loader(
         prefetch_factor=batches_ahead if workers else None,
         worker_init_fn=set_up_worker,
     )
-
-
-def _workers_beside(device: torch.device, items: Dataset, indices: Sequence[int], num_workers: int) -> int:
-    """How many worker processes load items for a network on a device: at most `num_workers`.
-
-    A network on the CPU takes all cores. On two, a worker costs it more than loading in between does, unless
-    pictures are large; on more, one core is left to it.
-    """
-    cores = available_cores()
-    if device.type != "cpu" or num_workers == 0:
-        return num_workers
-    if cores > 2:
-        return min(num_workers, cores - 1)
-    return num_workers if _seconds_per_item(items, indices) > WORTH_A_WORKER else 0
-
-
-def _seconds_per_item(items: Dataset, indices: Sequence[int]) -> float:
-    """The least of a few: the first is slow for other reasons."""
-    seconds = []
-    for index in indices:
-        start = time.perf_counter()
-        items[index]
-        seconds.append(time.perf_counter() - start)
-    return min(seconds, default=0.0)
 
 
 def workers_for(options: Options, items: int) -> int:

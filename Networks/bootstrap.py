@@ -16,7 +16,7 @@ from Networks.superpoint import SuperPoint, load_superpoint, sample_descriptors,
 from Utils import crops
 from Utils.assignment import cluster, keypoint_table
 from Utils.clustering import foreground, inliers, outlier_scores
-from Utils.descriptors import DescriptorStore
+from Utils.descriptors import DescriptorStore, collect_rows
 from Utils.keypoints import KeypointTable, detect, suppress
 from Utils.options import Hyperparameters, Options
 from Utils.runtime import distributed
@@ -150,8 +150,8 @@ def store_generic_keypoints(
             store.append(descriptors[kept], cells[kept], numbers[kept], flags=inside[kept])
             progress.update(sum(len(group[2]) for group in groups))
             found += int(inside.sum())
-            progress.show(per_picture=found / progress.done)
-    distributed.collect_rows(store)
+            progress.show(per_picture=found / progress.n)
+    collect_rows(store)
 
 
 def _rows(

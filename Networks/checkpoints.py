@@ -1,7 +1,7 @@
 """Files of a training: what the checkpoints of both steps hold, and states that a killed run resumes from."""
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +20,6 @@ from Utils.storage.files import load_checkpoint, save_checkpoint
 PAPER_IMAGE_SIZE = 256  # of published checkpoints, which do not say
 _OF_NETWORK = ("width", "image_size")
 _OF_LANDMARKS = ("readout",)
-SECONDS_TO_SAVE = 1.0  # that a process takes for it when it is asked to end
-BYTES_PER_SECOND = 100e6  # that a slow disk takes
 # What may change when a run is resumed; everything else decides the result.
 _FREE_ON_RESUME = {
     "clustering_rounds",
@@ -192,15 +190,6 @@ def load_optimizer(optimizer: torch.optim.Optimizer, state: Any, source: Path | 
         ) from error
 
 
-def _tensors(content: Any) -> Iterator[torch.Tensor]:
-    """All tensors within dictionaries, lists and tuples."""
-    if isinstance(content, torch.Tensor):
-        yield content
-    elif isinstance(content, (Mapping, list, tuple)):
-        for part in content.values() if isinstance(content, Mapping) else content:
-            yield from _tensors(part)
-
-
 class StateKeeper:
     """Saves the state of a training now and then, so that a killed run loses minutes at most."""
 
@@ -209,23 +198,15 @@ class StateKeeper:
         self.saved = time.monotonic()
 
     def after_look(self) -> None:
-        """Save if the time has come; called when the losses were just seen to be finite."""
-        if distributed.is_main() and time.monotonic() - self.saved >= self.seconds:
-            self.save()
-
-    def save_in_time(self) -> None:
-        """Save, if that takes no longer than a process may take that is asked to end, and the weights are numbers.
-
-        Else the last one saved stays.
-        """
-        content = self.collect()
-        tensors = list(_tensors((content["state_dict"], content["optimizer"]["state"])))
-        seconds = sum(tensor.numel() * tensor.element_size() for tensor in tensors) / BYTES_PER_SECOND
-        if seconds <= SECONDS_TO_SAVE and all(bool(tensor.isfinite().all()) for tensor in tensors):
+        """Save if the time has come."""
+        if time.monotonic() - self.saved >= self.seconds:
             self.save()
 
     def save(self) -> None:
-        save_checkpoint(self.collect(), self.path)
+        """Save, in the main process; the state saved before stays if the weights contain NaN or infinity."""
+        content = self.collect()
+        if distributed.is_main() and all(bool(tensor.isfinite().all()) for tensor in content["state_dict"].values()):
+            save_checkpoint(content, self.path)
         self.saved = time.monotonic()
 
     def remove(self) -> None:

@@ -11,22 +11,7 @@ HOURGLASS_DEPTH = 4
 PAPER_WIDTH = 256
 PAPER_GROUPS = 32  # of GroupNorm, at the paper's width
 STRIDE = 4  # input pixels per cell of the output maps
-FEW_CHANNELS, MANY_CELLS = 8, 2048  # of `GroupNorm`; from 2048 cells on PyTorch takes the kernel that is slow
 SIZE_MULTIPLE = STRIDE * 2**HOURGLASS_DEPTH
-
-
-class GroupNorm(nn.GroupNorm):
-    """PyTorch's, by whichever of its CPU kernels is faster.
-
-    With the channels last, the backward pass of few channels on `MANY_CELLS` or more takes up to ten times as long
-    as that with the channels first; there the way to that layout and back pays.
-    """
-
-    def forward(self, x: Tensor) -> Tensor:
-        few = self.num_channels <= FEW_CHANNELS and x.shape[2] * x.shape[3] >= MANY_CELLS
-        if not few or x.device.type != "cpu" or x.is_contiguous():
-            return super().forward(x)
-        return super().forward(x.contiguous()).contiguous(memory_format=torch.channels_last)
 
 
 class ConvBlock(nn.Module):
@@ -38,16 +23,16 @@ class ConvBlock(nn.Module):
     def __init__(self, inputs: int, outputs: int, groups: int) -> None:
         super().__init__()
         half, quarter = outputs // 2, outputs // 4
-        self.bn1 = GroupNorm(groups, inputs)
+        self.bn1 = nn.GroupNorm(groups, inputs)
         self.conv1 = nn.Conv2d(inputs, half, 3, padding=1, bias=False)
-        self.bn2 = GroupNorm(groups, half)
+        self.bn2 = nn.GroupNorm(groups, half)
         self.conv2 = nn.Conv2d(half, quarter, 3, padding=1, bias=False)
-        self.bn3 = GroupNorm(groups, quarter)
+        self.bn3 = nn.GroupNorm(groups, quarter)
         self.conv3 = nn.Conv2d(quarter, quarter, 3, padding=1, bias=False)
         self.downsample = None
         if inputs != outputs:
             self.downsample = nn.Sequential(
-                GroupNorm(groups, inputs),
+                nn.GroupNorm(groups, inputs),
                 nn.ReLU(),
                 nn.Conv2d(inputs, outputs, 1, bias=False),
             )
@@ -119,18 +104,18 @@ class FAN(nn.Module):
         stem, middle = width // 4, width // 2
         self.width = width
         self.conv1 = nn.Conv2d(3, stem, 7, stride=2, padding=3)
-        self.bn1 = GroupNorm(groups, stem)
+        self.bn1 = nn.GroupNorm(groups, stem)
         self.conv2 = ConvBlock(stem, middle, groups)
         self.conv3 = ConvBlock(middle, middle, groups)
         self.conv4 = ConvBlock(middle, width, groups)
         self.m0 = HourGlass(HOURGLASS_DEPTH, width, groups)
         self.top_m_0 = ConvBlock(width, width, groups)
         self.conv_last0 = nn.Conv2d(width, width, 1)
-        self.bn_end0 = GroupNorm(groups, width)
+        self.bn_end0 = nn.GroupNorm(groups, width)
         self.l0 = nn.Conv2d(width, 1, 1)
         self.top_m_1 = ConvBlock(width, width, groups)
         self.conv_last1 = nn.Conv2d(width, width, 1)
-        self.bn_end1 = GroupNorm(groups, width)
+        self.bn_end1 = nn.GroupNorm(groups, width)
         self.l1 = nn.Conv2d(width, descriptor_channels or width, 1)
 
     def forward_features(self, pictures: Tensor) -> Tensor:

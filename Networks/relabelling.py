@@ -16,7 +16,7 @@ from Databases.samples import to_input
 from Networks.execution import autocast, inference_batches
 from Networks.fan import FAN
 from Utils.assignment import Clusters, cluster, keypoint_table
-from Utils.descriptors import DescriptorStore
+from Utils.descriptors import DescriptorStore, collect_rows
 from Utils.keypoints import KeypointTable, detect, suppress
 from Utils.options import Options
 from Utils.runtime import distributed
@@ -59,9 +59,9 @@ def store_fan_keypoints(
             vectors = functional.normalize(descriptors[owners, :, y, x], dim=1)
             store.append(vectors.cpu().numpy(), points.cpu().numpy(), numbers[owners.cpu().numpy()])
             progress.update(len(numbers))
-            progress.show(per_picture=len(store) / progress.done)
+            progress.show(per_picture=len(store) / progress.n)
     network.train()
-    distributed.collect_rows(store)
+    collect_rows(store)
 
 
 def _join_previous(

@@ -18,7 +18,7 @@ from Utils.keypoints import KeypointTable
 from Utils.options import Options
 from Utils.runtime import distributed
 from Utils.runtime.errors import UserError
-from Utils.runtime.interruption import TerminatedError
+from Utils.runtime.interruption import EndRequested
 from Utils.runtime.progress import Progress
 from Utils.storage.experiment import Experiment
 from Utils.storage.files import save_checkpoint
@@ -137,7 +137,7 @@ class Training(ABC):
                     self.keeper.after_look()
                 try:
                     progress.update()
-                except (KeyboardInterrupt, TerminatedError):
+                except EndRequested:
                     self.keeper.save()
                     raise
 

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import tables
 
+from Utils.runtime import distributed
 from Utils.runtime.errors import UserError
 
 _PREFIX = ".descriptors"
@@ -182,6 +183,20 @@ def widen(values: np.ndarray) -> np.ndarray:
     import torch
 
     return torch.from_numpy(values).float().numpy()
+
+
+def collect_rows(store: DescriptorStore) -> None:
+    """Move the rows of all processes' stores into the main one's, in order of rank; bounded memory."""
+    for sender in range(1, distributed.world()):
+        if distributed.rank() == sender:
+            columns = [store.column(name) for name in ("point", "image", "score", "flag")]
+            for start, descriptors in store.chunks():
+                rows = slice(start, start + len(descriptors))
+                distributed.send_to_main((descriptors, *(column[rows] for column in columns)))
+            distributed.send_to_main(None)
+        elif distributed.is_main():
+            while (received := distributed.receive(sender)) is not None:
+                store.append(*received)
 
 
 def sweep(folder: Path | str) -> None:

@@ -2,11 +2,9 @@
 
 import os
 from pathlib import Path
-from typing import Any
 
 import cv2
 import numpy as np
-import torch.utils.data
 
 from Databases.database import ImageSet
 from Databases.demo.mesh import annotate
@@ -14,30 +12,22 @@ from Databases.demo.render import render_scene
 from Databases.demo.scene import sample_scene
 from Databases.demo.surface import LANDMARKS
 from Utils.runtime.errors import UserError
-from Utils.runtime.process import set_up_worker
+from Utils.runtime.parallel import parallel_map
 from Utils.runtime.progress import progress
 from Utils.storage.files import dump_pickle, load_pickle, remove_left_overs, writing
 
 
-class Renderings(torch.utils.data.Dataset):
-    """Pictures to be rendered in worker processes: index, PNG file's bytes, landmarks and box of each."""
+def _rendered(shared: tuple[int, str, int], item: tuple[int, bool]) -> tuple[bytes, np.ndarray, np.ndarray]:
+    """A picture as a PNG file's bytes, its landmarks and its box.
 
-    def __init__(self, seed: int, split: str, size: int, indices: np.ndarray, missing: np.ndarray) -> None:
-        """`missing` (n,) tells for which of the indices (n,) the file is wanted; else its bytes are empty."""
-        self.seed, self.split, self.size = seed, split, size
-        self.indices, self.missing = indices, missing
-
-    def __len__(self) -> int:
-        return len(self.indices)
-
-    def __getitem__(self, i: int) -> tuple[int, torch.Tensor, np.ndarray, np.ndarray]:
-        scene = sample_scene(self.seed, self.split, int(self.indices[i]))
-        # A tensor travels in shared memory: bytes would fill the pipe, and a worker whose parent is killed
-        # would wait for ever to get rid of them.
-        content = torch.zeros(0, dtype=torch.uint8)
-        if self.missing[i]:
-            content = torch.from_numpy(cv2.imencode(".png", render_scene(scene, self.size)[..., ::-1])[1])
-        return int(self.indices[i]), content, *annotate(scene, self.size)
+    shared: seed, split, size; item: the picture's index and whether its file is wanted, else its bytes are empty.
+    """
+    (seed, split, size), (index, is_missing) = shared, item
+    scene = sample_scene(seed, split, index)
+    content = b""
+    if is_missing:
+        content = cv2.imencode(".png", render_scene(scene, size)[..., ::-1])[1].tobytes()
+    return content, *annotate(scene, size)
 
 
 def render_split(folder: Path, seed: int, split: str, count: int, size: int, num_workers: int) -> ImageSet:
@@ -57,21 +47,16 @@ def render_split(folder: Path, seed: int, split: str, count: int, size: int, num
     wanted = np.flatnonzero(missing | (np.arange(count) >= listed))
     if len(wanted):
         known = {name: _lengthened(rows, count) for name, rows in known.items()}
-        renderings = Renderings(seed, split, size, wanted, missing[wanted])
-        loader = torch.utils.data.DataLoader(
-            renderings,
-            batch_size=None,
-            collate_fn=_as_is,
-            num_workers=num_workers if missing.sum() > num_workers else 0,
-            worker_init_fn=_start_worker,
-            generator=torch.Generator(),  # leaves the global random state alone
-        )
-        for i, content, landmarks, box in progress(loader, f"Rendering the Demo set, {split}", len(wanted)):
-            if len(content):
+        items = [(int(i), bool(missing[i])) for i in wanted]
+        workers = num_workers if missing.sum() > num_workers else 0
+        results = parallel_map(_rendered, (seed, split, size), items, workers)
+        for k, result in progress(results, f"Rendering the Demo set, {split}", len(wanted)):
+            content, i = result[0], wanted[k]
+            if content:
                 with writing(folder / names[i]) as temporary:
-                    temporary.write_bytes(content.numpy().tobytes())
-            known["landmarks"][i], known["boxes"][i] = landmarks, box
+                    temporary.write_bytes(content)
             known["bytes"][i] = len(content) or lengths[i]
+            known["landmarks"][i], known["boxes"][i] = result[1:]
         dump_pickle(known, list_file)
     return ImageSet(folder, names, known["boxes"][:count], known["landmarks"][:count], size=(size, size))
 
@@ -79,15 +64,6 @@ def render_split(folder: Path, seed: int, split: str, count: int, size: int, num
 def _lengthened(rows: np.ndarray, count: int) -> np.ndarray:
     """A copy with at least `count` rows."""
     return np.concatenate([rows, np.zeros((max(count - len(rows), 0), *rows.shape[1:]), rows.dtype)])
-
-
-def _as_is(item: Any) -> Any:
-    return item
-
-
-def _start_worker(_: int) -> None:
-    set_up_worker()
-    cv2.setNumThreads(0)
 
 
 def _read_list(file: Path) -> dict[str, np.ndarray]:

@@ -13,10 +13,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from Utils.descriptors import DescriptorStore
-
 Content = TypeVar("Content")
-_ROWS_PER_MESSAGE = 32_768
 _PATIENCE = datetime.timedelta(days=7)  # others wait while the main process clusters, or detects on a slow machine
 _host_group: Any = None  # gloo, for data in host memory; nccl moves only what is on GPUs
 
@@ -103,33 +100,13 @@ def average_gradients(parameters: Iterable[Tensor]) -> None:
         gradient.copy_(mean.view(gradient.shape))
 
 
-def collect_rows(store: DescriptorStore) -> None:
-    """Move the rows of all processes' stores into the main one's, in order of rank; bounded memory."""
-    if not dist.is_initialized():
-        return
-    for sender in range(1, world()):
-        if rank() == sender:
-            _send_rows(store)
-        elif is_main():
-            _receive_rows(store, sender)
+def send_to_main(content: Any) -> None:
+    """Send an object to the main process, which has to ask for it with `receive`."""
+    dist.send_object_list([content], dst=0, group=_host_group)
 
 
-def _send_rows(store: DescriptorStore) -> None:
-    columns = [store.column(name) for name in ("point", "image", "score", "flag")]
-    pieces = [
-        (start, min(start + _ROWS_PER_MESSAGE, len(store))) for start in range(0, len(store), _ROWS_PER_MESSAGE)
-    ]
-    dist.send_object_list([len(pieces)], dst=0, group=_host_group)
-    for start, stop in pieces:
-        dist.send_object_list(
-            [store.read(start, stop), *(column[start:stop] for column in columns)], dst=0, group=_host_group
-        )
-
-
-def _receive_rows(store: DescriptorStore, sender: int) -> None:
-    count = [0]
-    dist.recv_object_list(count, src=sender, group=_host_group)
-    for _ in range(count[0]):
-        rows: list[Any] = [None] * 5
-        dist.recv_object_list(rows, src=sender, group=_host_group)
-        store.append(*rows)
+def receive(sender: int) -> Any:
+    """The next object that the process of rank `sender` sends to this one, the main process."""
+    box: list[Any] = [None]
+    dist.recv_object_list(box, src=sender, group=_host_group)
+    return box[0]

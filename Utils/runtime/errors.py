@@ -1,22 +1,26 @@
-"""How a script ends: what a user did wrong, said in one line, and the last net for faults of the program."""
+"""How a script ends: one line for a user's mistake, and the last net for faults of the program."""
 
-import datetime
 import errno
 import functools
 import os
 import reprlib
 import sys
 import tempfile
-import time
 import traceback
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from Utils.runtime.interruption import INTERRUPTED, SAID, TERMINATED, TerminatedError, ending_when_asked
+from Utils.runtime.interruption import EndRequested, end_if_requested, noting_requests
 
-USER_ERROR, FAULT = 2, 70  # exit codes
-SECONDS_FOR_OTHERS = 10.0  # in which torchrun ends a process where another one has failed before it
+_REMEDIES = {
+    "free some space and run again with --resume": (errno.ENOSPC, errno.EDQUOT),
+    "use a smaller --num_workers or batch_size": (errno.EMFILE, errno.ENOMEM),
+    "change the permissions or choose another log_path": (errno.EACCES, errno.EPERM, errno.EROFS),
+    "move it away or choose another log_path": (errno.ENOTDIR, errno.EEXIST, errno.EISDIR, errno.ENOTEMPTY),
+    "choose another path": (errno.ENAMETOOLONG, errno.ELOOP),
+}
+report_folder: Path | None = None  # for the traceback of a fault; the experiment sets it
 
 
 class UserError(Exception):
@@ -27,23 +31,6 @@ class UserError(Exception):
         if "Original Traceback" in message:
             message = message.strip().rpartition("UserError: ")[2]
         super().__init__(message)
-
-
-_SYSTEM_REMEDIES = {
-    errno.ENOSPC: "the disk is full; free some space and run again with --resume",
-    errno.EDQUOT: "the disk quota is used up; free some space and run again with --resume",
-    errno.EACCES: "permission denied; choose another log_path or change the permissions",
-    errno.EPERM: "operation not permitted; choose another log_path or change the permissions",
-    errno.ENOTDIR: "a file stands where a folder is needed; move it away or choose another log_path",
-    errno.EEXIST: "a file stands where a folder is needed; move it away or choose another log_path",
-    errno.EISDIR: "a folder stands where a file is needed; move it away",
-    errno.ENOTEMPTY: "a folder stands where a file is needed; move it away",
-    errno.EROFS: "the file system is read-only; choose another log_path",
-    errno.ENAMETOOLONG: "the name is too long; choose a shorter one",
-    errno.ELOOP: "the links lead in a circle; mend them",
-    errno.EMFILE: "too many files are open; raise `ulimit -n` or use a smaller --num_workers",
-    errno.ENOMEM: "there is not enough memory; use a smaller --num_workers or batch_size",
-}
 
 
 def one_line(error: BaseException | str) -> str:
@@ -58,22 +45,16 @@ def shown(value: Any) -> str:
     return reprlib.repr(value)[:80]
 
 
-def explain_system_error(error: OSError) -> str | None:
-    """One line for the errors of a file system that a user can mend, else None."""
-    remedy = _SYSTEM_REMEDIES.get(error.errno or 0)
-    if remedy is None:
-        return None
-    name = error.filename2 or error.filename  # of a rename, what was to be written
-    return f"{os.fsdecode(name)}: {remedy}" if isinstance(name, (str, bytes)) else remedy
-
-
 def explain(error: Exception) -> str | None:
-    """One line for what a user can mend, None for a fault of the program."""
-    if isinstance(error, UserError):
-        return str(error)
-    if isinstance(error, OSError):
-        return explain_system_error(error)
+    """One line for a mistake that the user can mend, None for a fault of the program."""
     text = str(error)
+    if isinstance(error, UserError):
+        return text
+    if isinstance(error, OSError):
+        name = error.filename2 or error.filename  # the target of a rename
+        where = f"{os.fsdecode(name)}: " if isinstance(name, (str, bytes)) else ""
+        remedies = [remedy for remedy, numbers in _REMEDIES.items() if error.errno in numbers]
+        return f"{where}{error.strerror}; {remedies[0]}" if remedies else None
     if isinstance(error, RuntimeError) and "DataLoader worker (pid" in text:
         return "a worker process was killed, perhaps for want of memory; use a smaller --num_workers"
     if isinstance(error, MemoryError) or "can't allocate memory" in text or "CUDA out of memory" in text:
@@ -81,76 +62,48 @@ def explain(error: Exception) -> str | None:
     return None
 
 
-class FaultReport:
-    """Where the traceback of a fault goes, and what the program was at."""
-
-    folder = Path(tempfile.gettempdir())
-    stage = ""
-
-    @classmethod
-    def write(cls, error: Exception) -> str:
-        """The line for the user; the traceback goes to error.txt, or to stderr where it cannot be written."""
-        text = "".join(traceback.format_exception(error))
-        now = datetime.datetime.now().isoformat(sep=" ", timespec="seconds")
+def _report(error: Exception) -> str:
+    """Write the traceback to error.txt in the experiment's Logs or the temporary folder; the line for the user."""
+    text = f"{sys.argv}\n{''.join(traceback.format_exception(error))}"
+    try:
+        file = Path(report_folder if report_folder and report_folder.is_dir() else tempfile.gettempdir(), "error.txt")
+        file.write_text(text, encoding="utf-8", errors="backslashreplace")
+        where = f"in {file}"
+    except OSError:
+        print(text, file=sys.stderr)
         where = "above"
-        for folder in (cls.folder, Path(tempfile.gettempdir())):
-            path = folder / "error.txt"
-            try:
-                path.write_text(f"{now} {sys.argv}\n{text}", encoding="utf-8", errors="backslashreplace")
-                where = f"in {path}"
-                break
-            except OSError:
-                continue
-        if where == "above":
-            print(text, file=sys.stderr)
-        stage = f"{Path(sys.argv[0]).name}{cls.stage and ', '}{cls.stage}"
-        return f"{stage}: this is a fault of the program ({type(error).__name__}); its traceback is {where}"
+    return f"this is a fault of the program ({type(error).__name__}); its traceback is {where}"
 
 
 def exit_cleanly(main: Callable[..., int | None]) -> Callable[..., None]:
     """Decorate a script's main, so that it ends with one line on stderr and an exit code.
 
-    2 for a user's mistake, 130 for an interrupt (Ctrl-C), 143 for a request to end (SIGTERM), 70 for a fault of the
-    program, whose traceback goes to a file.
+    2: a user's mistake, 130: Ctrl-C, 143: SIGTERM, 70: a fault of the program. Of torchrun's processes only the first
+    says its line; torchrun reports which one failed first.
     """
 
     @functools.wraps(main)
     def wrapped(*args: Any, **kwargs: Any) -> None:
-        FaultReport.folder, FaultReport.stage = Path(tempfile.gettempdir()), ""
-        with ending_when_asked():
-            code = _run(functools.partial(main, *args, **kwargs))
+        run, silent, code, line = main, False, 0, ""
+        if "TORCHELASTIC_RUN_ID" in os.environ:
+            from torch.distributed.elastic.multiprocessing.errors import record  # slow to import
+
+            run, silent = record(main), os.environ["RANK"] != "0"
+        try:
+            with noting_requests():
+                try:
+                    code = run(*args, **kwargs) or 0
+                except BrokenPipeError:  # whoever read our output has gone; keep Python from complaining at its exit
+                    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+                    code = 1
+                except Exception as error:
+                    end_if_requested()  # which may have ended what this process needed
+                    told = explain(error)
+                    code, line = (2, f"error: {told}") if told else (70, f"error: {_report(error)}")
+        except EndRequested as request:
+            code, line = request.code, str(request)
+        if line and not silent:
+            print(one_line(line), file=sys.stderr, flush=True)
         sys.exit(code)
 
     return wrapped
-
-
-def _run(main: Callable[[], int | None]) -> int:
-    """Run a script's main and say how it ended; the exit code."""
-    try:
-        try:
-            return main() or 0
-        except BrokenPipeError:
-            # Whoever read our output has gone; keep the interpreter from complaining at its exit.
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            return 1
-        except Exception as error:
-            return _end_with(error)
-    except KeyboardInterrupt:
-        return _end(INTERRUPTED, SAID[INTERRUPTED])
-    except TerminatedError:
-        return _end(TERMINATED, SAID[TERMINATED])
-
-
-def _end_with(error: Exception) -> int:
-    """Say what went wrong, unless another process of the same training has failed before and says it."""
-    told = explain(error)
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1 and (told is None or os.environ.get("RANK", "0") != "0"):
-        time.sleep(SECONDS_FOR_OTHERS)
-    return _end(USER_ERROR, f"error: {told}") if told else _end(FAULT, f"error: {FaultReport.write(error)}")
-
-
-def _end(code: int, line: str) -> int:
-    others = code in SAID and os.environ.get("RANK", "0") != "0"  # the main process says it
-    if not others:
-        print(one_line(line), file=sys.stderr, flush=True)
-    return code

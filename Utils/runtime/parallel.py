@@ -3,10 +3,9 @@
 import collections
 import multiprocessing
 import os
-import signal
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, ThreadPoolExecutor, wait
+from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from multiprocessing.connection import wait as wait_for
 from typing import Any, TypeVar
@@ -14,7 +13,6 @@ from typing import Any, TypeVar
 import cv2
 
 from Utils.runtime.errors import UserError
-from Utils.runtime.interruption import TerminatedError
 from Utils.runtime.process import set_up_worker
 
 Item = TypeVar("Item")
@@ -45,24 +43,21 @@ def parallel_map(
     threads = cv2.getNumThreads()
     cv2.setNumThreads(1)
     chunk = chunk or max(1, min(64, len(items) // (workers * CHUNKS_PER_WORKER)))
-    starts = range(0, len(items), chunk)
     executor = ProcessPoolExecutor(workers, initializer=_start_worker, initargs=(shared,))
     try:
-        pending = {executor.submit(_work, function, start, items[start : start + chunk]) for start in starts}
-        while pending:
-            done, pending = wait(pending, return_when=FIRST_COMPLETED)
-            for future in done:
-                yield from future.result()
+        starts = range(0, len(items), chunk)
+        for done in as_completed([executor.submit(_work, function, i, items[i : i + chunk]) for i in starts]):
+            yield from done.result()
     except BrokenProcessPool as error:
         raise UserError(
             "a worker process was killed, perhaps for want of memory; use a smaller --num_workers"
         ) from error
-    except (KeyboardInterrupt, TerminatedError):
+    except BaseException:  # also where the caller wants no more: what the workers are at is not waited for
         for worker in multiprocessing.active_children():
-            worker.terminate()
+            worker.kill()
         raise
     finally:
-        executor.shutdown(wait=True, cancel_futures=True)
+        executor.shutdown(cancel_futures=True)
         cv2.setNumThreads(threads)
 
 
@@ -70,9 +65,7 @@ def _start_worker(shared: Any) -> None:
     global _shared
     _shared = shared
     set_up_worker()
-    if cv2.getNumThreads() != 1:  # not forked but started anew
-        cv2.setNumThreads(1)
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)  # by which the parent ends it
+    cv2.setNumThreads(1)
     threading.Thread(target=_end_with_parent, daemon=True).start()
 
 
@@ -81,6 +74,10 @@ def _end_with_parent() -> None:
     if parent is not None:  # that of a worker always is there
         wait_for([parent.sentinel])
         os._exit(1)
+
+
+def _work(function: Callable, start: int, items: Sequence) -> list[tuple[int, Any]]:
+    return [(start + i, function(_shared, item)) for i, item in enumerate(items)]
 
 
 def ahead(function: Callable[[Item], Result], items: Iterable[Item], threads: int, depth: int) -> Iterator[Result]:
@@ -104,7 +101,3 @@ def ahead(function: Callable[[Item], Result], items: Iterable[Item], threads: in
         finally:
             for future in waiting:
                 future.cancel()
-
-
-def _work(function: Callable, start: int, items: Sequence) -> list[tuple[int, Any]]:
-    return [(start + i, function(_shared, item)) for i, item in enumerate(items)]

@@ -1,9 +1,11 @@
 """What a process sets up before it computes."""
 
+import signal
+
 import numpy as np
 import torch
 
-from Utils.runtime.interruption import ignore_requests
+from Utils.runtime.interruption import SIGNALS
 from Utils.runtime.memory import keep_freed_memory
 
 
@@ -17,12 +19,13 @@ def set_up_process() -> None:
 
 
 def set_up_worker(_: int = 0) -> None:
-    """The same for a worker process, which also leaves it to its parent to end when asked.
+    """The same for a worker process, which its parent ends: it ignores requests to end.
 
     A DataLoader passes the worker's number, which does not matter.
     """
     set_up_process()
-    ignore_requests()
+    for number in SIGNALS:
+        signal.signal(number, signal.SIG_IGN)
 
 
 def flush_subnormals() -> bool:

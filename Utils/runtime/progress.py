@@ -1,5 +1,6 @@
 """Progress of a stage: a bar on a terminal, a line now and then elsewhere."""
 
+import io
 import sys
 import time
 from collections.abc import Iterable, Iterator
@@ -8,79 +9,58 @@ from typing import Any, TypeVar
 from tqdm import tqdm
 
 from Utils.runtime import distributed
-from Utils.runtime.errors import FaultReport
+from Utils.runtime.interruption import end_if_requested
 
 Item = TypeVar("Item")
 SECONDS_BETWEEN_LINES = 30.0
+LINE = "{desc}: {n_fmt}/{total_fmt}{unit}s, {rate_noinv_fmt}, {elapsed} gone, {remaining} left{postfix}"
 
 
-class Progress:
+class Progress(tqdm):  # type: ignore[misc]
     """One stage's progress, counted in `unit`s.
 
-    On a terminal a tqdm bar; else a line at the start, every half minute, and at the end. Use as a context
-    manager: `with Progress("Bootstrap", total=1000, unit="picture") as progress: progress.update(16, loss=...)`.
+    On a terminal a bar; else a line at the start, every half minute, and at the end. Use as a context manager:
+    `with Progress("Bootstrap", total=1000, unit="picture") as progress: progress.update(16)`.
     """
 
-    def __init__(self, description: str, total: int, unit: str = "picture", initial: int = 0) -> None:
-        self.description, self.total, self.unit = description, total, unit
-        FaultReport.stage = description
-        self.done = self.initial = initial
-        self.values: dict[str, Any] = {}
-        self.started = self.told = time.monotonic()
-        self.bar = None
-        self.silent = not distributed.is_main()
-        if sys.stderr.isatty() and not self.silent:
-            self.bar = tqdm(
-                total=total,
-                initial=initial,
-                desc=description,
-                unit=f" {unit}",
-                dynamic_ncols=True,
-                smoothing=0.05,
-            )
+    monitor_interval = 0  # no thread of its own: worker processes are forked
 
-    def update(self, count: int = 1, **values: Any) -> None:
-        """Count `count` more units done; `values` (loss=..., lr=...) are shown beside."""
-        self.done += count
-        self.show(**values)
-        if self.bar is not None:
-            self.bar.update(count)
-        elif time.monotonic() - self.told > SECONDS_BETWEEN_LINES:
-            self._tell()
+    def __init__(self, description: str, total: int, unit: str = "picture", initial: int = 0) -> None:
+        self.on_terminal = sys.stderr.isatty() and distributed.is_main()
+        self.started = time.monotonic()
+        how: dict[str, Any] = {"dynamic_ncols": True} if self.on_terminal else {"bar_format": LINE, "file": io.StringIO()}
+        how["mininterval"] = 0.1 if self.on_terminal else SECONDS_BETWEEN_LINES
+        super().__init__(
+            desc=description,
+            total=total,
+            unit=f" {unit}",
+            initial=initial,
+            miniters=1,
+            smoothing=0.05,
+            disable=False,
+            **how,
+        )
+
+    def update(self, count: int = 1) -> None:
+        """Count `count` more units done. Raises EndRequested if the process was asked to end."""
+        super().update(count)
+        end_if_requested()
 
     def show(self, **values: Any) -> None:
-        """Show values beside the count."""
-        self.values.update(values)
-        if values and self.bar is not None:
-            self.bar.set_postfix({k: _short(v) for k, v in self.values.items()}, refresh=False)
+        """Show values, such as loss=..., beside the count."""
+        self.set_postfix(values, refresh=False)
 
     @property
     def rate(self) -> float:
         """Units per second since the start."""
-        return (self.done - self.initial) / max(time.monotonic() - self.started, 1e-9)
+        return (self.n - self.initial) / max(time.monotonic() - self.started, 1e-9)
 
-    def _tell(self) -> None:
-        if self.silent:
-            return
-        self.told = time.monotonic()
-        seconds = self.told - self.started
-        rate = self.rate
-        parts = [f"{self.description}: {self.done}/{self.total} {self.unit}s", f"{rate:.1f}/s"]
-        if rate > 0 and self.done < self.total:
-            parts.append(f"{clock((self.total - self.done) / rate)} left")
-        elif self.done >= self.total:
-            parts.append(f"took {clock(seconds)}")
-        parts += [f"{name} {_short(value)}" for name, value in self.values.items()]
-        print(", ".join(parts), file=sys.stderr, flush=True)
-
-    def __enter__(self) -> "Progress":
-        return self
-
-    def __exit__(self, kind: Any, *_: Any) -> None:
-        if self.bar is not None:
-            self.bar.close()
-        elif kind is None:
-            self._tell()
+    def display(self, *arguments: Any, **options: Any) -> None:
+        """What tqdm calls to draw the bar."""
+        if self.on_terminal:
+            super().display(*arguments, **options)
+        elif distributed.is_main():
+            print(self, file=sys.stderr, flush=True)
 
 
 def progress(
@@ -93,13 +73,3 @@ def progress(
         for item in items:
             yield item
             shown.update()
-
-
-def _short(value: Any) -> str:
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
-
-
-def clock(seconds: float) -> str:
-    minutes, seconds = divmod(int(seconds + 0.5), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02d}:{seconds:02d}" if hours else f"{minutes}:{seconds:02d}"

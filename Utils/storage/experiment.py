@@ -16,8 +16,8 @@ import yaml
 from filelock import FileLock
 
 from Utils.options import Options, command_line, plain
-from Utils.runtime import distributed
-from Utils.runtime.errors import FaultReport, UserError
+from Utils.runtime import distributed, errors
+from Utils.runtime.errors import UserError
 from Utils.storage.files import SAFETENSORS, held, remove_left_overs, writing
 
 
@@ -33,7 +33,7 @@ class Experiment:
         self.folder = Path(log_path) / name
         self.logs = self.folder / "Logs"
         self.checkpoints = self.folder / "CheckPoints"
-        FaultReport.folder = self.logs
+        errors.report_folder = self.logs
         unpacked = Path(log_path) / "CheckPoints"
         self._places = [
             self.checkpoints,

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from Networks.fan import FAN, FEW_CHANNELS, MANY_CELLS, GroupNorm
+from Networks.fan import FAN
 
 DETECTOR = [0.263778, 0.514723, 0.480921, 0.462278]
 DESCRIPTOR = [1.20816, -1.32669, -0.19625, 0.53454]
@@ -95,40 +95,3 @@ def test_fresh_head_depends_on_the_generator_alone():
     assert first.l1.weight.shape == (7, 32, 1, 1)
     assert torch.equal(first.l1.weight, second.l1.weight)
     assert torch.equal(first.l1.bias, second.l1.bias)
-
-
-@pytest.mark.parametrize("channels", [FEW_CHANNELS, 2 * FEW_CHANNELS])
-@pytest.mark.parametrize("memory_format", [torch.channels_last, torch.contiguous_format])
-def test_group_norm_is_pytorchs_whatever_the_layout(channels, memory_format):
-    """By a detour where channels are few; the layout stays."""
-    side = math.isqrt(MANY_CELLS) + 1
-    generator = torch.Generator().manual_seed(0)
-    values = torch.randn(2, channels, side, side, generator=generator)
-    towards = torch.randn(2, channels, side, side, generator=generator)
-    weights = 1 + 0.1 * torch.randn(channels, generator=generator)
-
-    def run(norm, x):
-        with torch.no_grad():
-            norm.weight.copy_(weights)
-        x.requires_grad_()
-        y = norm(x)
-        y.backward(towards)
-        return y, x.grad, norm.weight.grad, norm.bias.grad
-
-    ours = run(GroupNorm(4, channels), values.clone(memory_format=memory_format))
-    expected = run(torch.nn.GroupNorm(4, channels), values.clone())
-    for found, wanted in zip(ours, expected, strict=True):
-        torch.testing.assert_close(found, wanted, rtol=1e-4, atol=1e-4)
-    assert all(found.is_contiguous(memory_format=memory_format) for found in ours[:2])
-
-
-def test_few_channels_in_the_last_place_are_normalised_in_the_first(monkeypatch):
-    seen = []
-    plain = torch.nn.GroupNorm.forward
-    monkeypatch.setattr(
-        torch.nn.GroupNorm, "forward", lambda self, x: (seen.append(x.is_contiguous()), plain(self, x))[1]
-    )
-    many = torch.zeros(1, FEW_CHANNELS, MANY_CELLS, 2).contiguous(memory_format=torch.channels_last)
-    for x in (many, many[:, :, : MANY_CELLS // 2 - 1], many.repeat(1, 2, 1, 1)):
-        GroupNorm(4, x.shape[1])(x.contiguous(memory_format=torch.channels_last))
-    assert seen == [True, False, False]

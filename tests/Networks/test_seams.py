@@ -12,7 +12,7 @@ import torch
 from Networks.checkpoints import StateKeeper
 from tests.seams import Seams
 from tests.tiny import TinyDatabase, first_step, second_step, tiny_options
-from Utils.runtime.interruption import TerminatedError, ending_when_asked
+from Utils.runtime.interruption import EndRequested, noting_requests
 from Utils.storage.experiment import Experiment
 from Utils.storage.files import load_checkpoint, save_checkpoint
 
@@ -44,14 +44,14 @@ def train(folder, step: str, asked_at: int | None = None, every: int = 1000) -> 
         patch.setattr("Networks.training.ITERATIONS_PER_LOOK", every)
         training = make(TinyDatabase(), options, experiment)
         if asked_at is not None:
-            whole = training.step_weights
+            whole = training.optimizer.step
 
             def asked() -> None:
                 if training.iteration == asked_at:
                     os.kill(os.getpid(), signal.SIGTERM)
                 whole()
 
-            patch.setattr(training, "step_weights", asked)
+            patch.setattr(training.optimizer, "step", asked)
             patch.setattr(training.keeper, "after_look", lambda: None)
         training.run()
 
@@ -122,7 +122,7 @@ def test_killed_at_each_seam(whole, step, seam):
 @pytest.mark.parametrize(("step", "iteration"), [("first", 4), ("second", 2)])
 def test_asked_to_end_a_training_saves_where_it_is(whole, tmp_path, step, iteration):
     shutil.copytree(whole[step].before, tmp_path, dirs_exist_ok=True)
-    with pytest.raises(TerminatedError), ending_when_asked():
+    with pytest.raises(EndRequested), noting_requests():
         train(tmp_path, step, asked_at=iteration)
     kind = {"first": "First", "second": "Second"}[step]
     state = load_checkpoint(tmp_path / "tiny" / "CheckPoints" / f"tiny{kind}StepState.pth")
@@ -134,11 +134,8 @@ def test_asked_to_end_a_training_saves_where_it_is(whole, tmp_path, step, iterat
 def test_weights_that_are_no_numbers_are_not_saved(tmp_path):
     content = {"state_dict": {"a": torch.tensor([1.0, float("nan")])}, "optimizer": {"state": {}}}
     keeper = StateKeeper(tmp_path / "state.pth", 60, lambda: content)
-    keeper.save_in_time()
-    assert not keeper.path.exists()
-    content["state_dict"]["a"] = torch.zeros(1).expand(10**8)  # as large as no slow disk takes in a second
-    keeper.save_in_time()
+    keeper.save()
     assert not keeper.path.exists()
     content["state_dict"]["a"] = torch.zeros(3)
-    keeper.save_in_time()
+    keeper.save()
     assert keeper.path.exists()

@@ -176,7 +176,7 @@ def test_a_full_disk_ends_with_code_2_and_one_line(capsys):
     with pytest.raises(SystemExit) as end:
         main()
     assert end.value.code == 2
-    assert "the disk is full" in capsys.readouterr().err
+    assert "No space left on device" in capsys.readouterr().err
 
 
 def test_free_settings_are_kept_beside_those_of_a_checkpoint():

@@ -100,7 +100,8 @@ def label_pictures(detect: Detector, path: Path, views: int, seed: int) -> None:
         for k, (picture, _) in enumerate(pictures):
             points, weights = adapt(picture, detect, np.random.default_rng([seed, k]), views)
             labels.append(np.column_stack([points, weights]).astype(np.float32))
-            progress.update(1, points=len(points))
+            progress.show(points=len(points))
+            progress.update()
     dump_pickle(labels, path)
 
 

@@ -87,7 +87,8 @@ class Trainer:
             while self.iteration < self.options.iterations:
                 recent = np.concatenate([recent, [self.step()]])
                 detector, descriptor = recent[-50:].mean(0)
-                progress.update(1, detector=f"{detector:.3f}", descriptor=f"{descriptor:.3f}")
+                progress.show(detector=float(detector), descriptor=float(descriptor))
+                progress.update()
                 if self.iteration % every == 0 or self.iteration == self.options.iterations:
                     means = recent.mean(0)
                     self.curve.append((self.iteration, float(means[0]), float(means[1])))

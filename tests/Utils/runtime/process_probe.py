@@ -16,7 +16,6 @@ import time
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import torch
@@ -24,10 +23,8 @@ import torch.distributed as dist
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from Databases.demo.database import Demo
-from Databases.samples import crop_batches
+from Databases import samples
 from tests.tiny import TinyDatabase
-from Utils.options import hyperparameters
 from Utils.runtime import distributed
 from Utils.runtime.parallel import parallel_map
 from Utils.runtime.process import set_up_process
@@ -143,29 +140,21 @@ def watched_loaders(folder: str) -> Iterator[None]:
     DataLoader.__init__ = original
 
 
-class SlowDatabase(TinyDatabase):
-    def read(self, images, i: int) -> np.ndarray:
-        time.sleep(0.01)  # worth a worker, also on two cores
-        return super().read(images, i)
-
-
 def mapped(folder: str, _: int) -> None:
     note(folder)
     time.sleep(0.01)
 
 
 def workers(method: str, folder: str) -> dict[str, dict[str, int]]:
-    """Processes that load pictures for a network, that render the Demo set, and those of `parallel_map`."""
+    """Processes that load pictures for a network, and those of `parallel_map`."""
     multiprocessing.set_start_method(method)
-    folders = {name: str(Path(folder, name)) for name in ("loading", "rendering", "mapping")}
+    folders = {name: str(Path(folder, name)) for name in ("loading", "mapping")}
     for path in folders.values():
         Path(path).mkdir()
+    samples.available_cores = lambda: 4  # else the network would have no worker beside it
     with watched_loaders(folders["loading"]):
-        database = SlowDatabase()
-        list(crop_batches(database, database.training, 64, 4, 1, torch.device("cpu")))
-    with watched_loaders(folders["rendering"]):
-        hyper = hyperparameters(["demo_training=4", "demo_test=1", "demo_picture_size=32"], Demo.settings)
-        Demo.open(SimpleNamespace(hyper=hyper, log_path=folder, num_workers=1))
+        database = TinyDatabase()
+        list(samples.crop_batches(database, database.training, 64, 4, 1, torch.device("cpu")))
     list(parallel_map(mapped, folders["mapping"], range(50), 2))
     return {name: noted(path) for name, path in folders.items()}
 

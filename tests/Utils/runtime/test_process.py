@@ -63,7 +63,7 @@ def test_the_threads_of_a_process():
 def test_worker_processes(launcher, method, tmp_path):
     """Of which those that are started anew inherit nothing."""
     (found,) = probe_of(launcher.run(ROOT, [*PROBE, "workers", method, tmp_path]))
-    assert found.keys() == {"loading", "rendering", "mapping"}
+    assert found.keys() == {"loading", "mapping"}
     for name, places in found.items():
         assert places["processes"] >= 1, name
         assert places["in processes"] == 0, name
@@ -86,7 +86,6 @@ def test_every_script_sets_its_process_up_before_its_first_operation():
         "tools/find_boxes.py",
         "Databases/check.py",
     } <= found.keys()
-    del found["tools/torchrun.py"]  # computes nothing: its processes are scripts
     for name, places in found.items():
         assert places.pop("started", 0) >= 1, name
         assert places == {"main": 0, "pool": 0, "warnings": 0, "code": 0}, name
