@@ -5,7 +5,8 @@ from dataclasses import replace
 import numpy as np
 
 from Databases.database import Database, ImageSet
-from Databases.samples import GRID, crop_batches, workers_for
+from Databases.loading import crop_batches, workers_for
+from Databases.samples import GRID
 from Utils import crops
 from Utils.keypoints import KeypointTable
 from Utils.movement import FOLLOWS, Movement, explained_movement

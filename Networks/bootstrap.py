@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 
 from Databases.database import Database, ImageSet
-from Databases.samples import GRID, gray_batches, grid_side, workers_for, zoom_about_centre
+from Databases.loading import gray_batches, workers_for, zoom_about_centre
+from Databases.samples import GRID, grid_side
 from Networks.checkpoints import check_resumed, clusters_to_state, load_clusters
 from Networks.execution import autocast
 from Networks.recipe import PAPER, Recipe

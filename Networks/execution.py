@@ -7,7 +7,7 @@ import numpy as np
 import torch
 
 from Databases.database import Database, ImageSet
-from Databases.samples import crop_batches, to_input, workers_for
+from Databases.loading import crop_batches, to_input, workers_for
 from Networks.fan import FAN
 from Utils.options import Hyperparameters, Options
 from Utils.runtime import distributed

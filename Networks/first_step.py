@@ -17,7 +17,8 @@ from torch.nn import functional
 
 from Databases.augmentation import FIRST_STEP
 from Databases.database import Database
-from Databases.samples import FirstStepBatch, FirstStepSamples, grid_side, to_input
+from Databases.loading import to_input
+from Databases.samples import FirstStepBatch, FirstStepSamples, grid_side
 from Networks.bootstrap import bootstrap
 from Networks.checkpoints import clusters_from_state, clusters_to_state, load_first_step, newest_state, require_keys
 from Networks.execution import autocast, build_fan

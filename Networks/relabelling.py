@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from Databases.database import Database, ImageSet
-from Databases.samples import to_input
+from Databases.loading import to_input
 from Networks.execution import autocast, inference_batches
 from Networks.fan import FAN
 from Utils.assignment import Clusters, cluster, keypoint_table

@@ -11,7 +11,8 @@ from torch import Tensor
 
 from Databases.augmentation import SECOND_STEP
 from Databases.database import Database
-from Databases.samples import GRID, SecondStepBatch, SecondStepSamples, grid_side, to_input
+from Databases.loading import to_input
+from Databases.samples import GRID, SecondStepBatch, SecondStepSamples, grid_side
 from Networks.checkpoint_schema import numbers
 from Networks.checkpoints import (
     clusters_from_state,

@@ -10,7 +10,8 @@ import torch
 
 from Databases.database import Database
 from Databases.groundtruth import LabelQuality, movement_figures
-from Databases.samples import FirstStepSamples, SecondStepSamples, training_batches
+from Databases.loading import training_batches
+from Databases.samples import FirstStepSamples, SecondStepSamples
 from Networks.checkpoints import StateKeeper, check_resumed, load_fan_weights, load_optimizer
 from Networks.fan import FAN
 from Networks.recipe import Recipe

@@ -23,7 +23,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from benchmarks.samples import Pictures
 from Databases import DATABASES
 from Databases.inputs import Inputs
-from Databases.samples import to_input
+from Databases.loading import to_input
 from Networks.execution import INFERENCE_BATCH, build_fan
 from Networks.inference.detector import LandmarkDetector
 from Networks.inference.prediction import Prediction

@@ -35,7 +35,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from benchmarks.cpu import describe_cpu
 from benchmarks.samples import PICTURES, Pictures
 from Databases.database import ImageSet
-from Databases.samples import FirstStepSamples, SecondStepSamples, gray_batches, to_input, training_batches
+from Databases.loading import gray_batches, to_input, training_batches
+from Databases.samples import FirstStepSamples, SecondStepSamples
 from Networks import execution
 from Networks.bootstrap import BATCH_SIZE, ZOOMS, store_generic_keypoints
 from Networks.fan import FAN

@@ -68,7 +68,7 @@ class AbsentGpu(contextlib.ExitStack):
         self.enter_context(
             mock.patch("torch.autocast", lambda device_type, *args, **more: autocast("cpu", *args, **more))
         )
-        self.enter_context(mock.patch("Databases.samples.DataLoader", PinningLoader))
+        self.enter_context(mock.patch("Databases.loading.DataLoader", PinningLoader))
         self.enter_context(_Operations(self))
         self.enter_context(_Functions(self))
         return self

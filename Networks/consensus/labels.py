@@ -10,7 +10,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from Databases.database import Database, evenly
-from Databases.samples import GRID, grid_side, to_input
+from Databases.loading import to_input
+from Databases.samples import GRID, grid_side
 from Networks.bootstrap import object_keypoints
 from Networks.consensus.candidates import Candidates
 from Networks.execution import autocast, inference_batches

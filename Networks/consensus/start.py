@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 
 from Databases.database import Database
-from Databases.samples import to_input
+from Databases.loading import to_input
 from Networks.execution import autocast, inference_batches
 from Networks.fan import FAN
 from Utils.options import Options

@@ -10,7 +10,8 @@ from torch import Tensor
 
 from Databases import DATABASES
 from Databases.database import Database, ImageSet, crop_any_picture, evenly
-from Databases.samples import GRID, to_input
+from Databases.loading import to_input
+from Databases.samples import GRID
 from Networks.checkpoint_schema import numbers
 from Networks.checkpoints import load_fan, load_second_step
 from Networks.execution import INFERENCE_BATCH, autocast, heatmap_batches

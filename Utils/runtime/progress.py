@@ -28,7 +28,9 @@ class Progress(tqdm):  # type: ignore[misc]
     def __init__(self, description: str, total: int, unit: str = "picture", initial: int = 0) -> None:
         self.on_terminal = sys.stderr.isatty() and distributed.is_main()
         self.started = time.monotonic()
-        how: dict[str, Any] = {"dynamic_ncols": True} if self.on_terminal else {"bar_format": LINE, "file": io.StringIO()}
+        how: dict[str, Any] = (
+            {"dynamic_ncols": True} if self.on_terminal else {"bar_format": LINE, "file": io.StringIO()}
+        )
         how["mininterval"] = 0.1 if self.on_terminal else SECONDS_BETWEEN_LINES
         super().__init__(
             desc=description,

@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 import torch
 
-from Databases import samples
+from Databases import loading, samples
 from Databases.augmentation import FIRST_STEP, Strength
-from Databases.samples import FirstStepSamples, SecondStepSamples, correspondences, training_batches
+from Databases.loading import training_batches
+from Databases.samples import FirstStepSamples, SecondStepSamples, correspondences
 from tests.tiny import MARKS, TinyDatabase
 from Utils.runtime.errors import UserError
 
@@ -88,7 +89,7 @@ def test_samples_are_pure_functions_of_their_position():
 
 @pytest.mark.parametrize("num_workers", [0, 2])
 def test_batches_do_not_depend_on_workers_or_where_they_begin(num_workers, monkeypatch):
-    monkeypatch.setattr(samples, "available_cores", lambda: 4)
+    monkeypatch.setattr(loading, "available_cores", lambda: 4)
     expected = list(training_batches(first_step(), 0, 4, 3, 0, CPU))
     found = list(training_batches(first_step(), 2, 4, 3, num_workers, CPU))
     assert len(found) == 2
@@ -101,8 +102,8 @@ def test_batches_do_not_depend_on_workers_or_where_they_begin(num_workers, monke
     ("device", "cores", "expected"), [("cuda", 2, 5), ("cpu", 2, 0), ("cpu", 4, 3), ("cpu", 16, 5)]
 )
 def test_workers_beside_a_network(device, cores, expected, monkeypatch):
-    monkeypatch.setattr(samples, "available_cores", lambda: cores)
-    loader = samples._loader(first_step(), [[0]], samples.collate_first_step, 5, torch.device(device))
+    monkeypatch.setattr(loading, "available_cores", lambda: cores)
+    loader = loading._loader(first_step(), [[0]], samples.collate_first_step, 5, torch.device(device))
     assert loader.num_workers == expected
 
 
@@ -181,7 +182,7 @@ def test_gray_batches_are_grouped_by_size_and_zoomed():
     database = TinyDatabase()
     read = database.read
     database.read = lambda images, i: read(images, i)[: 64 - 8 * (i % 2)]
-    groups = next(samples.gray_batches(database, database.training, 64, (1.0, 2.0), 5, 0, CPU))
+    groups = next(loading.gray_batches(database, database.training, 64, (1.0, 2.0), 5, 0, CPU))
     assert [group[0].shape for group in groups] == [(3, 2, 64, 64), (2, 2, 56, 64)]
     assert [group[2].tolist() for group in groups] == [[0, 2, 4], [1, 3]]
     plain, zoomed = groups[0][0][0].numpy()

@@ -6,7 +6,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from Databases.samples import FirstStepSamples, SecondStepSamples, training_batches
+from Databases.loading import training_batches
+from Databases.samples import FirstStepSamples, SecondStepSamples
 from Networks.first_step import FirstStep, first_step_losses
 from Networks.inference.detector import LandmarkDetector
 from Networks.relabelling import new_keypoints

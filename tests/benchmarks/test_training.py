@@ -5,7 +5,8 @@ import torch
 
 from benchmarks.cpu import describe_cpu
 from benchmarks.training import CELLS_OF_KEYPOINTS, WEIGHT_OF_LATE_LOSS, make_sure
-from Databases.samples import FirstStepSamples, to_input, training_batches
+from Databases.loading import to_input, training_batches
+from Databases.samples import FirstStepSamples
 from Networks.execution import build_fan
 from Networks.fan import ConvBlock
 from Networks.first_step import first_step_losses

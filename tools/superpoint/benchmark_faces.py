@@ -26,7 +26,7 @@ from scipy.optimize import linear_sum_assignment
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from Databases.samples import zoom_about_centre
+from Databases.loading import zoom_about_centre
 from Networks.bootstrap import ZOOMS, generic_keypoints
 from Networks.superpoint import SuperPoint, load_superpoint
 from Utils.assignment import distance_thresholds

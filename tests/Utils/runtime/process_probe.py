@@ -23,7 +23,7 @@ import torch.distributed as dist
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from Databases import samples
+from Databases import loading
 from tests.tiny import TinyDatabase
 from Utils.runtime import distributed
 from Utils.runtime.parallel import parallel_map
@@ -151,10 +151,10 @@ def workers(method: str, folder: str) -> dict[str, dict[str, int]]:
     folders = {name: str(Path(folder, name)) for name in ("loading", "mapping")}
     for path in folders.values():
         Path(path).mkdir()
-    samples.available_cores = lambda: 4  # else the network would have no worker beside it
+    loading.available_cores = lambda: 4  # else the network would have no worker beside it
     with watched_loaders(folders["loading"]):
         database = TinyDatabase()
-        list(samples.crop_batches(database, database.training, 64, 4, 1, torch.device("cpu")))
+        list(loading.crop_batches(database, database.training, 64, 4, 1, torch.device("cpu")))
     list(parallel_map(mapped, folders["mapping"], range(50), 2))
     return {name: noted(path) for name, path in folders.items()}
 
