@@ -9,7 +9,8 @@ from types import SimpleNamespace
 import numpy as np
 import torch
 
-from Databases.database import Database, ImageSet, root_of_extent
+from Databases.database import Database, ImageSet
+from Databases.normalisers import root_of_extent
 from Utils import crops
 from Utils.keypoints import KeypointTable
 from Utils.options import hyperparameters
