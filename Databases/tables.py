@@ -45,7 +45,7 @@ def rows_of(
         except (TypeError, ValueError, OverflowError):
             expected = "x".join(map(str, shape))
             raise UserError(f"{file}: the {what} of {name} is not {expected} numbers; {remedy}") from None
-    far = np.flatnonzero((np.abs(rows) > FARTHEST).reshape(len(rows), -1).any(axis=1))
+    far = np.argwhere(np.abs(rows) > FARTHEST)[:, 0]
     if len(far):
         raise UserError(f"{file}: the {what} of {names[far[0]]} lies beyond any picture; {remedy}")
     return rows
