@@ -13,7 +13,7 @@ from Utils.options import parse
 from Utils.runtime.errors import exit_cleanly
 from Utils.runtime.process import set_up_process
 from Utils.storage.experiment import Experiment
-from Utils.storage.outputs import claim_folder
+from Utils.storage.records import claim_folder
 
 
 def flags(parser: argparse.ArgumentParser) -> None:
@@ -37,7 +37,7 @@ def main(argv: list[str] | None = None) -> int:
     boxes = boxes_of_inputs(given.boxes, inputs) if given.boxes else None
     detector = LandmarkDetector.of_experiment(experiment, options)
     detector.threshold = given.threshold
-    claim_folder(output, options, {"iteration": detector.iteration, "landmarks": detector.names})
+    claim_folder(output, {**options.facts(), "iteration": detector.iteration, "landmarks": detector.names})
 
     prediction = Prediction(detector, inputs, output, boxes, given.smooth)
     pictures, objects = prediction.run()

@@ -32,7 +32,7 @@ def main(argv: list[str] | None = None) -> int:
         detector = LandmarkDetector.of_experiment(experiment, options)
         database = detector.open_data_set()
         experiment.open()
-        experiment.describe_run(options)
+        experiment.describe_run(options.facts())
         landmarks, measured = detector.active, steadiness(detector, database.test)
         others_r2 = explained_by_the_others(measured.points).r2
         steady = (measured.error, measured.r2, others_r2)

@@ -19,7 +19,7 @@ def main(argv: list[str] | None = None) -> None:
     database = DATABASES[options.dataset_name].open(options)
     database.check_cheaply()
     experiment = Experiment(options.log_path, options.experiment_name)
-    with experiment.training(options, experiment.first_step_files):
+    with experiment.training(options.facts(), options.resume, experiment.first_step_files):
         recipe = recipe_of(options.hyper)
         advise(experiment, options.hyper, options.device, len(database.training), recipe.largest_cluster)
         step = FirstStep(database, options, experiment, recipe)

@@ -23,7 +23,7 @@ def main(argv: list[str] | None = None) -> None:
     adopt_newest(options, experiment.first_step_checkpoints(), load_first_step)
     database = DATABASES[options.dataset_name].open(options)
     database.check_cheaply()
-    with experiment.training(options, experiment.second_step_files):
+    with experiment.training(options.facts(), options.resume, experiment.second_step_files):
         step = SecondStep.from_first_step(database, options, experiment, recipe_of(options.hyper))
         if options.resume:
             step.resume()

@@ -5,22 +5,16 @@ from typing import Any
 
 import numpy as np
 
-from Databases.database import (
-    REGRESSION_PICTURES,
-    Database,
-    ImageSet,
-    distance,
-    find_folder,
-    require_dictionary,
-    rows_of,
-)
+from Databases.database import FACE_CROP, REGRESSION_PICTURES, Database, ImageSet
+from Databases.normalisers import distance
+from Databases.tables import load_table, rows_of
 from Utils.crops import face_crop
 from Utils.face_boxes import find_face
 from Utils.runtime.errors import UserError
-from Utils.storage.files import load_pickle
 
 SIZE = (178, 218)  # width, height
 LANDMARKS = 68
+_PUBLISHED = "get the file from the published code's data/CelebA"
 NORMALISER = (41, 46)  # the outer of two points on the lower lid, of either eye
 
 _PICTURE_FOLDERS = (
@@ -43,6 +37,7 @@ class CelebA(Database):
     """The paper's CelebA protocol: trained on partition 0 without MAFL's test pictures."""
 
     name = "CelebA"
+    crop_rule = FACE_CROP
 
     @classmethod
     def open(cls, options: Any) -> "CelebA":
@@ -55,15 +50,17 @@ class CelebA(Database):
         training_names = names[(parts == 0) & ~np.isin(names, test_names)]
 
         root = _picture_folder(folder, names[0])
-        boxes = _Boxes(lists / "CelebABoundingBoxes.pickle", root)
-        landmarks = _read_landmarks(lists / "MaflGroundtruthLandmarks.pickle")
+        box_file, point_file = lists / "CelebABoundingBoxes.pickle", lists / "MaflGroundtruthLandmarks.pickle"
+        make = f"make them with `python tools/find_boxes.py {root} --aligned --output {box_file}`"
+        boxes = load_table(box_file, f"{_PUBLISHED} or {make}")
+        landmarks = load_table(point_file, _PUBLISHED) if point_file.exists() else None  # training needs none
 
         def images(names: np.ndarray, with_landmarks: bool) -> ImageSet:
             points = None
             if with_landmarks and landmarks is not None:
-                file = lists / "MaflGroundtruthLandmarks.pickle"
-                points = rows_of(landmarks, names.tolist(), (LANDMARKS, 2), "landmarks", file, _PUBLISHED)
-            return ImageSet(root, names, boxes.of(names), points, size=SIZE)
+                points = rows_of(landmarks, names.tolist(), (LANDMARKS, 2), "landmarks", point_file, _PUBLISHED)
+            rows = rows_of(boxes, names.tolist(), (4,), "box", box_file, make, np.float64)
+            return ImageSet(root, names, rows, points, size=SIZE)
 
         database = cls()
         database.training = images(training_names, False)
@@ -71,8 +68,6 @@ class CelebA(Database):
         return database
 
     def crop(self, box: np.ndarray, width: int, height: int, size: int) -> np.ndarray:
-        """The box grown on each side by int(8 d / 100) pixels, d = ((1.2 x2 - x1) + (2 y2 - y1)) / 2 (by 8 where
-        d < 20), and cut off at the picture's last row and column, resized to a square."""
         return face_crop(box, width, height, size)
 
     def find_box(self, picture: np.ndarray) -> np.ndarray | None:
@@ -80,31 +75,6 @@ class CelebA(Database):
 
     def normalisers(self, groundtruth: np.ndarray) -> np.ndarray:
         return distance(groundtruth, *NORMALISER)
-
-
-_PUBLISHED = "get the file from the published code's data/CelebA"
-
-
-class _Boxes:
-    """The boxes pickle, for as long as the data set is being opened."""
-
-    def __init__(self, file: Path, pictures: Path) -> None:
-        self.file = file
-        self.remedy = f"make them with `python tools/find_boxes.py {pictures} --aligned --output {file}`"
-        self.table = load_pickle(file, remedy=f"{_PUBLISHED} or {self.remedy}")
-        require_dictionary(self.table, file)
-
-    def of(self, names: np.ndarray) -> np.ndarray:
-        return rows_of(self.table, names.tolist(), (4,), "box", self.file, self.remedy, np.float64)
-
-
-def _read_landmarks(file: Path) -> dict[str, Any] | None:
-    """MAFL's points; None where there is no such file: training needs none."""
-    if not file.exists():
-        return None
-    table = load_pickle(file, remedy=_PUBLISHED)
-    require_dictionary(table, file)
-    return table
 
 
 def _find_list(name: str, lists: Path, download: Path) -> Path:
@@ -136,11 +106,9 @@ def _read_names(file: Path) -> np.ndarray:
 
 def _picture_folder(folder: Path, first: str) -> Path:
     """The folder of the pictures: `folder` itself or a known one inside it."""
-    found = find_folder([folder / sub for sub in _PICTURE_FOLDERS], lambda f: (f / first).is_file())
-    if found is None:  # perhaps the first picture alone is missing
-        found = find_folder(
-            [folder / sub for sub in _PICTURE_FOLDERS], lambda f: next(f.glob("*.jpg"), None) is not None
-        )
-    if found is None:
+    folders = [folder / sub for sub in _PICTURE_FOLDERS]
+    found = [inside for inside in folders if (inside / first).is_file()]
+    found = found or [inside for inside in folders if any(inside.glob("*.jpg"))]  # perhaps the first one is missing
+    if not found:
         raise UserError(f"no pictures (*.jpg) in {folder} or in its img_align_celeba_hq; correct CelebA_datapath")
-    return found
+    return found[0]

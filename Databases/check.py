@@ -7,7 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from Databases import DATABASES
-from Databases.database import Database, ImageSet, bad_boxes, missing_pictures
+from Databases.database import Database, ImageSet
+from Databases.tables import bad_boxes
 from Utils.crops import apply
 from Utils.options import parse
 from Utils.runtime.errors import UserError, exit_cleanly, one_line
@@ -39,7 +40,7 @@ def check_set(database: Database, split: str, images: ImageSet, workers: int) ->
 
     if not len(images):
         return [Finding("pictures at all", 0, [], True)]
-    missing = missing_pictures(images)
+    missing = images.missing()
     add("pictures missing", missing, True)
     present = np.setdiff1d(np.arange(len(images)), missing)
     sizes, unreadable = _read_all(database, split, images, present, workers)

@@ -12,14 +12,9 @@ import cv2
 import numpy as np
 
 from Databases.custom_annotations import Annotations, read_annotations
-from Databases.database import (
-    REGRESSION_PICTURES,
-    Database,
-    ImageSet,
-    bad_boxes,
-    distance,
-    root_of_extent,
-)
+from Databases.database import REGRESSION_PICTURES, Database, ImageSet
+from Databases.normalisers import distance, root_of_extent
+from Databases.tables import bad_boxes
 from Utils.crops import padded_crop, padded_window
 from Utils.runtime.errors import UserError, one_line
 from Utils.runtime.parallel import parallel_map
@@ -45,6 +40,10 @@ class Custom(Database):
     """Any folder tree of pictures of one kind of object."""
 
     name = "Custom"
+    crop_rule = (
+        "The box grown on each side by 0.08 of its mean side to whole pixels, cut off at the picture, "
+        "resized to a square."
+    )
     # Two landmarks whose distance divides errors, such as 41,46 (empty: the extent of all of them); the
     # longest side in pixels to which large pictures are shrunk.
     settings = {"recipe": "consensus", "normalise_by": "", "working_size": 450}
@@ -98,8 +97,6 @@ class Custom(Database):
         return read_picture(kept)
 
     def crop(self, box: np.ndarray, width: int, height: int, size: int) -> np.ndarray:
-        """The box grown on each side by 0.08 of its mean side to whole pixels, cut off at the picture, resized to a
-        square."""
         return padded_crop(box, width, height, size, CROP_MARGIN)
 
     def view(self, box: np.ndarray, width: int, height: int) -> tuple[np.ndarray, tuple[int, int]]:

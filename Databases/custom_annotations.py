@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from Databases.database import FARTHEST
+from Databases.tables import FARTHEST
 from Utils.runtime.errors import UserError, one_line
 
 SPLITS = ("train", "regression", "test")

@@ -2,22 +2,23 @@
 
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
 import numpy as np
 
+from Databases.tables import bad_boxes, counted
 from Utils import crops
 from Utils.runtime.errors import UserError
 from Utils.storage.pictures import read_picture
 
 REGRESSION_PICTURES = 1000  # the paper's number of pictures with groundtruth to fit the regressors on
-FARTHEST = 1e6  # pixels that a box or point may lie from a picture's corner
-SMALLEST_INSIDE = 1 / 3  # a box with less of its area than this in the picture belongs to another picture
 LARGEST_OBJECT = 450  # pixels of the longer side of a box, as in the largest pictures that are trained on
-
+FACE_CROP = (
+    "The box grown on each side by int(8 d / 100) pixels, d = ((1.2 x2 - x1) + (2 y2 - y1)) / 2 (by 8 if d < 20), "
+    "cut off at the picture's last row and column, resized to a square."
+)
 
 Images = TypeVar("Images", bound="ImageSet")
 AnyDatabase = TypeVar("AnyDatabase", bound="Database")
@@ -45,6 +46,12 @@ class ImageSet:
         """File of picture i."""
         return self.root / self.file(i)
 
+    def missing(self) -> np.ndarray:
+        """Indices of the pictures whose files do not exist; lists each folder once, opens nothing."""
+        paths = [self.path(i) for i in range(len(self))]
+        there = {folder: set(os.listdir(folder)) for folder in {path.parent for path in paths} if folder.is_dir()}
+        return np.flatnonzero([path.name not in there.get(path.parent, ()) for path in paths])
+
     def subset(self: Images, indices: np.ndarray) -> Images:
         """The pictures of an index or boolean array, in its order."""
         arrays = {f.name: getattr(self, f.name) for f in fields(self)}
@@ -68,6 +75,7 @@ class Database(ABC):
     settings: ClassVar[dict[str, Any]] = {}  # defaults of --set names that this data set overrides or adds
     free_settings: ClassVar[tuple[str, ...]] = ()  # own names that may change once a network is trained
     ridge_samples: int = 300  # N of the evaluation: regression pictures per regressor
+    crop_rule: ClassVar[str] = ""  # what `crop` does, for programs that have nothing but an exported network
     constant_background: bool = False  # whether the bootstrap drops points like those outside the boxes
 
     training: ImageSet
@@ -137,18 +145,19 @@ class Database(ABC):
         for split, images in self.splits().items():
             if not len(images):
                 raise UserError(f"{self.name} has no {split} pictures under {images.root}; check the path and lists")
-            missing = missing_pictures(images)
+            missing = images.missing()
             if len(missing):
                 raise UserError(
-                    f"{_count(missing, 'picture')} of the {split} list of {self.name} missing, "
+                    f"{counted(missing, 'picture')} of the {split} list of {self.name} missing, "
                     f"first {images.path(missing[0])}; complete the download or correct the path"
                 )
             bad = bad_boxes(images.boxes, images.size)
             if len(bad):
                 i = bad[0]
+                box = ", ".join(f"{value:g}" for value in images.boxes[i])
                 raise UserError(
-                    f"{_count(bad, 'box', 'boxes')} of the {split} pictures of {self.name} empty or outside the "
-                    f"picture, first {images.names[i]}: {_numbers(images.boxes[i])}; make the boxes again"
+                    f"{counted(bad, 'box', 'boxes')} of the {split} pictures of {self.name} empty or outside the "
+                    f"picture, first {images.names[i]}: {box}; make the boxes again"
                 )
 
 
@@ -170,123 +179,3 @@ def crop_any_picture(
     seen = crops.look(picture, to_view, view_size)
     crop, to_crop = crop_picture(database, seen, crops.apply(to_view, box.reshape(2, 2)).reshape(4), size)
     return crop, crops.compose(to_crop, to_view)
-
-
-def missing_pictures(images: ImageSet) -> np.ndarray:
-    """Indices of the pictures whose files do not exist; lists each folder once, opens nothing."""
-    listings: dict[str, set[str]] = {}
-    missing = []
-    for i in range(len(images)):
-        folder, _, file = images.file(i).rpartition("/")
-        if folder not in listings:
-            listings[folder] = _listing(images.root / folder)
-        if file not in listings[folder]:
-            missing.append(i)
-    return np.array(missing, np.int64)
-
-
-def _listing(folder: Path) -> set[str]:
-    try:
-        return set(os.listdir(folder))
-    except OSError:
-        return set()
-
-
-def bad_boxes(boxes: np.ndarray, size: np.ndarray | tuple[int, int] | None = None) -> np.ndarray:
-    """Indices of boxes (n, 4) that are empty, unknown, or, where the sizes ((2,) or (n, 2)) are known,
-    mostly outside the picture. Boxes of detectors may reach out of the picture a little."""
-    boxes = np.asarray(boxes, np.float64)
-    extent = boxes[:, 2:] - boxes[:, :2]
-    good = np.isfinite(boxes).all(1) & (extent > 0).all(1)
-    if size is not None:
-        inside = np.minimum(boxes[:, 2:], np.asarray(size)) - np.maximum(boxes[:, :2], 0)
-        with np.errstate(invalid="ignore"):
-            good &= (inside > 0).all(1) & (inside.prod(1) >= SMALLEST_INSIDE * extent.prod(1))
-    return np.flatnonzero(~good)
-
-
-def rows_of(
-    table: Any,
-    names: Sequence[str],
-    shape: tuple[int, ...],
-    what: str,
-    file: Path | str,
-    remedy: str,
-    dtype: type = np.float32,
-) -> np.ndarray:
-    """The rows of a dictionary name -> numbers that belong to `names`, (n, *shape) of the dtype.
-
-    Raises UserError naming `file` where it is no dictionary, lacks a name, or a row has another shape.
-    """
-    require_dictionary(table, file)
-    missing = [name for name in names if name not in table]
-    if missing:
-        raise UserError(f"{file} has no {what} for {_count(missing, 'picture')}, first {missing[0]}; {remedy}")
-    rows = [table[name] for name in names]
-    if not rows:
-        return np.zeros((0, *shape), dtype)
-    if isinstance(rows[0], np.ndarray):  # of one shape or of several with the same numbers
-        rows = [np.ravel(row) for row in rows]
-    try:
-        with np.errstate(over="ignore"):
-            array: np.ndarray = np.asarray(rows, dtype)
-        if array.size == len(rows) * np.prod(shape) and array.shape[0] == len(rows):
-            require_places(array.reshape(len(rows), *shape), names, what, file, remedy)
-            return array.reshape(len(rows), *shape)
-    except (TypeError, ValueError, OverflowError):
-        pass
-    wrong = next((n for n, row in zip(names, rows) if _size(row) != np.prod(shape)), names[0])
-    expected = "x".join(map(str, shape))
-    raise UserError(f"{file}: the {what} of {wrong} is not {expected} numbers; {remedy}")
-
-
-def require_places(array: np.ndarray, names: Sequence[str], what: str, file: Path | str, remedy: str) -> None:
-    """UserError where the numbers (n, ...) of one of the names are no places in a picture; NaN is unknown."""
-    far = np.flatnonzero((np.abs(array) > FARTHEST).reshape(len(array), -1).any(axis=1))
-    if len(far):
-        raise UserError(f"{file}: the {what} of {names[far[0]]} lies beyond any picture; {remedy}")
-
-
-def require_dictionary(table: Any, file: Path | str) -> None:
-    """Raise UserError where what a pickle holds is no dictionary of picture names."""
-    if not isinstance(table, Mapping) or not all(isinstance(name, str) for name in table):
-        raise UserError(f"{file} is no dictionary of picture names; make or download it again")
-
-
-def _size(row: Any) -> int:
-    try:
-        return np.asarray(row, np.float32).size
-    except (TypeError, ValueError, OverflowError):
-        return -1
-
-
-def distance(points: np.ndarray, a: int, b: int) -> np.ndarray:
-    """Distance of points a and b: (n, G, 2) -> (n,); UserError where there are fewer points."""
-    if points.shape[1] <= max(a, b):
-        raise UserError(
-            f"the groundtruth has {points.shape[1]} points, but errors are divided by the distance of points "
-            f"{a} and {b}; give the data set's own groundtruth"
-        )
-    return np.linalg.norm(points[:, a] - points[:, b], axis=-1)
-
-
-def root_of_extent(points: np.ndarray) -> np.ndarray:
-    """sqrt(w h) of the extent of the known points: (n, G, 2) -> (n,), NaN where none is known."""
-    low = np.where(np.isnan(points), np.inf, points).min(1)
-    high = np.where(np.isnan(points), -np.inf, points).max(1)
-    extent = np.where(np.isfinite(low), high - low, np.nan)
-    return np.sqrt(extent.prod(-1))
-
-
-def find_folder(candidates: Collection[Path], accept: Callable[[Path], bool]) -> Path | None:
-    """The first candidate that is a folder and that `accept` takes."""
-    return next((folder for folder in candidates if folder.is_dir() and accept(folder)), None)
-
-
-def _count(items: Collection, one: str, many: str = "") -> str:
-    """Such as `3 pictures`."""
-    return f"{len(items)} {one if len(items) == 1 else many or one + 's'}"
-
-
-def _numbers(values: np.ndarray) -> str:
-    return ", ".join(f"{v:g}" for v in values)

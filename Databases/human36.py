@@ -6,17 +6,11 @@ from typing import Any
 
 import numpy as np
 
-from Databases.database import (
-    REGRESSION_PICTURES,
-    Database,
-    ImageSet,
-    distance,
-    require_dictionary,
-    rows_of,
-)
+from Databases.database import REGRESSION_PICTURES, Database, ImageSet
+from Databases.normalisers import distance
+from Databases.tables import load_table, rows_of
 from Utils.crops import zoom_crop
 from Utils.runtime.errors import UserError
-from Utils.storage.files import load_pickle
 
 SIZE = (450, 450)
 JOINTS = 32
@@ -34,6 +28,7 @@ class Human36(Database):
     """The paper's Human3.6 protocol; its background is constant."""
 
     name = "Human3.6"
+    crop_rule = "The extracted picture, zoomed by 1.4 about its centre."
     settings = {"number_of_clusters": 250, "regression_step": 50}  # every 50th training picture is a regression one
     free_settings = ("regression_step",)
     ridge_samples = 800
@@ -45,12 +40,13 @@ class Human36(Database):
         if step < 1:
             raise UserError(f"--set regression_step={step}: the value must be at least 1")
         root = options.paths.folder("Human_datapath")
-        boxes, joints = (_load(root / file) for file in ("HumanBoundingBoxes.pickle", "GroundtruthKeypoints.pickle"))
+        box_file, joint_file = root / "HumanBoundingBoxes.pickle", root / "GroundtruthKeypoints.pickle"
+        boxes, joints = load_table(box_file, _REMEDY), load_table(joint_file, _REMEDY)
 
         def images(split: str) -> ImageSet:
             names = _names(root, split)
-            rows = rows_of(boxes, names, (4,), "box", root / "HumanBoundingBoxes.pickle", _REMEDY, np.float64)
-            points = rows_of(joints, names, (JOINTS, 2), "joints", root / "GroundtruthKeypoints.pickle", _REMEDY)
+            rows = rows_of(boxes, names, (4,), "box", box_file, _REMEDY, np.float64)
+            points = rows_of(joints, names, (JOINTS, 2), "joints", joint_file, _REMEDY)
             return ImageSet(root / "images", np.array(names), rows, points, size=SIZE)
 
         database = cls()
@@ -61,7 +57,6 @@ class Human36(Database):
         return database
 
     def crop(self, box: np.ndarray, width: int, height: int, size: int) -> np.ndarray:
-        """The extracted picture, zoomed by 1.4 about its centre."""
         return zoom_crop(width, height, size, ZOOM)
 
     def view(self, box: np.ndarray, width: int, height: int) -> tuple[np.ndarray, tuple[int, int]]:
@@ -93,12 +88,6 @@ def crop_of_box(box: np.ndarray) -> np.ndarray:
     m[..., 0, 0] = m[..., 1, 1] = scale
     m[..., 2] = np.array(SIZE) / 2 - scale[..., None] * centre
     return m
-
-
-def _load(file: Path) -> dict[str, Any]:
-    table = load_pickle(file, remedy=_REMEDY)
-    require_dictionary(table, file)
-    return table
 
 
 def _names(root: Path, split: str) -> list[str]:

@@ -10,7 +10,7 @@ import numpy as np
 
 from Databases.custom import list_files
 from Databases.custom_annotations import read_boxes_of_objects
-from Databases.database import bad_boxes
+from Databases.tables import bad_boxes
 from Utils.runtime.errors import UserError
 from Utils.storage import pictures, videos
 from Utils.storage.pictures import picture_size

@@ -5,20 +5,12 @@ from typing import Any
 
 import numpy as np
 
-from Databases.database import (
-    FARTHEST,
-    REGRESSION_PICTURES,
-    Database,
-    ImageSet,
-    find_folder,
-    require_dictionary,
-    root_of_extent,
-    rows_of,
-)
+from Databases.database import FACE_CROP, REGRESSION_PICTURES, Database, ImageSet
+from Databases.normalisers import root_of_extent
+from Databases.tables import FARTHEST, load_table, rows_of
 from Utils.crops import face_crop
 from Utils.face_boxes import find_face
 from Utils.runtime.errors import UserError, one_line
-from Utils.storage.files import load_pickle
 from Utils.storage.torch7 import read_tensor
 
 TRAINING_SIZE = (450, 450)  # width, height
@@ -33,12 +25,12 @@ class LS3D(Database):
     """The paper's LS3D protocol. The boxes of the evaluation come from the points."""
 
     name = "LS3D"
+    crop_rule = FACE_CROP
 
     @classmethod
     def open(cls, options: Any) -> "LS3D":
         lists = Path(options.data_path) / "LS3D" / "300W_LPBoundingBoxes.pickle"
-        boxes = load_pickle(lists, remedy=_PUBLISHED)
-        require_dictionary(boxes, lists)
+        boxes = load_table(lists, _PUBLISHED)
         names = list(boxes)  # in the file's order, which decides the pictures that the regressors see
         if not names:
             raise UserError(f"{lists} names no picture; {_PUBLISHED}")
@@ -55,8 +47,6 @@ class LS3D(Database):
         return database
 
     def crop(self, box: np.ndarray, width: int, height: int, size: int) -> np.ndarray:
-        """The box grown on each side by int(8 d / 100) pixels, d = ((1.2 x2 - x1) + (2 y2 - y1)) / 2 (by 8 where
-        d < 20), and cut off at the picture's last row and column, resized to a square."""
         return face_crop(box, width, height, size)
 
     def find_box(self, picture: np.ndarray) -> np.ndarray | None:
@@ -88,8 +78,8 @@ def _test_set(root: Path) -> ImageSet:
 
 def _training_root(folder: Path, first: str) -> Path:
     """The folder to which the names in the boxes file are relative."""
-    inside = find_folder([folder, folder / "300W_LP", folder / "300W-LP"], lambda f: (f / first).is_file())
-    return inside or folder
+    candidates = (folder, folder / "300W_LP", folder / "300W-LP")
+    return next((inside for inside in candidates if (inside / first).is_file()), folder)
 
 
 def _mat_file(root: Path, name: str) -> Path:

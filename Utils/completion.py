@@ -1,70 +1,37 @@
-"""Missing coordinates of landmarks filled by low-rank matrix completion (the paper, evaluation)."""
-
-import contextlib
-import io
-import warnings
-from collections.abc import Iterator
+"""Missing coordinates of landmarks filled by low-rank matrix completion (METHOD.md, section 6)."""
 
 import numpy as np
 from threadpoolctl import threadpool_limits
 
-
-class CompletionError(Exception):
-    """The solver gave no usable matrix; the message says why."""
+_MOST_ITERATIONS = 1000
+_TOLERANCE = 0.01  # of the observed values' norm
 
 
 def complete(values: np.ndarray, observed: np.ndarray) -> np.ndarray:
     """Fill a matrix by singular value thresholding (Cai, Candes and Shen 2010); the observed values stay.
 
     values: (m, n), already filled with something where observed (m, n) bool is false. Returns (m, n) float64.
-    Raises CompletionError where the package is missing, or the result is not finite.
+    Threshold, step and end are those of `matrix_completion.svt_solve`. Raises LinAlgError if it does not converge.
     """
     if observed.all():
         return values
-    with (
-        _svd_by_gram_matrix() as svt_solve,
-        threadpool_limits(1, "blas"),  # hundreds of small products: waiting for a second thread costs more
-        warnings.catch_warnings(),
-        np.errstate(all="ignore"),
-    ):
-        warnings.simplefilter("ignore")
-        try:
-            filled = svt_solve(values, observed.astype(np.float64))
-        except (np.linalg.LinAlgError, ArithmeticError, ValueError) as error:
-            raise CompletionError(str(error)) from error
-    if not np.isfinite(filled).all():
-        raise CompletionError("it did not converge")
+    if len(values) < values.shape[1]:
+        return complete(values.T, observed.T).T
+    threshold, step = 5 * sum(values.shape) / 2, 1.2 * values.size / max(observed.sum(), 1)
+    dual, filled = np.zeros_like(values), values
+    # Hundreds of small products: waiting for a second thread costs more than it gains.
+    with threadpool_limits(1, "blas"), np.errstate(all="ignore"):
+        for _ in range(_MOST_ITERATIONS):
+            # The singular values and right vectors of a tall matrix come from its small Gram matrix.
+            squares, right = np.linalg.eigh(dual.T @ dual)
+            singular = np.sqrt(squares.clip(min=0))
+            large = singular > threshold
+            singular, right = singular[large], right[:, large]
+            filled = dual @ right * ((singular - threshold) / singular) @ right.T
+            error = observed * (values - filled)
+            dual += step * error
+            if np.linalg.norm(error) < _TOLERANCE * np.linalg.norm(observed * values):
+                break
+    if not np.isfinite(dual).all():
+        raise np.linalg.LinAlgError("it did not converge")
     return np.where(observed, values, filled)
-
-
-@contextlib.contextmanager
-def _svd_by_gram_matrix() -> Iterator:
-    """matrix_completion.svt_solve with a faster and repeatable decomposition, and nothing printed.
-
-    The package's own starts from random vectors, takes most of the solver's time, and gives at most
-    min(m, n) - 1 values, with which the solver loops for ever where all of them are large.
-    """
-    with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
-        try:
-            from matrix_completion import svt_solver  # slow to import: it brings cvxpy
-        except ImportError as error:
-            raise CompletionError(f"matrix_completion cannot be imported: {error}") from error
-        original = svt_solver._my_svd
-        svt_solver._my_svd = _leading_svd
-        try:
-            yield svt_solver.svt_solve
-        finally:
-            svt_solver._my_svd = original
-
-
-def _leading_svd(matrix: np.ndarray, count: int, _: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """The `count` largest singular values and vectors of (m, n), m >= n or not; zeros beyond the rank."""
-    if matrix.shape[0] < matrix.shape[1]:
-        left, values, right = _leading_svd(matrix.T, count, _)
-        return right.T, values, left.T
-    squares, vectors = np.linalg.eigh(matrix.T @ matrix)
-    values = np.sqrt(squares[::-1][:count].clip(min=0))
-    right = vectors.T[::-1][:count]
-    left = matrix @ right.T / np.where(values > 0, values, 1)
-    beyond = count - len(values)
-    return np.pad(left, ((0, 0), (0, beyond))), np.pad(values, (0, beyond)), np.pad(right, ((0, beyond), (0, 0)))

@@ -30,18 +30,12 @@ class DescriptorStore:
     Rows come in the order of their image index. Memory: one buffer of `_BUFFER_ROWS` rows.
     """
 
-    def __init__(self, folder: Path | str, dimension: int = 256, dtype: str = "float32") -> None:
-        """folder: where the file goes, made if missing; dimension: of a descriptor; dtype: float32 or float16.
-
-        float16 halves disk and traffic and rounds a descriptor to about 3 digits.
-        """
-        if dtype not in ("float16", "float32"):
-            raise ValueError(f"dtype {dtype} is neither float16 nor float32")
+    def __init__(self, folder: Path | str, dimension: int = 256) -> None:
+        """folder: where the file goes, made if missing; dimension: of a descriptor."""
         self.dimension = dimension
-        self.dtype = np.dtype(dtype)
         self._folder = Path(folder)
         self._columns = {
-            "descriptor": (self.dtype, (dimension,)),
+            "descriptor": (np.dtype(np.float32), (dimension,)),
             "point": (np.dtype(np.float32), (2,)),
             "image": (np.dtype(np.int32), ()),
             "score": (np.dtype(np.float32), ()),
@@ -127,22 +121,12 @@ class DescriptorStore:
     def read(self, start: int, stop: int) -> np.ndarray:
         """Descriptors (stop - start, dimension) float32 of consecutive rows."""
         self.flush()
-        return widen(self._arrays["descriptor"][start:stop])
+        return self._arrays["descriptor"][start:stop]
 
     def chunks(self, rows: int = 32_768) -> Iterator[tuple[int, np.ndarray]]:
         """All descriptors in pieces: (first row, (n, dimension) float32) with n <= rows."""
         for start in range(0, self._length, rows):
             yield start, self.read(start, min(start + rows, self._length))
-
-    def gather(self, rows: np.ndarray) -> np.ndarray:
-        """Descriptors (m, dimension) float32 of ascending row numbers, in one pass over the file."""
-        result = np.empty((len(rows), self.dimension), np.float32)
-        for start in range(0, self._length, 32_768):
-            stop = min(start + 32_768, self._length)
-            first, last = np.searchsorted(rows, [start, stop])
-            if first < last:
-                result[first:last] = self.read(start, stop)[rows[first:last] - start]
-        return result
 
     def sample(
         self, max_rows: int = 500_000, seed: int = 0, among: np.ndarray | None = None
@@ -155,7 +139,11 @@ class DescriptorStore:
         if len(rows) > max_rows:
             rng = np.random.default_rng(seed)
             rows = np.sort(rng.choice(rows, max_rows, replace=False, shuffle=False))
-        return rows, self.gather(rows)
+        descriptors = np.empty((len(rows), self.dimension), np.float32)
+        for start, chunk in self.chunks():
+            first, last = np.searchsorted(rows, [start, start + len(chunk)])
+            descriptors[first:last] = chunk[rows[first:last] - start]
+        return rows, descriptors
 
     def image_offsets(self, number_of_images: int) -> np.ndarray:
         """Offsets (number_of_images + 1,) int64: the rows of image i are offsets[i]:offsets[i + 1]."""
@@ -174,15 +162,6 @@ class DescriptorStore:
 
     def __exit__(self, *_: object) -> None:
         self.close()
-
-
-def widen(values: np.ndarray) -> np.ndarray:
-    """float16 or float32 -> float32, through torch: numpy converts half precision one number at a time."""
-    if values.dtype == np.float32:
-        return values
-    import torch
-
-    return torch.from_numpy(values).float().numpy()
 
 
 def collect_rows(store: DescriptorStore) -> None:

@@ -3,12 +3,11 @@
 All points are in pixels of the 256x256 crop. Unknown points are NaN and take no part.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import numpy as np
 
-from Utils.completion import CompletionError, complete
+from Utils.completion import complete
 from Utils.predictions import Predictions
 from Utils.runtime.errors import UserError
 
@@ -60,21 +59,19 @@ def evaluate(
     ridge_samples: int = 300,
     seed: int = 0,
     missing_limit: float = 0.2,
-    fill: Callable[[np.ndarray, np.ndarray], np.ndarray] = complete,
 ) -> Errors:
     """Forward and backward errors of landmarks.
 
     normalisers: (n,) pixels; an image where it is NaN or not positive is not tested. ridge_samples: N, the
     training images of a regressor. seed: chooses those of the forward regressors. missing_limit: landmarks
-    missing in this share of the images or more are left out. fill: (values, observed) -> values, fills the
-    gaps of the regression images.
+    missing in this share of the images or more are left out.
     Raises UserError where no regression or no test image has groundtruth.
     """
     train, test, notes = _split(predictions, normalisers, ridge_samples)
     landmarks = seen_landmarks(predictions.points, missing_limit)
     points, truth = predictions.points[:, landmarks], predictions.groundtruth
     forward = forward_errors(
-        _without_gaps(points[train], fill, notes),
+        _without_gaps(points[train], notes),
         truth[train],
         fill_by_means(points[test], points[train]),
         truth[test],
@@ -233,16 +230,14 @@ def _split(
     return train, test, notes
 
 
-def _without_gaps(
-    points: np.ndarray, fill: Callable[[np.ndarray, np.ndarray], np.ndarray], notes: list[str]
-) -> np.ndarray:
+def _without_gaps(points: np.ndarray, notes: list[str]) -> np.ndarray:
     """Points (n, L, 2) with NaN filled by matrix completion, or by column means where that fails."""
     values = fill_by_means(points, points)
     if not np.isnan(points).any():
         return values
     try:
         observed = ~np.isnan(points.reshape(len(points), -1))
-        return CROP * fill(values.reshape(observed.shape) / CROP, observed).reshape(points.shape)
-    except CompletionError as error:
+        return CROP * complete(values.reshape(observed.shape) / CROP, observed).reshape(points.shape)
+    except np.linalg.LinAlgError as error:
         notes.append(f"matrix completion failed ({error}); missing landmarks are filled by their means")
         return values

@@ -3,7 +3,6 @@
 import argparse
 import difflib
 import os
-import sys
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -326,6 +325,17 @@ class Options:
     predictions: str | None = None
     own: argparse.Namespace = field(default_factory=argparse.Namespace)  # the script's own flags
 
+    def facts(self) -> dict[str, Any]:
+        """What the record of a run says of it, as plain values."""
+        return {
+            "dataset_name": self.dataset_name,
+            "experiment_name": self.experiment_name,
+            "device": str(self.device),
+            "num_workers": self.num_workers,
+            "seed": self.hyper.seed,
+            "hyperparameters": {k: plain(v) for k, v in sorted(self.hyper.as_dict().items())},
+        }
+
 
 class DataSet(Protocol):
     """What a data set's class says of its hyperparameters."""
@@ -550,8 +560,3 @@ def setting(name: str, value: Any) -> str:
 def plain(value: Any) -> Any:
     """A value as YAML and checkpoints keep it."""
     return list(value) if isinstance(value, tuple) else value
-
-
-def command_line() -> str:
-    """The command that started this process, for the log."""
-    return " ".join([Path(sys.argv[0]).name, *sys.argv[1:]])

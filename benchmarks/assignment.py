@@ -70,7 +70,7 @@ def floor(descriptors: np.ndarray, pictures: int, keypoints: int) -> dict[str, f
 def measure(arguments: argparse.Namespace, folder: str) -> tuple[list[dict[str, float]], float]:
     """One dictionary stage -> seconds per repeat, and the share of rows with a cluster."""
     runs = []
-    with DescriptorStore(folder, DIMENSION, arguments.dtype) as store:
+    with DescriptorStore(folder, DIMENSION) as store:
         start = time.perf_counter()
         fill(store, arguments.pictures, arguments.keypoints)
         print(f"filled {len(store):,} rows in {time.perf_counter() - start:.0f} s (not counted)", flush=True)
@@ -100,7 +100,6 @@ def main() -> None:
     parser.add_argument("--pictures", type=int, default=160_000)
     parser.add_argument("--keypoints", type=int, default=60)
     parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--dtype", choices=("float16", "float32"), default="float32")
     parser.add_argument("--device", default="cpu", help="where distances are computed")
     parser.add_argument("--folder", type=Path, help="where the store goes (default: the system's temporary folder)")
     arguments = parser.parse_args()
@@ -108,7 +107,7 @@ def main() -> None:
         runs, assigned = measure(arguments, folder)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
     print(f"{arguments.pictures:,} pictures x {arguments.keypoints} keypoints, {CLUSTERS} clusters, ", end="")
-    print(f"{arguments.dtype} store, {torch.get_num_threads()} threads, {arguments.repeats} repeats")
+    print(f"{torch.get_num_threads()} threads, {arguments.repeats} repeats")
     print(f"{'stage':34}{'median s':>10}{'min':>9}{'max':>9}")
     for stage in runs[0]:
         values = [run[stage] for run in runs]

@@ -17,21 +17,20 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from Utils.completion import complete
 from Utils.evaluation import evaluate, fit_ridge
 from Utils.predictions import Predictions
 from Utils.runtime.process import set_up_process
 
 
-def made(train: int, test: int, landmarks: int, points: int) -> tuple[Predictions, np.ndarray]:
-    """Points that follow a hidden shape and pose, with noise; a tenth of the landmarks is missing."""
+def made(train: int, test: int, landmarks: int, points: int, missing: float) -> tuple[Predictions, np.ndarray]:
+    """Points that follow a hidden shape and pose, with noise; a share of the landmarks is missing."""
     rng = np.random.default_rng(0)
     count = train + test
     hidden = rng.standard_normal((count, 8))
     found = (128 + 10 * hidden @ rng.standard_normal((8, 2 * landmarks))).reshape(count, landmarks, 2)
     truth = (128 + 10 * hidden @ rng.standard_normal((8, 2 * points))).reshape(count, points, 2)
     found += 2 * rng.standard_normal(found.shape)
-    found[rng.random((count, landmarks)) < 0.1] = np.nan
+    found[rng.random((count, landmarks)) < missing] = np.nan
     names = np.array([f"{i}.jpg" for i in range(count)])
     return Predictions(names, found, truth, np.arange(count) >= train), rng.uniform(50, 100, count)
 
@@ -66,16 +65,17 @@ def main() -> None:
     parser.add_argument("--samples", type=int, default=300, help="training pictures of a regressor")
     parser.add_argument("--repeats", type=int, default=7)
     arguments = parser.parse_args()
-    predictions, normalisers = made(arguments.regression, arguments.test, arguments.landmarks, arguments.points)
+    counts = (arguments.regression, arguments.test, arguments.landmarks, arguments.points)
+    complete, normalisers = made(*counts, missing=0)
+    incomplete, _ = made(*counts, missing=0.1)
 
-    def run(fill):
-        return evaluate(predictions, normalisers, arguments.samples, fill=fill)
+    def run(predictions: Predictions) -> None:
+        evaluate(predictions, normalisers, arguments.samples)
 
-    run(complete)  # imports
     rows = {
-        "evaluation without completion": timed(lambda: run(lambda values, _: values), arguments.repeats),
-        "evaluation with completion": timed(lambda: run(complete), 3),
-        "floor": timed(lambda: floor(predictions, arguments.samples), arguments.repeats),
+        "evaluation without completion": timed(lambda: run(complete), arguments.repeats),
+        "evaluation with completion": timed(lambda: run(incomplete), 3),
+        "floor": timed(lambda: floor(complete, arguments.samples), arguments.repeats),
     }
     print(f"{arguments.regression:,} regression and {arguments.test:,} test pictures, ", end="")
     print(f"{arguments.points} points, {arguments.landmarks} landmarks, {arguments.samples} samples")

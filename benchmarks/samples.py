@@ -20,7 +20,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from skimage import data as free_pictures
 
-from Databases.database import Database, ImageSet, root_of_extent
+from Databases.database import Database, ImageSet
+from Databases.normalisers import root_of_extent
 from Databases.samples import FirstStepSamples, SecondStepSamples, collate_first_step, collate_second_step
 from Utils.crops import face_crop
 from Utils.keypoints import KeypointTable

@@ -20,7 +20,7 @@ from pathlib import Path
 # What takes long to load, of all that any script loads.
 SLOW = (
     *("PIL.Image", "cdflib", "cdflib.cdfwrite", "cv2", "faiss", "h5py", "matplotlib.backends.backend_agg"),
-    *("matplotlib.figure", "matrix_completion", "numpy", "pandas", "scipy.io", "scipy.optimize", "skimage.data"),
+    *("matplotlib.figure", "numpy", "pandas", "scipy.io", "scipy.optimize", "skimage.data"),
     *("sklearn.datasets", "torch", "torch.distributed.run", "torch.utils.data", "torch.utils.tensorboard"),
     *("torchvision.ops", "tqdm", "yaml"),
 )

@@ -216,7 +216,7 @@ def test_nothing_of_the_users_is_overwritten(run, folder, tmp_path):
     (folder / "landmarks.csv").write_text("file,x0,y0\na.png,1,2\n")
     code, said = run("--input", folder, "--output", folder)
     assert code == 2
-    assert "landmarks.csv that is not of an earlier run" in said
+    assert "landmarks.csv that no earlier run wrote" in said
     assert (folder / "landmarks.csv").read_text() == "file,x0,y0\na.png,1,2\n"
     shutil.copytree(folder, tmp_path / "here/pictures")
     before = (tmp_path / "here/pictures/a.png").read_bytes()

@@ -9,7 +9,8 @@ from types import SimpleNamespace
 import numpy as np
 import torch
 
-from Databases.database import Database, ImageSet, root_of_extent
+from Databases.database import Database, ImageSet
+from Databases.normalisers import root_of_extent
 from Networks.first_step import FirstStep
 from Networks.recipes import recipe_of
 from Networks.second_step import SecondStep

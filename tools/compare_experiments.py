@@ -18,7 +18,7 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from Databases import DATABASES
-from Utils.drawing.curves import curve_of_rows, draw_curves, read_curve, read_rows
+from Utils.drawing.plots import curve_of_rows, draw_curves, final, read_curve, read_rows
 from Utils.options import Options, parse
 from Utils.runtime.errors import UserError, exit_cleanly
 from Utils.runtime.process import set_up_process
@@ -99,8 +99,7 @@ def main(argv: list[str] | None = None) -> None:
     for direction, named in curves.items():
         draw_curves(named, output / f"{direction.capitalize()}Error.jpg", DIRECTIONS[direction])
         for name, curve in named.items():
-            final = f"{curve[-1]:.2f}% over {len(curve)}" if len(curve) else "no landmarks"
-            print(f"{direction:9} {name:24} {final}")
+            print(f"{direction:9} {name:24} {final(curve)}")
     print(f"{output}: ForwardError.jpg, BackwardError.jpg, Errors.csv")
 
 

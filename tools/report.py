@@ -23,9 +23,8 @@ from Databases.samples import GRID
 from Networks.checkpoints import adopt_newest, load_second_step
 from Networks.inference.detector import LandmarkDetector
 from Networks.inference.visualisations import VISUALISATIONS, landmark_strips
-from Utils.drawing.charts import Series, data_address, line_chart, read_scalars
-from Utils.drawing.curves import read_curve, read_rows
 from Utils.drawing.marks import TILE_STEP, palette
+from Utils.drawing.plots import data_address, line_chart, read_curve, read_rows
 from Utils.keypoints import KeypointTable
 from Utils.options import Options, parse
 from Utils.runtime.errors import exit_cleanly
@@ -33,6 +32,7 @@ from Utils.runtime.process import set_up_process
 from Utils.storage.experiment import Experiment
 from Utils.storage.files import writing
 from Utils.storage.pictures import encode_jpeg, read_picture
+from Utils.storage.scalars import Series, read_scalars
 
 SECTIONS = ("landmarks", "errors", "training", "keypoints", "settings")
 SHEET_WIDTH, STRIP_HEIGHT = 1400, 72  # pixels of pictures on the page
@@ -153,13 +153,10 @@ def stages(experiment: Experiment) -> list[list[str]]:
     """The table of stages with its header, empty where there is none."""
     path = experiment.logs / "Stages.csv"
     rows = read_rows(path) if path.is_file() else []
-    return (
-        [[name.replace("_percent", " %").replace("_", " ") for name in rows[0]], *map(_cells, rows)] if rows else []
-    )
-
-
-def _cells(row: dict[str, str]) -> list[str]:
-    return [cell or "" for cell in row.values()]
+    if not rows:
+        return []
+    header = [name.replace("_percent", " %").replace("_", " ") for name in rows[0]]
+    return [header, *([cell or "" for cell in row.values()] for row in rows)]
 
 
 @exit_cleanly

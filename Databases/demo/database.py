@@ -5,10 +5,11 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from Databases.database import REGRESSION_PICTURES, Database, root_of_extent
+from Databases.database import FACE_CROP, REGRESSION_PICTURES, Database
 from Databases.demo.cache import render_split
 from Databases.demo.render import RENDERER_VERSION
 from Databases.demo.scene import SPLITS
+from Databases.normalisers import root_of_extent
 from Utils.crops import face_crop
 from Utils.runtime.errors import UserError
 
@@ -24,6 +25,7 @@ class Demo(Database):
     """Animal heads of our own making, rendered on first use below the log path."""
 
     name = "Demo"
+    crop_rule = FACE_CROP
     settings: ClassVar[dict[str, Any]] = {
         "demo_training": 1000,  # pictures
         "demo_test": 200,
@@ -58,8 +60,6 @@ class Demo(Database):
         return Path(options.log_path) / "DemoData" / f"renderer{RENDERER_VERSION}_seed{seed}_size{size}"
 
     def crop(self, box: np.ndarray, width: int, height: int, size: int) -> np.ndarray:
-        """The box grown on each side by int(8 d / 100) pixels, d = ((1.2 x2 - x1) + (2 y2 - y1)) / 2 (by 8 where
-        d < 20), and cut off at the picture's last row and column, resized to a square."""
         return face_crop(box, width, height, size)
 
     def normalisers(self, groundtruth: np.ndarray) -> np.ndarray:

@@ -1,7 +1,6 @@
 """Networks of step two as one graph, crops in and landmarks out, for programs without this project."""
 
 import importlib
-import inspect
 import json
 from pathlib import Path
 from typing import Any
@@ -53,7 +52,7 @@ def metadata(detector: LandmarkDetector) -> dict[str, str]:
         "readout": detector.options.hyper.readout,
         "threshold": detector.threshold,
         "dataset_name": detector.options.dataset_name,
-        "crop_rule": " ".join((inspect.getdoc(detector.database.crop) or "").split()),
+        "crop_rule": detector.database.crop_rule,
         "crop_of_a_whole_picture_of_100x100": np.round(whole, 6).tolist(),
         "pictures": "RGB in [0, 1], (N, 3, S, S)",
         "points": "x, y in pixels of the crop; a pixel i covers [i, i + 1)",

@@ -9,8 +9,8 @@ import cv2
 import numpy as np
 import torch
 
-from Databases.database import bad_boxes
 from Databases.inputs import Inputs
+from Databases.tables import bad_boxes
 from Networks.execution import INFERENCE_BATCH, share_of_cores
 from Networks.inference.detector import LandmarkDetector
 from Utils.drawing.marks import mark, palette, save_picture

@@ -1,12 +1,11 @@
 """What an evaluation leaves in an experiment's Logs: curves, tables, and lines in the log."""
 
 import csv
-from pathlib import Path
 
 import numpy as np
 
-from Utils.drawing.curves import write_curve
 from Utils.drawing.marks import palette
+from Utils.drawing.plots import draw_steadiness, write_curve
 from Utils.evaluation import Errors
 from Utils.movement import FOLLOWS, OFTEN, Movement
 from Utils.storage.experiment import Experiment
@@ -111,7 +110,7 @@ def report_steadiness(
     lines = [f"{k},{100 * f:.2f},{e:.4f}" for k, f, e in zip(landmarks, found, error, strict=True)]
     with writing(path.with_suffix(".csv")) as temporary:
         temporary.write_text("\n".join(["landmark,found_percent,error_percent", *lines]) + "\n")
-    _draw_steadiness(path, 100 * found, error)
+    draw_steadiness(100 * found, error, path)
     experiment.log("No groundtruth landmarks: neither forward nor backward error can be told")
     experiment.log(
         f"Landmarks: {len(landmarks)}, each found in {100 * found.mean():.1f}% of the test pictures on average"
@@ -124,19 +123,3 @@ def report_steadiness(
     if np.isfinite(error).any():
         experiment.log(f"Steadiness under small known warps: {np.nanmean(error):.2f}% of the picture's side")
     experiment.log(f"Drawn in {path}, numbers beside it (.csv)")
-
-
-def _draw_steadiness(path: Path, found_percent: np.ndarray, error: np.ndarray) -> None:
-    from matplotlib.backends.backend_agg import FigureCanvasAgg  # slow to import
-    from matplotlib.figure import Figure
-
-    order = np.argsort(-found_percent, kind="stable")
-    figure = Figure(figsize=(7, 5), dpi=150, layout="constrained")
-    FigureCanvasAgg(figure)  # no window and no global state
-    upper, lower = figure.subplots(2, 1, sharex=True)
-    upper.bar(np.arange(len(order)), found_percent[order], color="#1f4e9c")
-    upper.set(ylabel="found, % of pictures", ylim=(0, 100))
-    lower.bar(np.arange(len(order)), error[order], color="#c0504d")
-    lower.set(ylabel="error under warps, %", xlabel="landmark, most often found first")
-    with writing(path) as temporary:
-        figure.savefig(temporary, format="jpg")

@@ -1,7 +1,8 @@
 """Files of tensors, read without running what may be in them: what torch.save wrote, now and of old, and safetensors.
 
-A torch file is a pickle whose tensors lie beside it. torch.load is not asked: it gives archives of TorchScript to
-another reader, which runs code.
+A torch file is a pickle whose tensors lie beside it. torch.load(weights_only=True) is no help: checkpoints hold numpy
+arrays, and with numpy's names allowed a file of 200 bytes makes it read beyond an array (torch 2.14: segmentation
+fault). Older versions also give archives of TorchScript to another reader, which runs code.
 """
 
 import io
@@ -17,7 +18,7 @@ import torch
 
 from Utils.storage.unpickling import NAMES, DataUnpickler, Name, RefusedError, require_data
 
-LEAVES = (torch.Tensor, torch.dtype)  # what a content may hold beside arrays and plain containers
+LEAVES = (torch.Tensor,)  # what a content may hold beside arrays and plain containers
 _OLD_MAGIC, _OLD_VERSION = 0x1950A86A20F9469CFC6C, 1001
 _STORAGES = {
     "Float": torch.float32,
@@ -30,10 +31,7 @@ _STORAGES = {
     "Char": torch.int8,
     "Byte": torch.uint8,
     "Bool": torch.bool,
-    "ComplexFloat": torch.complex64,
-    "ComplexDouble": torch.complex128,
 }
-_DTYPES = {str(dtype).removeprefix("torch."): dtype for dtype in _STORAGES.values()}
 # Where a safetensors file keeps the rest of a checkpoint: numbers and names as JSON, and these arrays.
 _REST = "checkpoint"
 _ARRAYS = ("active_channels", "centroid", "threshold")
@@ -136,22 +134,15 @@ class _TensorUnpickler(DataUnpickler):
         super().__init__(file, _NAMES)
         self.storage = storage
 
-    def find_class(self, module: str, name: str) -> Any:
-        if module == "torch" and name in _DTYPES:
-            return _DTYPES[name]
-        return super().find_class(module, name)
-
     def persistent_load(self, name: Any) -> "_Storage":
         if not isinstance(name, tuple) or len(name) not in (5, 6) or name[0] != "storage":
             raise RefusedError("it refers to something beside it, which is not data")
         _, kind, key, _, count, *view = name
         if not isinstance(kind, _StorageKind) or not isinstance(key, str) or type(count) is not int or count < 0:
             raise RefusedError("it has a storage of an unknown kind, which is not data")
-        elements = self.storage(kind.dtype, key, count)
-        if view and view[0] is not None:
-            _, offset, length = view[0]
-            elements = _strided(elements, offset, (length,), (1,))
-        return _Storage(elements)
+        if view not in ([], [None]):
+            raise RefusedError("it has a part of a storage, as no torch since 0.4 writes")
+        return _Storage(self.storage(kind.dtype, key, count))
 
 
 class _StorageKind(Name):
@@ -196,27 +187,12 @@ def _parameter(tensor: Any, *_: Any) -> torch.Tensor:
     return tensor
 
 
-def _device(kind: Any, index: Any = None) -> str:
-    return f"{kind}"[:20] if index is None else f"{kind}"[:20] + f":{index:d}"
-
-
-def _storage_names() -> dict[tuple[str, str], Name]:
-    kinds = {f"{name}Storage": _StorageKind(dtype) for name, dtype in _STORAGES.items()}
-    kinds["UntypedStorage"] = _StorageKind(torch.uint8)
-    return {
-        (module, name): kind for module in ("torch", "torch.storage", "torch.cuda") for name, kind in kinds.items()
-    }
-
-
 _NAMES = {
     **NAMES,
-    **_storage_names(),
+    **{("torch", f"{name}Storage"): _StorageKind(dtype) for name, dtype in _STORAGES.items()},
     ("torch._utils", "_rebuild_tensor"): Name(_tensor),
     ("torch._utils", "_rebuild_tensor_v2"): Name(_tensor),
     ("torch._utils", "_rebuild_parameter"): Name(_parameter),
-    ("torch._utils", "_rebuild_parameter_with_state"): Name(_parameter),
-    ("torch", "Size"): Name(lambda sizes=(): tuple(sizes)),
-    ("torch", "device"): Name(_device),
 }
 
 

@@ -15,8 +15,8 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-PLAIN = (type(None), bool, int, float, complex, str, bytes, bytearray, np.generic)
-KEYS = (type(None), bool, int, float, str, bytes, np.generic)  # of dictionaries and sets
+PLAIN = (type(None), bool, int, float, str, bytes, np.generic)
+KEYS = (type(None), bool, int, float, str, bytes, np.generic)  # of dictionaries
 DEEPEST = 50  # containers within containers
 SPARE_PARTS = 10_000  # that a content may have more than its file has bytes
 
@@ -91,16 +91,6 @@ class DataUnpickler(pickle._Unpickler):
         items = self.pop_mark()
         _extend(self.stack[-1], items)
 
-    def load_additems(self) -> None:
-        items = self.pop_mark()
-        target = self.stack[-1]
-        if type(target) is not set:
-            raise RefusedError("it adds to what is no set, which is not data")
-        target.update(_keys(items))
-
-    def load_frozenset(self) -> None:
-        self.append(frozenset(_keys(self.pop_mark())))
-
     def append_text(self, text: str) -> None:
         """Equal texts become one, as those of a program are: so a resumed training's files are equal in each byte."""
         self.append(sys.intern(text))
@@ -116,7 +106,7 @@ class DataUnpickler(pickle._Unpickler):
         self.append(bytearray(self.read(length)))  # at most as many as there are, whatever the file claims
 
     def refuse(self) -> None:
-        raise RefusedError("it makes objects, which are not data")
+        raise RefusedError("it makes objects or sets, which are not read")
 
     for _instruction, _method in {
         pickle.REDUCE: load_reduce,
@@ -126,11 +116,10 @@ class DataUnpickler(pickle._Unpickler):
         pickle.DICT: load_dict,
         pickle.APPEND: load_append,
         pickle.APPENDS: load_appends,
-        pickle.ADDITEMS: load_additems,
-        pickle.FROZENSET: load_frozenset,
         pickle.BYTEARRAY8: load_bytearray8,
         pickle.SHORT_BINUNICODE: load_short_binunicode,
         pickle.BINUNICODE: load_binunicode,
+        **dict.fromkeys((pickle.EMPTY_SET, pickle.ADDITEMS, pickle.FROZENSET), refuse),
         **dict.fromkeys((pickle.INST, pickle.OBJ, pickle.NEWOBJ, pickle.NEWOBJ_EX), refuse),
         **dict.fromkeys((pickle.EXT1, pickle.EXT2, pickle.EXT4), refuse),
         **dict.fromkeys((pickle.NEXT_BUFFER, pickle.READONLY_BUFFER), refuse),
@@ -173,7 +162,7 @@ def _parts(part: Any) -> Iterator[Any] | None:
     """What a container holds; None for an array of numbers or texts."""
     if isinstance(part, dict):
         return iter(part.values())
-    if isinstance(part, (list, tuple, set, frozenset)):
+    if isinstance(part, (list, tuple)):
         return iter(part)
     if type(part) is np.ndarray:
         return iter(part.ravel().tolist()) if part.dtype.hasobject else None
@@ -302,15 +291,10 @@ def _array_of_buffer(content: Any, kind: Any, shape: Any, order: Any) -> np.ndar
 
 
 NAMES = {
-    ("builtins", "set"): Name(lambda items=(): set(_keys(items))),
-    ("builtins", "frozenset"): Name(lambda items=(): frozenset(_keys(items))),
-    ("builtins", "complex"): Name(lambda *parts: complex(*parts)),
     ("builtins", "bytes"): Name(_bytes),
     ("builtins", "bytearray"): Name(lambda *arguments: bytearray(_bytes(*arguments))),
-    **{("builtins", name): Name() for name in ("list", "dict", "tuple", "int", "float", "bool", "str")},
     ("collections", "OrderedDict"): Name(lambda items=(): collections.OrderedDict(_pairs(items))),
     ("collections", "Counter"): Name(lambda items=(): collections.Counter(dict(_pairs(items)))),
-    ("collections", "defaultdict"): Name(lambda factory=None, items=(): dict(_pairs(items))),
     ("_codecs", "encode"): Name(_bytes),
     ("numpy", "ndarray"): Name(),
     ("numpy", "dtype"): Name(_Kind),

@@ -4,18 +4,12 @@ import numpy as np
 import pytest
 
 from Databases import DATABASES
-from Databases.database import (
-    Database,
-    ImageSet,
-    bad_boxes,
-    distance,
-    missing_pictures,
-    require_dictionary,
-    root_of_extent,
-    rows_of,
-)
+from Databases.database import Database, ImageSet
+from Databases.normalisers import distance, root_of_extent
+from Databases.tables import bad_boxes, load_table, rows_of
 from Utils.crops import whole_crop
 from Utils.runtime.errors import UserError
+from Utils.storage.files import dump_pickle
 from Utils.storage.pictures import write_jpeg
 
 
@@ -66,7 +60,7 @@ def test_missing_pictures(tmp_path):
     (tmp_path / "a").mkdir()
     (tmp_path / "a" / "1.jpg").touch()
     images = images_of(tmp_path, ["a/0.jpg", "/a/1.jpg", "b/1.jpg"])
-    assert missing_pictures(images).tolist() == [0, 2]
+    assert images.missing().tolist() == [0, 2]
     with pytest.raises(UserError, match=r"2 pictures of the training list of Small missing, first .*a/0\.jpg"):
         Small(images).check_cheaply()
 
@@ -122,9 +116,10 @@ def test_normalisers_by_hand():
 
 
 @pytest.mark.parametrize("table", [[1, 2], None, {1: "a"}, {"a": 1, 2: "b"}])
-def test_what_is_no_dictionary_of_pictures_is_named(table):
+def test_what_is_no_dictionary_of_pictures_is_named(table, tmp_path):
+    dump_pickle(table, tmp_path / "boxes.pickle")
     with pytest.raises(UserError, match="boxes.pickle is no dictionary of picture names"):
-        require_dictionary(table, "boxes.pickle")
+        load_table(tmp_path / "boxes.pickle", "make it again")
 
 
 def test_distance_of_points_that_are_not_there():

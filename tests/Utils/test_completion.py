@@ -1,14 +1,15 @@
 import numpy as np
 import pytest
+from threadpoolctl import threadpool_limits
 
-from Utils import completion
-from Utils.completion import CompletionError, complete
+from Utils.completion import complete
 
 
 def low_rank(m, n, rank, missing, seed=0):
+    """A matrix of the rank, the same with missing points (pairs of columns) filled by means, and what is observed."""
     rng = np.random.default_rng(seed)
     whole = 0.5 + 0.1 * rng.standard_normal((m, rank)) @ rng.standard_normal((rank, n))
-    observed = rng.random((m, n)) >= missing
+    observed = np.repeat(rng.random((m, -(-n // 2))) >= missing, 2, axis=1)[:, :n]
     means = np.where(observed, whole, 0).sum(axis=0) / observed.sum(axis=0)
     return whole, np.where(observed, whole, means), observed
 
@@ -24,7 +25,7 @@ def test_missing_values_come_from_the_others():
 
 @pytest.mark.parametrize("shape", [(6, 2), (2, 6), (3, 3), (1, 4), (30, 2)])
 def test_small_matrices_end(shape):
-    """With its own decomposition the solver loops for ever on some of these."""
+    """The package's solver loops forever on some of these."""
     _, values, observed = low_rank(*shape, 2, 0.0)
     observed[0, 0] = False
     assert np.isfinite(complete(values, observed)).all()
@@ -35,28 +36,21 @@ def test_nothing_missing():
     assert complete(values, np.ones((3, 2), bool)) is values
 
 
-def test_same_as_the_original_decomposition():
+@pytest.mark.parametrize(
+    ("shape", "rank", "missing"), [((40, 12), 3, 0.2), ((30, 60), 4, 0.1), ((1000, 60), 6, 0.05)]
+)
+def test_same_as_the_package(shape, rank, missing):
+    """matrix_completion.svt_solve, which METHOD.md names; 3 seconds for the largest."""
     from matrix_completion import svt_solve
 
-    _, values, observed = low_rank(40, 12, 3, 0.2)
-    expected = svt_solve(values, observed.astype(float))
+    _, values, observed = low_rank(*shape, rank, missing)
+    with threadpool_limits(1, "blas"):
+        expected = svt_solve(values, observed.astype(float))
     np.testing.assert_allclose(complete(values, observed)[~observed], expected[~observed], atol=1e-6)
 
 
-def test_failures_are_one_kind(monkeypatch):
-    def failing(*_):
-        raise np.linalg.LinAlgError("SVD did not converge")
-
-    monkeypatch.setattr(completion, "_leading_svd", failing)
-    with pytest.raises(CompletionError, match="did not converge"):
-        complete(np.ones((3, 2)), np.eye(3, 2, dtype=bool))
-
-
-def test_leading_svd():
-    rng = np.random.default_rng(0)
-    for shape in ((7, 4), (4, 7)):
-        matrix = rng.standard_normal(shape)
-        left, values, right = completion._leading_svd(matrix, 6, "")
-        np.testing.assert_allclose(values[:4], np.linalg.svd(matrix)[1], atol=1e-12)
-        assert values[4:].tolist() == [0, 0]
-        np.testing.assert_allclose(left @ np.diag(values) @ right, matrix, atol=1e-12)
+def test_what_does_not_converge_is_said():
+    values = np.ones((3, 2))
+    for unknown in (values * np.inf, values * np.nan):
+        with pytest.raises(np.linalg.LinAlgError, match="not converge"):
+            complete(unknown, np.eye(3, 2, dtype=bool))

@@ -27,18 +27,16 @@ def fill(store, rows, step=37):
         store.append(part, points, numbers // 10, scores=numbers / 1000, flags=numbers % 2 == 0)
 
 
-@pytest.mark.parametrize("dtype, tolerance", [("float32", 0), ("float16", 2e-3)])
-def test_rows_come_back(rows, tmp_path, monkeypatch, dtype, tolerance):
+def test_rows_come_back(rows, tmp_path, monkeypatch):
     monkeypatch.setattr(descriptors, "_BUFFER_ROWS", 100)
-    with DescriptorStore(tmp_path, 8, dtype) as store:
+    with DescriptorStore(tmp_path, 8) as store:
         fill(store, rows)
         assert len(store) == 1000
-        np.testing.assert_allclose(store.read(0, 1000), rows, atol=tolerance)
+        np.testing.assert_array_equal(store.read(0, 1000), rows)
         assert store.read(3, 5).dtype == np.float32
         pieces = list(store.chunks(300))
         assert [start for start, _ in pieces] == [0, 300, 600, 900]
         np.testing.assert_array_equal(np.concatenate([piece for _, piece in pieces]), store.read(0, 1000))
-        np.testing.assert_array_equal(store.gather(np.array([0, 5, 999])), store.read(0, 1000)[[0, 5, 999]])
         assert store.column("point")[7].tolist() == [7, -7]
         assert store.column("image")[[0, 9, 10, 999]].tolist() == [0, 0, 1, 99]
         assert store.column("flag")[:3].tolist() == [True, False, True]

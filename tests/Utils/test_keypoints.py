@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 import torch
 
-from Utils import keypoints
 from Utils.keypoints import KeypointTable, detect, suppress
 from Utils.runtime.errors import UserError
 from Utils.storage.files import dump_pickle
@@ -58,7 +57,7 @@ def test_suppress_ties_go_to_the_earlier_index():
 
 @pytest.mark.parametrize("fractional", [False, True])
 @pytest.mark.parametrize("half_side", [1, 6])
-def test_suppress_equals_its_definition(fractional, half_side, monkeypatch):
+def test_suppress_equals_its_definition(fractional, half_side):
     rng = np.random.default_rng([3, half_side])
     n = 600
     points = rng.integers(0, 60, (n, 2)).astype(np.float32)
@@ -68,18 +67,10 @@ def test_suppress_equals_its_definition(fractional, half_side, monkeypatch):
     images = rng.permutation(np.repeat([0, 2, 3, 900], n // 4))
     expected = plain_suppression(points.astype(float), scores, images, half_side)
     assert kept_of(points, scores, images, half_side).tolist() == expected
-    # As on a GPU: several images in one call.
-    monkeypatch.setattr(keypoints, "_groups", lambda counts, most: [counts[:3], counts[3:]])
-    assert kept_of(points, scores, images, half_side).tolist() == expected
 
 
 def test_suppress_nothing():
     assert kept_of(np.zeros((0, 2)), np.zeros(0), np.zeros(0, np.int64), 6).shape == (0,)
-
-
-def test_groups_stay_below_the_limit():
-    assert keypoints._groups([3, 4, 2, 9, 1], 8) == [[3, 4], [2], [9], [1]]
-    assert keypoints._groups([3, 4], 1) == [[3], [4]]
 
 
 def test_detect_on_a_batch():

@@ -8,7 +8,8 @@ import pytest
 
 from tests.tiny import DEMO_SETTINGS
 from tools import report
-from Utils.drawing.charts import line_chart, read_scalars
+from Utils.drawing.plots import line_chart
+from Utils.storage.scalars import read_scalars
 
 
 @pytest.fixture(scope="module")

@@ -2,16 +2,14 @@
 
 import os
 import signal
-import subprocess
 import time
 
 import pytest
 import torch
 import yaml
 
-from tests.tiny import tiny_options
 from Utils.runtime.errors import UserError
-from Utils.storage.experiment import Experiment, commit
+from Utils.storage.experiment import Experiment
 from Utils.storage.files import remove_left_overs, writing
 
 
@@ -70,7 +68,7 @@ def test_files_of_other_places_are_not_mixed_in(experiment, tmp_path):
 
 def test_a_damaged_run_description_is_kept_aside(experiment, tmp_path):
     (experiment.logs / "run.yaml").write_bytes(b"a: \xff")
-    experiment.describe_run(tiny_options(tmp_path))
+    experiment.describe_run({})
     assert len(yaml.safe_load((experiment.logs / "run.yaml").read_text())) == 1
     assert (experiment.logs / "run.damaged.yaml").exists()
 
@@ -114,60 +112,41 @@ def test_an_earlier_run_is_not_written_over(experiment, tmp_path):
     experiment.bootstrap_keypoints().touch()
     with (
         pytest.raises(UserError, match="--resume"),
-        experiment.training(tiny_options(tmp_path), experiment.first_step_files),
+        experiment.training({}, False, experiment.first_step_files),
     ):
         pass
-    with experiment.training(tiny_options(tmp_path, resume=True), experiment.first_step_files):
+    with experiment.training({}, True, experiment.first_step_files):
         pass
 
 
 def test_two_trainings_of_one_experiment_are_refused(experiment, tmp_path):
-    options = tiny_options(tmp_path)
     other = Experiment(tmp_path, "e")
-    with experiment.training(options, list):
-        with pytest.raises(UserError, match="is being trained by another process"), other.training(options, list):
+    with experiment.training({}, False, list):
+        with pytest.raises(UserError, match="is being trained by another process"), other.training({}, False, list):
             pass
-        other.describe_run(options)  # as Test.py does beside a training
-    with other.training(options, list):
+        other.describe_run({})  # as Test.py does beside a training
+    with other.training({}, False, list):
         pass
 
 
 def test_a_killed_training_frees_its_experiment(experiment, tmp_path):
-    options = tiny_options(tmp_path)
     process = os.fork()
     if process == 0:
-        with experiment.training(options, list):
+        with experiment.training({}, False, list):
             os.kill(os.getpid(), signal.SIGKILL)
     os.waitpid(process, 0)
-    with experiment.training(options, list):
+    with experiment.training({}, False, list):
         pass
 
 
 def test_runs_are_described(experiment, tmp_path):
-    experiment.describe_run(tiny_options(tmp_path))
-    experiment.describe_run(tiny_options(tmp_path, "seed=7"))
+    experiment.describe_run({"seed": 1993, "hyperparameters": {"width": 32}})
+    experiment.describe_run({"seed": 7, "hyperparameters": {"width": 64}})
     runs = yaml.safe_load((experiment.logs / "run.yaml").read_text())
     assert [run["seed"] for run in runs] == [1993, 7]
     assert runs[0]["hyperparameters"]["width"] == 32
     assert {"torch", "faiss", "numpy", "python"} <= set(runs[0]["versions"])
     assert runs[0]["threads"] == torch.get_num_threads()
-
-
-def test_the_commit_is_that_of_the_folder_itself(tmp_path):
-    def git(*words):
-        command = ["git", "-C", str(tmp_path), "-c", "user.name=a", "-c", "user.email=a@b", *words]
-        return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
-
-    (tmp_path / "copy").mkdir()
-    assert commit(tmp_path) == {}
-    git("init")
-    (tmp_path / "file").write_text("one")
-    git("add", "file")
-    git("commit", "-m", "one")
-    assert commit(tmp_path) == {"commit": git("rev-parse", "HEAD")}
-    assert commit(tmp_path / "copy") == {}
-    (tmp_path / "file").write_text("two")
-    assert commit(tmp_path) == {"commit": git("rev-parse", "HEAD") + "-dirty"}
 
 
 def test_the_log_is_appended_to(experiment, capsys):

@@ -2,7 +2,7 @@ import cv2
 import numpy as np
 import pytest
 
-from Utils.drawing.curves import write_curve
+from Utils.drawing.plots import write_curve
 
 
 def test_curve_and_its_numbers(tmp_path):
@@ -14,7 +14,7 @@ def test_curve_and_its_numbers(tmp_path):
         "2,2.000000",
         "3,3.000000",
     ]
-    assert cv2.imread(str(path)).shape == (675, 900, 3)
+    assert cv2.imread(str(path)).shape == (750, 1050, 3)
     assert sorted(file.name for file in path.parent.iterdir()) == ["ForwardError.csv", "ForwardError.jpg"]
 
 

@@ -1,0 +1,144 @@
+"""Curves, charts and bars: all that needs matplotlib."""
+
+import base64
+import csv
+import io
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from Utils.evaluation import cumulative_percent
+from Utils.runtime.errors import UserError, one_line
+from Utils.storage.files import writing
+from Utils.storage.scalars import Series
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+STYLES = ("-", "--", "-.", ":")  # told apart without colour
+BLUE, RED = "#1f4e9c", "#c0504d"
+
+
+def figure(width: float, height: float) -> "Figure":
+    """An empty figure, inches; without a window and pyplot's global state."""
+    from matplotlib.figure import Figure  # slow to import
+
+    return Figure(figsize=(width, height), dpi=150, layout="constrained")
+
+
+def chart(
+    lines: Mapping[str, Series],
+    xlabel: str,
+    ylabel: str,
+    size: tuple[float, float] = (7, 5),
+    logarithmic: bool = False,
+) -> "Figure":
+    """Lines by name, with a legend if there are several and marks if they have few points.
+
+    logarithmic: if all values are positive.
+    """
+    drawn = figure(*size)
+    axes = drawn.add_subplot()
+    for number, (name, (steps, values)) in enumerate(lines.items()):
+        mark = "o" if len(steps) < 30 else None
+        axes.plot(steps, values, STYLES[number % len(STYLES)], marker=mark, markersize=3, label=name)
+    axes.set(xlabel=xlabel, ylabel=ylabel)
+    if logarithmic and all((values > 0).all() for _, values in lines.values()):
+        axes.set_yscale("log")
+    else:
+        axes.set_ylim(bottom=0)
+    axes.grid(alpha=0.3)
+    if len(lines) > 1:
+        axes.legend()
+    return drawn
+
+
+def save(drawn: "Figure", path: Path) -> None:
+    """Write a figure whole or not at all; the ending of the name tells the format."""
+    with writing(path) as temporary:
+        drawn.savefig(temporary, format=path.suffix[1:])
+
+
+def line_chart(lines: Mapping[str, Series], xlabel: str, ylabel: str, logarithmic: bool = False) -> str:
+    """`chart` as an SVG picture, a data address for an HTML page's <img>."""
+    content = io.BytesIO()
+    drawn = chart(lines, xlabel, ylabel, (5.2, 3.2), logarithmic)
+    drawn.savefig(content, format="svg", metadata={"Date": None})
+    return data_address(content.getvalue(), "image/svg+xml")
+
+
+def data_address(content: bytes, kind: str) -> str:
+    """Bytes of a file as an address that holds them."""
+    return f"data:{kind};base64,{base64.b64encode(content).decode()}"
+
+
+# Error curves
+
+
+def write_curve(errors: np.ndarray, path: Path, landmarks: str) -> None:
+    """Write the curve of normalised errors (n,): the picture to `path` (.jpg), the numbers beside it (.csv).
+
+    landmarks: what is counted, for the axis, e.g. "groundtruth landmarks". Columns: landmarks,nme_percent.
+    """
+    curve = cumulative_percent(errors)
+    with writing(path.with_suffix(".csv")) as temporary:
+        lines = [f"{count},{value:.6f}" for count, value in enumerate(curve, start=1)]
+        temporary.write_text("\n".join(["landmarks,nme_percent", *lines]) + "\n")
+    draw_curves({path.stem: curve}, path, landmarks)
+
+
+def draw_curves(curves: Mapping[str, np.ndarray], path: Path, landmarks: str) -> None:
+    """Draw curves (n,) in percent by their names in one picture (.jpg, .png, .pdf or .svg)."""
+    lines = {f"{name}: {final(curve)}": (np.arange(1, len(curve) + 1), curve) for name, curve in curves.items()}
+    drawn = chart(lines, f"number of {landmarks}", "mean error, % of the normaliser")
+    drawn.axes[0].set_xlim(1, max([2, *map(len, curves.values())]))
+    for title in lines if len(lines) == 1 else ():
+        drawn.axes[0].set_title(title, loc="right", fontsize=10)
+    save(drawn, path)
+
+
+def final(curve: np.ndarray) -> str:
+    """The last value of a curve (n,) in words."""
+    return f"{curve[-1]:.2f}% over {len(curve)}" if len(curve) else "no landmarks"
+
+
+def read_curve(path: Path) -> np.ndarray:
+    """The cumulative curve (n,) in percent of a file of `write_curve`; UserError if it is missing or damaged."""
+    if not path.is_file():
+        raise UserError(f"{path} does not exist; run Test.py of that experiment, or correct the path")
+    return curve_of_rows(read_rows(path), path)
+
+
+def read_rows(path: Path) -> list[dict[str, str]]:
+    """The rows of a CSV file by its columns' names; UserError if it cannot be read."""
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            return list(csv.DictReader(file))
+    except (csv.Error, UnicodeDecodeError, OSError) as error:
+        raise UserError(f"{path} cannot be read as a table ({one_line(error)})") from error
+
+
+def curve_of_rows(rows: Sequence[Mapping[str, str]], path: Path) -> np.ndarray:
+    """The curve (n,) in percent of rows with landmarks and nme_percent; UserError for anything else."""
+    try:
+        counts = [int(row["landmarks"]) for row in rows]
+        values = np.array([float(row["nme_percent"]) for row in rows])
+    except (KeyError, TypeError, ValueError):
+        raise UserError(f"{path} is no curve; write the columns landmarks,nme_percent with numbers") from None
+    if counts != list(range(1, len(rows) + 1)) or not np.isfinite(values).all():
+        raise UserError(f"{path} is no curve; give a row for each of 1, 2, 3 ... landmarks, with finite errors")
+    return values
+
+
+def draw_steadiness(found_percent: np.ndarray, error: np.ndarray, path: Path) -> None:
+    """Bars of how often each landmark (L,) is found and of its error under warps, percent; most often found first."""
+    order = np.argsort(-found_percent, kind="stable")
+    drawn = figure(7, 5)
+    upper, lower = drawn.subplots(2, 1, sharex=True)
+    upper.bar(np.arange(len(order)), found_percent[order], color=BLUE)
+    upper.set(ylabel="found, % of pictures", ylim=(0, 100))
+    lower.bar(np.arange(len(order)), error[order], color=RED)
+    lower.set(ylabel="error under warps, %", xlabel="landmark, most often found first")
+    save(drawn, path)
