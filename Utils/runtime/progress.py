@@ -28,19 +28,11 @@ class Progress(tqdm):  # type: ignore[misc]
     def __init__(self, description: str, total: int, unit: str = "picture", initial: int = 0) -> None:
         self.on_terminal = sys.stderr.isatty() and distributed.is_main()
         self.started = time.monotonic()
-        how: dict[str, Any] = (
-            {"dynamic_ncols": True} if self.on_terminal else {"bar_format": LINE, "file": io.StringIO()}
-        )
-        how["mininterval"] = 0.1 if self.on_terminal else SECONDS_BETWEEN_LINES
+        how: dict[str, Any] = {"file": io.StringIO(), "mininterval": SECONDS_BETWEEN_LINES, "bar_format": LINE}
+        if self.on_terminal:
+            how = {"smoothing": 0.05, "dynamic_ncols": True}
         super().__init__(
-            desc=description,
-            total=total,
-            unit=f" {unit}",
-            initial=initial,
-            miniters=1,
-            smoothing=0.05,
-            disable=False,
-            **how,
+            desc=description, total=total, unit=f" {unit}", initial=initial, miniters=1, disable=False, **how
         )
 
     def update(self, count: int = 1) -> None:

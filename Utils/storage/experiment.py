@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from Utils.runtime import distributed
+from Utils.runtime import distributed, errors
 from Utils.runtime.errors import UserError
 from Utils.storage.files import SAFETENSORS, held, remove_left_overs
 from Utils.storage.records import append_run, recorded_runs

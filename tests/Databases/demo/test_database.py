@@ -3,6 +3,7 @@
 import multiprocessing
 from types import SimpleNamespace
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -80,6 +81,7 @@ def test_a_killed_rendering_goes_on_where_it_ended(tmp_path, monkeypatch):
 
 def test_two_at_once_and_workers_give_the_same_files(tmp_path):
     alone = Demo.open(options(tmp_path / "alone"))
+    cv2.setNumThreads(1)  # threads of earlier tests would be missing in the forks
     context = multiprocessing.get_context("fork")
     processes = [context.Process(target=Demo.open, args=(options(tmp_path / "both", num_workers=w),)) for w in (0, 2)]
     for process in processes:
