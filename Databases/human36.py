@@ -2,9 +2,10 @@
 
 import os
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, ClassVar
 
 import numpy as np
+from pydantic import BaseModel, Field
 
 from Databases.database import (
     REGRESSION_PICTURES,
@@ -15,6 +16,7 @@ from Databases.database import (
     rows_of,
 )
 from Utils.crops import zoom_crop
+from Utils.hyperparameters import FREE_AFTER_TRAINING
 from Utils.runtime.errors import UserError
 from Utils.storage.files import load_pickle
 
@@ -30,20 +32,28 @@ _LEGS = np.array([(2, 7), (3, 8), (4, 9), (5, 10)])
 _REMEDY = "run PrePreprocessHuman.py and point Human_datapath to what it extracts"
 
 
+class Human36Settings(BaseModel):
+    """Each description is the field's line in docs/training.md."""
+
+    regression_step: Annotated[int, FREE_AFTER_TRAINING] = Field(
+        50,
+        ge=1,
+        description="every 50th training picture is a regression picture; fewer pictures want a smaller step",
+    )
+
+
 class Human36(Database):
     """The paper's Human3.6 protocol; its background is constant."""
 
     name = "Human3.6"
-    settings = {"number_of_clusters": 250, "regression_step": 50}  # every 50th training picture is a regression one
-    free_settings = ("regression_step",)
+    settings = Human36Settings
+    defaults: ClassVar[dict[str, Any]] = {"number_of_clusters": 250}
     ridge_samples = 800
     constant_background = True
 
     @classmethod
     def open(cls, options: Any) -> "Human36":
-        step = options.hyper.regression_step
-        if step < 1:
-            raise UserError(f"--set regression_step={step}: the value must be at least 1")
+        hyper: Human36Settings = options.hyper
         root = options.paths.folder("Human_datapath")
         boxes, joints = (_load(root / file) for file in ("HumanBoundingBoxes.pickle", "GroundtruthKeypoints.pickle"))
 
@@ -56,7 +66,7 @@ class Human36(Database):
         database = cls()
         database.training, database.test = images("train"), images("test")
         _require_listed(boxes, database.training.names, root)
-        some = np.arange(len(database.training))[::step][:REGRESSION_PICTURES]
+        some = np.arange(len(database.training))[:: hyper.regression_step][:REGRESSION_PICTURES]
         database.regression = database.training.subset(some)
         return database
 

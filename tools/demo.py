@@ -28,6 +28,7 @@ from Databases.demo.database import Demo
 from Databases.samples import grid_side
 from Networks.checkpoints import load_first_step, load_second_step, newest_state
 from Networks.first_step import FirstStep, round_ends
+from Networks.recipes import RECIPES
 from Networks.second_step import SecondStep
 from Networks.training import Training
 from tools import compare_stages
@@ -59,7 +60,7 @@ PICTURES = 32  # that are rendered first, and that iterations are timed with
 
 
 def read(argv: Sequence[str] | None) -> Options:
-    return parse(argv, __doc__.splitlines()[0], {Demo.name: Demo}, flags=("experiment",))
+    return parse(argv, __doc__.splitlines()[0], {Demo.name: Demo}, RECIPES, flags=("experiment",))
 
 
 # How long it will take

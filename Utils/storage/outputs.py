@@ -6,7 +6,7 @@ from typing import Any
 
 import yaml
 
-from Utils.options import Options, command_line, plain
+from Utils.options import Options, command_line
 from Utils.runtime.errors import UserError
 from Utils.storage.experiment import versions
 from Utils.storage.files import writing
@@ -31,7 +31,7 @@ def claim_folder(folder: Path, options: Options, facts: dict[str, Any]) -> None:
         "dataset_name": options.dataset_name,
         "experiment_name": options.experiment_name,
         **facts,
-        "hyperparameters": {k: plain(v) for k, v in sorted(options.hyper.as_dict().items())},
+        "hyperparameters": options.hyper.model_dump(mode="json"),
         "versions": versions(),
     }
     try:

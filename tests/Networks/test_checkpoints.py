@@ -17,7 +17,8 @@ from Networks.checkpoints import (
     load_second_step,
     newest_state,
 )
-from Utils.options import hyperparameters
+from Networks.recipes import RECIPES
+from Utils.hyperparameters import hyperparameters
 from Utils.runtime.errors import UserError
 from Utils.storage.files import load_checkpoint, save_checkpoint
 
@@ -27,8 +28,7 @@ FAN = {"state_dict": WEIGHTS}
 
 def run_of(*settings: str, dataset_name: str = "CelebA"):
     """Options of a run, as far as checkpoints concern them."""
-    database = DATABASES[dataset_name]
-    hyper = hyperparameters(settings, database.settings, database.free_settings)
+    hyper = hyperparameters(settings, RECIPES, DATABASES[dataset_name])
     return SimpleNamespace(dataset_name=dataset_name, hyper=hyper)
 
 
@@ -36,7 +36,7 @@ def made_with(*settings: str, dataset_name: str = "CelebA"):
     """What a checkpoint says of the run that made it."""
     return {
         "dataset_name": dataset_name,
-        "hyperparameters": run_of(*settings, dataset_name=dataset_name).hyper.as_dict(),
+        "hyperparameters": run_of(*settings, dataset_name=dataset_name).hyper.model_dump(),
     }
 
 

@@ -10,7 +10,7 @@ from Networks.execution import build_fan
 from Networks.first_step import first_step_losses
 from Networks.second_step import second_step_losses
 from tests.tiny import TinyDatabase
-from Utils.options import hyperparameters
+from Utils.hyperparameters import hyperparameters
 from Utils.runtime.errors import UserError
 
 CPU = torch.device("cpu")

@@ -6,7 +6,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from tests.tiny import DEMO_SETTINGS, SETTINGS
+from tests.tiny import CONSENSUS_SETTINGS, DEMO_SETTINGS, SETTINGS
 from tools import demo
 from Utils.storage.experiment import Experiment
 
@@ -15,7 +15,7 @@ def arguments(folder, logs=None, **settings) -> list[str]:
     """Tiny; the paths file goes into the folder, and so does what the run makes, unless it goes to `logs`."""
     paths = folder / "paths.yaml"
     paths.write_text(f"log_path: {logs or folder / 'Logs'}\n")
-    pairs = [f"{name}={value}" for name, value in (SETTINGS | DEMO_SETTINGS | settings).items()]
+    pairs = [f"{name}={value}" for name, value in (SETTINGS | CONSENSUS_SETTINGS | DEMO_SETTINGS | settings).items()]
     sets = [word for pair in pairs for word in ("--set", pair)]
     return ["--dataset_name", "Demo", "--experiment_name", "demo", "--paths", str(paths), "--num_workers", "0", *sets]
 

@@ -27,7 +27,7 @@ from torch.utils.data import DataLoader, Dataset
 from Databases.demo.database import Demo
 from Databases.samples import crop_batches
 from tests.tiny import TinyDatabase
-from Utils.options import hyperparameters
+from Utils.hyperparameters import hyperparameters
 from Utils.runtime import distributed
 from Utils.runtime.parallel import parallel_map
 from Utils.runtime.process import set_up_process
@@ -164,7 +164,7 @@ def workers(method: str, folder: str) -> dict[str, dict[str, int]]:
         database = SlowDatabase()
         list(crop_batches(database, database.training, 64, 4, 1, torch.device("cpu")))
     with watched_loaders(folders["rendering"]):
-        hyper = hyperparameters(["demo_training=4", "demo_test=1", "demo_picture_size=32"], Demo.settings)
+        hyper = hyperparameters(["demo_training=4", "demo_test=1", "demo_picture_size=32"], {}, Demo)
         Demo.open(SimpleNamespace(hyper=hyper, log_path=folder, num_workers=1))
     list(parallel_map(mapped, folders["mapping"], range(50), 2))
     return {name: noted(path) for name, path in folders.items()}
