@@ -53,7 +53,8 @@ Readout = Annotated[
     Literal["cell", "centroid"],
     FREE_AFTER_TRAINING,
     Field(
-        description="where a landmark lies: in its map's highest cell, or at the centre of the 5x5 cells around it"
+        description="where a landmark lies: in its map's highest cell, or at the centre of mass of the 5x5 cells "
+        "around it"
     ),
 ]
 
@@ -115,7 +116,7 @@ class Hyperparameters(BaseModel):
     min_cluster_points: int = Field(
         500, ge=0, description="step two does not learn clusters with this many keypoints or fewer"
     )
-    recipe: str = Field("paper", description="the method: `paper` or `consensus`")
+    recipe: str = Field("paper", description="`paper` is the method to the letter")
     preset: str = Field("full", description="size and length: `full`, the values of this table, `small` or `brief`")
     readout: Readout = "cell"
     augmentation: Literal["fast", "imgaug"] = Field(

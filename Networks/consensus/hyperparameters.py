@@ -30,13 +30,14 @@ class ConsensusHyperparameters(Hyperparameters):
         gt=0,
         lt=1,
         description="share of the pictures in which a cluster gets a keypoint after a round of step one, the surest "
-        "ones: looks and place agree, and those of the picture's other clusters do",
+        "ones by how well looks and place agree with the picture's other clusters",
     )
     weight_average: float = Field(
         0.98,
         ge=0,
         lt=1,
-        description="decay of the running average of the weights, which labels, merges and predicts; 0: no average",
+        description="decay of a running average of the weights; the average makes labels, merges and "
+        "predictions; 0: no average",
     )
     augmentation_shift: float = Field(
         0.2, ge=0, lt=0.5, description="largest shift of a crop, as a share of its side; the paper's is 0.05"

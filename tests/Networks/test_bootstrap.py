@@ -132,7 +132,7 @@ def symmetric_store(folder, pictures: int, missing: int = 0) -> tuple[Descriptor
 def test_clusters_agree_on_generic_keypoints(tmp_path):
     """Where left and right look swapped, the picture's other clusters tell them apart."""
     names = np.array([f"{i:02d}.png" for i in range(30)])
-    hyper = tiny_options(tmp_path, "bootstrap_match_fraction=0.9").hyper
+    hyper = tiny_options(tmp_path, "recipe=consensus", "bootstrap_match_fraction=0.9").hyper
     store, centroids = symmetric_store(tmp_path, 30)
     with store:
         inside = store.column("flag")

@@ -139,6 +139,12 @@ def test_settings_are_those_of_the_newest_checkpoint(tmp_path):
     assert options.hyper.image_size == 128
 
 
+def test_names_of_earlier_versions_are_passed_over_on_resume():
+    check_resumed(run_of(), {"hyperparameters": {"relabelling": "match", "width": 256}}, "f")
+    with pytest.raises(UserError, match="f was made with width=64; this run has width=256"):
+        check_resumed(run_of(), {"hyperparameters": {"relabelling": "match", "width": 64}}, "f")
+
+
 @pytest.mark.parametrize("saved", [{"image_size": "128"}, {"image_size": 128.0}, {"image_size": None}, [128]])
 def test_values_that_are_none_are_refused(saved):
     with pytest.raises(UserError, match="f: .*get or make the file again"):

@@ -17,8 +17,9 @@ from Networks.first_step import (
     round_ends,
     softmax_loss,
 )
+from Networks.recipes import RECIPES
 from tests.tiny import TinyDatabase, tiny_options
-from Utils.options import hyperparameters
+from Utils.hyperparameters import hyperparameters
 from Utils.runtime.errors import UserError
 from Utils.storage.experiment import Experiment
 from Utils.storage.files import load_checkpoint, load_pickle
@@ -312,7 +313,7 @@ def test_descriptor_gradients_are_the_same_bit_by_bit():
 
 def test_most_keypoints_of_a_cluster():
     assert most_cluster_points(200, hyperparameters([], {})) == 200
-    match = hyperparameters(["relabelling=match", "match_fraction=0.6"], {})
+    match = hyperparameters(["recipe=consensus", "match_fraction=0.6"], RECIPES)
     costs = np.arange(200)[:, None]
     assert most_cluster_points(200, match) == (costs <= np.quantile(costs, 0.6, axis=0)).sum()
 

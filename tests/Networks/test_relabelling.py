@@ -63,7 +63,7 @@ def test_a_cluster_is_found_in_pictures_whose_labels_lack_it(tmp_path):
     database = TinyDatabase(40, 1)
     whole = database.keypoints()
     known = whole.keep((whole.images() < 10) & (whole.clusters() != 5))
-    options = tiny_options(tmp_path, "match_fraction=0.8")
+    options = tiny_options(tmp_path, "recipe=consensus", "match_fraction=0.8")
 
     table, clusters = relabelling.matched_keypoints(Painted(), database, options, known, 14)
 
@@ -99,7 +99,7 @@ def test_highest_around_is_max_pooling(shape):
 
 
 def test_candidates_joined_are_those_of_all_maps_at_once(tmp_path):
-    hyper = tiny_options(tmp_path, "places=between").hyper
+    hyper = tiny_options(tmp_path).hyper
     maps = torch.rand(5, 3, 16, 16, generator=torch.Generator().manual_seed(1))
     whole = matching.Candidates.of_maps(maps, hyper)
     parts = matching.Candidates.joined((matching.Candidates.of_maps(b, hyper) for b in maps.split(2)), 3, hyper)
@@ -108,7 +108,6 @@ def test_candidates_joined_are_those_of_all_maps_at_once(tmp_path):
     for name in ("cells", "values", "places"):
         np.testing.assert_array_equal(getattr(parts, name), getattr(whole, name))
         np.testing.assert_array_equal(getattr(parts.of(columns), name), getattr(alone, name))
-    assert (whole.places != whole.cells).any()
 
 
 def test_places_between_cells_follow_what_is_similar():
@@ -127,13 +126,3 @@ def test_maps_that_are_not_kept_give_the_same_labels(tmp_path, monkeypatch):
     read, clusters_read = relabelling.matched_keypoints(Painted(), database, options, database.keypoints(), 12)
     np.testing.assert_array_equal(kept.points, read.points)
     np.testing.assert_array_equal(clusters.centroids, clusters_read.centroids)
-
-
-@pytest.mark.parametrize("places", ["cell", "between"])
-def test_matched_keypoints_lie_where_it_is_said(tmp_path, places):
-    database = TinyDatabase()
-    options = tiny_options(tmp_path, f"places={places}")
-    table, _ = relabelling.matched_keypoints(Painted(), database, options, database.keypoints(), 12)
-    between = (table.points[:, :2] % 1 != 0).any(axis=1)
-    assert between.any() == (places == "between")
-    assert np.abs(table.points[:, :2] - np.rint(table.points[:, :2])).max() <= 0.5

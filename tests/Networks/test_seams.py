@@ -19,7 +19,7 @@ from Utils.storage.experiment import Experiment
 from Utils.storage.files import load_checkpoint, save_checkpoint
 
 STEPS = {
-    "first": (FirstStep, ("iterations_first=2", "clustering_rounds=1", "confidence_fan=0.3", "relabelling=match")),
+    "first": (FirstStep, ("iterations_first=2", "clustering_rounds=1", "confidence_fan=0.3")),
     "second": (
         SecondStep,
         (
@@ -40,7 +40,8 @@ def train(folder, step: str, asked_at: int | None = None, every: int = 1000) -> 
     experiment = Experiment(folder, "tiny")
     experiment.open()
     kind, settings = STEPS[step]
-    options = tiny_options(folder, "weight_average=0.9", "minutes_between_checkpoints=0", *settings, resume=True)
+    settings = ("recipe=consensus", "weight_average=0.9", "minutes_between_checkpoints=0", *settings)
+    options = tiny_options(folder, *settings, resume=True)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("Networks.training.ITERATIONS_PER_LOOK", every)
         training = kind(TinyDatabase(), options, experiment)

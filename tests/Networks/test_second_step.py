@@ -176,7 +176,7 @@ def test_a_place_is_lost_to_one_false_peak_and_not_to_many_low_cells():
 def test_labels_are_matched_anew_in_all_pictures(tmp_path, monkeypatch):
     """Maps that know the marks find them in pictures whose labels lack them; from half of the way to merges on."""
     experiment = prepare(tmp_path)
-    settings = ("map_match_fraction=0.8", "iterations_before_merging=4", "total_iterations=9")
+    settings = ("recipe=consensus", "map_match_fraction=0.8", "iterations_before_merging=4", "total_iterations=9")
     step = SecondStep(TinyDatabase(), tiny_options(tmp_path, *settings), experiment)
     whole = step.keypoints
     step.keypoints = whole.keep(whole.images() < 6)

@@ -59,7 +59,7 @@ def test_landmarks_in_the_same_place_explain_each_other(tmp_path):
 def test_unsteady_clusters_are_left_out_at_the_end(tmp_path, monkeypatch, least, stay):
     """The steadiest one stays in any case; a cluster that is never found is not steady."""
     experiment = prepare(tmp_path)
-    options = tiny_options(tmp_path, f"least_steadiness={least}")
+    options = tiny_options(tmp_path, "recipe=consensus", f"least_steadiness={least}")
     step = SecondStep(TinyDatabase(), options, experiment)
     step.active = np.array([0, 1, 2, 3])
     r2 = np.array([0.5, 0.1, 0.9, np.nan])
