@@ -49,12 +49,6 @@ def _plain(value: Any) -> Any:
     return value.item() if isinstance(value, np.generic) else value
 
 
-def _printable(text: str) -> str:
-    if not text.isprintable():
-        raise ValueError("must be printable")
-    return text
-
-
 def _setting(value: Any) -> Any:
     """Of any version of this program."""
     for part in value if isinstance(value, (list, tuple)) else [value]:
@@ -91,7 +85,6 @@ def _array(dimensions: int) -> Callable[[Any], Any]:
 
 
 Count = Annotated[int, BeforeValidator(_plain), Field(ge=0, le=MOST)]
-Name = Annotated[str, AfterValidator(_printable)]
 Weights = Annotated[Mapping[str, Any], AfterValidator(_weights)]
 
 
@@ -100,7 +93,7 @@ class Checkpoint(BaseModel):
 
     model_config = ConfigDict(strict=True)
 
-    dataset_name: Name = ""
+    dataset_name: str = ""
     hyperparameters: dict[str, Annotated[Any, AfterValidator(_setting)]] | None = None
     state_dict: Weights = {}
     training_state_dict: Weights = {}
@@ -108,7 +101,7 @@ class Checkpoint(BaseModel):
     epoch: Count = 0
     epoch_start: Count = 0
     relabelled: Annotated[bool, BeforeValidator(_plain)] = False
-    labels: Annotated[Name, Field(pattern=r"^[^/]+\.pickle$")] = ""
+    labels: Annotated[str, Field(pattern=r"^[^/\x00-\x1f]+\.pickle$")] = ""
     active_channels: Annotated[list[Count], BeforeValidator(numbers), Field(min_length=1)] = []
     centroid: Annotated[Any, AfterValidator(_array(2))] = None
     threshold: Annotated[Any, AfterValidator(_array(1))] = None
@@ -125,9 +118,6 @@ class Checkpoint(BaseModel):
         if self.epoch_start > self.iteration:
             raise ValueError("epoch_start lies beyond iteration")
         return self
-
-
-# The states of optimiser and schedule, which only they themselves know
 
 
 def check_optimizer(optimizer: torch.optim.Optimizer) -> None:
