@@ -8,6 +8,7 @@ from Databases import DATABASES
 from Databases.inputs import boxes_of_inputs, find_inputs
 from Networks.inference.detector import LandmarkDetector
 from Networks.inference.prediction import Prediction
+from Networks.recipes import RECIPES
 from Networks.second_step import CONFIDENT
 from Utils.options import parse
 from Utils.runtime.errors import exit_cleanly
@@ -30,7 +31,7 @@ def flags(parser: argparse.ArgumentParser) -> None:
 @exit_cleanly
 def main(argv: list[str] | None = None) -> int:
     set_up_process()
-    options = parse(argv, __doc__, DATABASES, ("experiment",), flags, settings=["readout=centroid"])
+    options = parse(argv, __doc__, DATABASES, RECIPES, ("experiment",), flags, settings=["readout=centroid"])
     given, experiment = options.own, Experiment(options.log_path, options.experiment_name)
     output = Path(given.output) if given.output else experiment.folder / "Predictions"
     inputs = find_inputs(given.input, leave_out=output)

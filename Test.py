@@ -6,6 +6,7 @@ from Databases import DATABASES
 from Networks.inference.detector import LandmarkDetector
 from Networks.inference.landmarks import landmarks_of
 from Networks.inference.steadiness import steadiness
+from Networks.recipes import RECIPES
 from Utils.drawing.reports import TRAIN_LONGER, report_errors, report_failure, report_landmarks, report_steadiness
 from Utils.evaluation import evaluate, missing_share
 from Utils.movement import explained_by_the_others, explained_movement
@@ -21,7 +22,7 @@ OF_PREDICTIONS = "check the file: NaN is what is not found"
 @exit_cleanly
 def main(argv: list[str] | None = None) -> int:
     set_up_process()
-    options = parse(argv, __doc__, DATABASES, flags=("experiment", "predictions"))
+    options = parse(argv, __doc__, DATABASES, RECIPES, flags=("experiment", "predictions"))
     experiment = Experiment(options.log_path, options.experiment_name)
     if options.predictions:
         database = DATABASES[options.dataset_name].rules(options.hyper)

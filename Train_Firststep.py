@@ -3,7 +3,7 @@
 from Databases import DATABASES
 from Networks.advice import advise
 from Networks.first_step import FirstStep
-from Networks.recipes import recipe_of
+from Networks.recipes import RECIPES, recipe_of
 from Utils.options import parse
 from Utils.runtime import distributed
 from Utils.runtime.errors import exit_cleanly
@@ -14,7 +14,7 @@ from Utils.storage.experiment import Experiment
 @exit_cleanly
 def main(argv: list[str] | None = None) -> None:
     set_up_process()
-    options = parse(argv, __doc__, DATABASES, flags=("experiment", "resume"))
+    options = parse(argv, __doc__, DATABASES, RECIPES, flags=("experiment", "resume"))
     distributed.start(options.device)
     database = DATABASES[options.dataset_name].open(options)
     database.check_cheaply()

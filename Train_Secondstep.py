@@ -3,7 +3,7 @@
 from Databases import DATABASES
 from Networks.checkpoints import adopt_newest, load_first_step
 from Networks.inference.detector import LandmarkDetector
-from Networks.recipes import recipe_of
+from Networks.recipes import RECIPES, recipe_of
 from Networks.second_step import SecondStep
 from Utils.drawing.reports import report_failure
 from Utils.options import parse
@@ -16,7 +16,7 @@ from Utils.storage.experiment import Experiment
 @exit_cleanly
 def main(argv: list[str] | None = None) -> None:
     set_up_process()
-    options = parse(argv, __doc__, DATABASES, flags=("experiment", "resume"))
+    options = parse(argv, __doc__, DATABASES, RECIPES, flags=("experiment", "resume"))
     distributed.start(options.device)
     experiment = Experiment(options.log_path, options.experiment_name)
     experiment.newest_updated_keypoints()  # step one comes first: say so before anything is written

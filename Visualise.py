@@ -3,6 +3,7 @@
 from Databases import DATABASES
 from Networks.checkpoints import adopt_newest, load_first_step, load_second_step
 from Networks.inference.visualisations import VISUALISATIONS
+from Networks.recipes import RECIPES
 from Utils.options import parse
 from Utils.runtime.errors import exit_cleanly
 from Utils.runtime.process import set_up_process
@@ -12,7 +13,7 @@ from Utils.storage.experiment import Experiment
 @exit_cleanly
 def main(argv: list[str] | None = None) -> None:
     set_up_process()
-    options = parse(argv, __doc__, DATABASES, flags=("experiment", "visualisation"))
+    options = parse(argv, __doc__, DATABASES, RECIPES, flags=("experiment", "visualisation"))
     experiment = Experiment(options.log_path, options.experiment_name)
     if options.visualisation == "Step2":
         adopt_newest(options, experiment.second_step_checkpoints(), load_second_step)

@@ -107,7 +107,7 @@ def describe(images: ImageSet) -> str:
 @exit_cleanly
 def main(argv: Sequence[str] | None = None) -> int:
     set_up_process()
-    options = parse(argv, __doc__, DATABASES)
+    options = parse(argv, __doc__, DATABASES, {})
     database = DATABASES[options.dataset_name].open(options)
     fatal = 0
     print(f"{database.name}:")

@@ -6,16 +6,18 @@ import stat
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, ClassVar
 
 import cv2
 import numpy as np
+from pydantic import AfterValidator, BaseModel, Field
 
 from Databases.custom_annotations import Annotations, read_annotations
 from Databases.database import REGRESSION_PICTURES, Database, ImageSet
 from Databases.normalisers import distance, root_of_extent
 from Databases.tables import bad_boxes
 from Utils.crops import padded_crop, padded_window
+from Utils.hyperparameters import FREE_AFTER_TRAINING
 from Utils.runtime.errors import UserError, one_line
 from Utils.runtime.parallel import parallel_map
 from Utils.storage.files import dump_pickle, load_pickle, remove_left_overs, writing
@@ -23,7 +25,7 @@ from Utils.storage.pictures import SUFFIXES, encode_jpeg, picture_size, read_pic
 
 CROP_MARGIN = 0.08  # of the box's mean side
 WINDOW_MARGIN = 0.5  # the surroundings of a box that are kept of a large picture
-SMALLEST_SIDE, LARGEST_SIDE = 16, 8192  # pixels
+SMALLEST_SIDE = 16  # pixels
 TEST_SHARE = 10  # one in so many pictures
 
 
@@ -36,6 +38,32 @@ class WorkingSet(ImageSet):
     stamps: np.ndarray  # (n, 2) int64: the file's size in bytes and time of change
 
 
+def _two_landmarks(text: str) -> tuple[int, int] | None:
+    """`41,46` -> (41, 46), "" -> None. Raises ValueError if that cannot be two landmarks."""
+    if not text:
+        return None
+    first, comma, second = text.partition(",")
+    if not (first.isdecimal() and second.isdecimal()) or int(first) == int(second):
+        raise ValueError("must be two different landmarks, counted from 0, like 41,46")
+    return int(first), int(second)
+
+
+def _checked(text: str) -> str:
+    _two_landmarks(text)
+    return text
+
+
+class CustomSettings(BaseModel):
+    """Each description is the field's line in docs/training.md."""
+
+    normalise_by: Annotated[str, FREE_AFTER_TRAINING, AfterValidator(_checked)] = Field(
+        "", description="two landmarks, like 41,46, whose distance divides errors; empty: the extent of all landmarks"
+    )
+    working_size: int = Field(
+        450, ge=SMALLEST_SIDE, description="longest side in pixels to which large pictures are shrunk"
+    )
+
+
 class Custom(Database):
     """Any folder tree of pictures of one kind of object."""
 
@@ -44,10 +72,8 @@ class Custom(Database):
         "The box grown on each side by 0.08 of its mean side to whole pixels, cut off at the picture, "
         "resized to a square."
     )
-    # Two landmarks whose distance divides errors, such as 41,46 (empty: the extent of all of them); the
-    # longest side in pixels to which large pictures are shrunk.
-    settings = {"recipe": "consensus", "normalise_by": "", "working_size": 450}
-    free_settings = ("normalise_by",)
+    settings = CustomSettings
+    defaults: ClassVar[dict[str, Any]] = {"recipe": "consensus"}
     cache: Path  # folder of the shrunk pictures
 
     def __init__(self, normalise_by: tuple[int, int] | None, working_size: int) -> None:
@@ -55,10 +81,8 @@ class Custom(Database):
 
     @classmethod
     def rules(cls, hyper: Any) -> "Custom":
-        if not SMALLEST_SIDE <= hyper.working_size <= LARGEST_SIDE:
-            given = f"--set working_size={hyper.working_size}"
-            raise UserError(f"{given}: the value must be from {SMALLEST_SIDE} to {LARGEST_SIDE}")
-        return cls(_normaliser(hyper.normalise_by), int(hyper.working_size))
+        assert isinstance(hyper, CustomSettings)
+        return cls(_two_landmarks(hyper.normalise_by), hyper.working_size)
 
     @classmethod
     def open(cls, options: Any) -> "Custom":
@@ -163,19 +187,6 @@ def _folder(options: Any) -> Path:
     if not folder.is_dir():
         raise UserError(f"--images {options.images} is no directory; correct the path")
     return folder
-
-
-def _normaliser(text: str) -> tuple[int, int] | None:
-    """`41,46` -> (41, 46). Raises UserError where that cannot be two landmarks."""
-    if not text:
-        return None
-    try:
-        first, second = (int(part) for part in str(text).split(","))
-    except ValueError:
-        raise UserError(f"--set normalise_by={text}: give two landmarks, such as 41,46") from None
-    if first < 0 or second < 0 or first == second:
-        raise UserError(f"--set normalise_by={text}: give two different landmarks, counted from 0, such as 41,46")
-    return first, second
 
 
 def _require_landmarks(pair: tuple[int, int] | None, landmarks: np.ndarray | None) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
 import numpy as np
+from pydantic import BaseModel
 
 from Databases.tables import bad_boxes, counted
 from Utils import crops
@@ -72,8 +73,8 @@ class Database(ABC):
     """
 
     name: ClassVar[str]  # as in --dataset_name
-    settings: ClassVar[dict[str, Any]] = {}  # defaults of --set names that this data set overrides or adds
-    free_settings: ClassVar[tuple[str, ...]] = ()  # own names that may change once a network is trained
+    settings: ClassVar[type[BaseModel]] = BaseModel  # the hyperparameters that only this data set has
+    defaults: ClassVar[dict[str, Any]] = {}  # other defaults of the hyperparameters that all data sets have
     ridge_samples: int = 300  # N of the evaluation: regression pictures per regressor
     crop_rule: ClassVar[str] = ""  # what `crop` does, for programs that have nothing but an exported network
     constant_background: bool = False  # whether the bootstrap drops points like those outside the boxes

@@ -2,14 +2,16 @@
 
 import os
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, ClassVar
 
 import numpy as np
+from pydantic import BaseModel, Field
 
 from Databases.database import REGRESSION_PICTURES, Database, ImageSet
 from Databases.normalisers import distance
 from Databases.tables import load_table, rows_of
 from Utils.crops import zoom_crop
+from Utils.hyperparameters import FREE_AFTER_TRAINING
 from Utils.runtime.errors import UserError
 
 SIZE = (450, 450)
@@ -24,21 +26,29 @@ _LEGS = np.array([(2, 7), (3, 8), (4, 9), (5, 10)])
 _REMEDY = "run PrePreprocessHuman.py and point Human_datapath to what it extracts"
 
 
+class Human36Settings(BaseModel):
+    """Each description is the field's line in docs/training.md."""
+
+    regression_step: Annotated[int, FREE_AFTER_TRAINING] = Field(
+        50,
+        ge=1,
+        description="every 50th training picture is a regression picture; fewer pictures want a smaller step",
+    )
+
+
 class Human36(Database):
     """The paper's Human3.6 protocol; its background is constant."""
 
     name = "Human3.6"
     crop_rule = "The extracted picture, zoomed by 1.4 about its centre."
-    settings = {"number_of_clusters": 250, "regression_step": 50}  # every 50th training picture is a regression one
-    free_settings = ("regression_step",)
+    settings = Human36Settings
+    defaults: ClassVar[dict[str, Any]] = {"number_of_clusters": 250}
     ridge_samples = 800
     constant_background = True
 
     @classmethod
     def open(cls, options: Any) -> "Human36":
-        step = options.hyper.regression_step
-        if step < 1:
-            raise UserError(f"--set regression_step={step}: the value must be at least 1")
+        hyper: Human36Settings = options.hyper
         root = options.paths.folder("Human_datapath")
         box_file, joint_file = root / "HumanBoundingBoxes.pickle", root / "GroundtruthKeypoints.pickle"
         boxes, joints = load_table(box_file, _REMEDY), load_table(joint_file, _REMEDY)
@@ -52,7 +62,7 @@ class Human36(Database):
         database = cls()
         database.training, database.test = images("train"), images("test")
         _require_listed(boxes, database.training.names, root)
-        some = np.arange(len(database.training))[::step][:REGRESSION_PICTURES]
+        some = np.arange(len(database.training))[:: hyper.regression_step][:REGRESSION_PICTURES]
         database.regression = database.training.subset(some)
         return database
 

@@ -15,8 +15,8 @@ from torch.utils.data import Dataset
 from Databases.augmentation import AUGMENTATIONS, FIRST_STEP, SECOND_STEP, Strength
 from Databases.database import Database
 from Utils import crops
+from Utils.hyperparameters import Hyperparameters
 from Utils.keypoints import KeypointTable
-from Utils.options import Hyperparameters
 from Utils.runtime.errors import UserError
 
 MIN_KEYPOINTS = 9  # of a picture that step one trains on

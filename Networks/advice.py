@@ -2,7 +2,7 @@
 
 import torch
 
-from Utils.options import Hyperparameters
+from Utils.hyperparameters import Hyperparameters
 from Utils.storage.experiment import Experiment
 
 LONG_ON_CPU = 128 * 256**2  # width x pixels of a network that is too large to train on a CPU

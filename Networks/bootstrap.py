@@ -18,8 +18,9 @@ from Utils import crops
 from Utils.assignment import cluster, keypoint_table
 from Utils.clustering import foreground, inliers, outlier_scores
 from Utils.descriptors import DescriptorStore, collect_rows
+from Utils.hyperparameters import Hyperparameters
 from Utils.keypoints import KeypointTable, detect, suppress
-from Utils.options import Hyperparameters, Options
+from Utils.options import Options
 from Utils.runtime import distributed
 from Utils.runtime.progress import Progress
 from Utils.storage.experiment import Experiment
@@ -61,7 +62,7 @@ def bootstrap(database: Database, options: Options, experiment: Experiment, reci
         else:
             table = keypoint_table(store, clusters, names)
     state = clusters_to_state(clusters.centroids, clusters.thresholds)
-    made_with = {"hyperparameters": hyper.as_dict(), "dataset_name": options.dataset_name}
+    made_with = {"hyperparameters": hyper.model_dump(), "dataset_name": options.dataset_name}
     save_checkpoint({**state, **made_with}, clusters_file)
     table.save(keypoints_file)  # last: its existence says that the bootstrap is complete
     experiment.log(f"Bootstrap: {table.describe()}")

@@ -1,157 +1,123 @@
-"""What a checkpoint may hold: a check for each of its fields, made in one place, when the file is read."""
+"""What a checkpoint may hold: its fields are checked in one place, when the file is read."""
 
 import math
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import torch
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
-from Utils.runtime.errors import UserError, one_line, shown
+from Utils.hyperparameters import explained
+from Utils.runtime.errors import UserError, shown
 
-MOST = 2**53  # of numbers that count iterations and epochs
-MOST_CLUSTERS = 100_000
+MOST = 2**53  # iterations and epochs
 
 
 def check_checkpoint(content: Mapping[str, Any], source: Path | str) -> None:
-    """UserError that names the first field of a checkpoint, and its first entry, that is not what it has to be.
+    """UserError that names what is wrong in a checkpoint: the field, and the first bad entry of a tensor.
 
-    Fields that are missing, or that nothing here knows, are left to those who ask for them.
+    Fields that are missing or unknown here are left to those who ask for them.
     """
-    for name, problem_of in _FIELDS.items():
-        problem = problem_of(content[name]) if name in content else None
-        if problem:
-            _refuse(source, f"{name} {problem}")
-    weights, active = content.get("state_dict"), content.get("active_channels")
-    head = weights.get("l1.weight") if weights else None
-    if active is not None and head is not None and head.ndim and max(numbers(active)) >= len(head):
-        _refuse(source, f"active_channels name {max(numbers(active))}, but there are {len(head)} maps")
-    centroids, thresholds = content.get("centroid"), content.get("threshold")
-    if centroids is not None and thresholds is not None and len(centroids) != len(thresholds):
-        _refuse(source, f"centroid has {len(centroids)} rows, threshold {len(thresholds)}")
-    if content.get("epoch_start", 0) > content.get("iteration", MOST):
-        _refuse(source, "epoch_start lies beyond iteration")
+    try:
+        Checkpoint.model_validate(dict(content))
+    except ValidationError as error:
+        raise UserError(f"{source}: {explained(error)[:200]}; get or make the file again") from None
 
 
-def _refuse(source: Path | str, problem: str) -> None:
-    raise UserError(f"{source}: {one_line(problem)[:200]}; get or make the file again")
-
-
-def first_unusable(tensor: torch.Tensor) -> str:
-    """Such as `[3, 0] is nan`, of the first entry that is no finite number; "" where all are."""
+def require_finite(tensor: torch.Tensor, name: str = "") -> None:
+    """ValueError that names the first entry that is NaN or infinite."""
     finite = torch.isfinite(tensor)
-    if bool(finite.all()):
-        return ""
-    place = torch.nonzero(~finite)[0].tolist()
-    return f"{place} is {float(tensor[tuple(place)])}"
+    if not bool(finite.all()):
+        index = torch.nonzero(~finite)[0].tolist()
+        raise ValueError(f"{name} contains NaN or infinity: {index} is {float(tensor[tuple(index)])}".lstrip())
 
 
-# The checks: what is wrong, or None
+def numbers(channels: Any) -> Any:
+    """A list of the numbers in a list, tuple, array or tensor."""
+    if isinstance(channels, (torch.Tensor, np.ndarray)):
+        return channels.reshape(-1).tolist()
+    return list(channels) if isinstance(channels, tuple) else channels
 
 
-def _weights(value: Any) -> str | None:
-    if not isinstance(value, Mapping):
-        return f"is a {type(value).__name__} and no dictionary of tensors"
-    for name, tensor in value.items():
-        if not isinstance(name, str) or not isinstance(tensor, torch.Tensor) or not tensor.is_floating_point():
-            return f"has {shown(name)}, which is no tensor of real numbers"
-        unusable = first_unusable(tensor)
-        if unusable:
-            return f"has numbers that are none: {name} {unusable}"
-    return None
+# Checks of single fields
 
 
-def _count(value: Any) -> str | None:
-    if not isinstance(value, (int, np.integer)) or isinstance(value, bool) or not 0 <= value <= MOST:
-        return f"is {shown(value)} and no whole number from 0 on"
-    return None
+def _plain(value: Any) -> Any:
+    """NumPy's scalars as Python's."""
+    return value.item() if isinstance(value, np.generic) else value
 
 
-def _flag(value: Any) -> str | None:
-    return None if isinstance(value, (bool, np.bool_)) else f"is {shown(value)} and neither true nor false"
+def _setting(value: Any) -> Any:
+    """Of any version of this program."""
+    for part in value if isinstance(value, (list, tuple)) else [value]:
+        if not isinstance(part, (type(None), bool, int, float, str)):
+            raise ValueError(f"must not be a {type(part).__name__}")
+        if isinstance(part, float) and not math.isfinite(part):
+            raise ValueError("must be a finite number")
+    return value
 
 
-def _text(value: Any) -> str | None:
-    return None if isinstance(value, str) and value.isprintable() else f"is {shown(value)} and no name"
+def _weights(tensors: Mapping[str, Any]) -> Mapping[str, Any]:
+    for name, tensor in tensors.items():
+        if not isinstance(tensor, torch.Tensor) or not tensor.is_floating_point():
+            raise ValueError(f"{shown(name)} is not a tensor of real numbers")
+        require_finite(tensor, name)
+    return tensors
 
 
-def _file_name(value: Any) -> str | None:
-    if _text(value) or "/" in value or not value.endswith(".pickle"):
-        return f"is {shown(value)} and no name of a file of labels"
-    return None
+def _array(dimensions: int) -> Callable[[Any], Any]:
+    """Of finite numbers, or None."""
 
-
-def _array(dimensions: int) -> Callable[[Any], str | None]:
-    """Of real numbers, or None."""
-
-    def problem(value: Any) -> str | None:
+    def check(value: Any) -> Any:
         if value is None:
             return None
-        if not isinstance(value, (torch.Tensor, np.ndarray)) or (
-            isinstance(value, np.ndarray) and value.dtype.kind not in "fiu"
-        ):
-            return f"is a {type(value).__name__} and no array of numbers"
+        if not isinstance(value, torch.Tensor) and not (isinstance(value, np.ndarray) and value.dtype.kind in "fiu"):
+            raise ValueError(f"is a {type(value).__name__}, not an array of numbers")
         tensor = torch.as_tensor(value)
-        if tensor.ndim != dimensions or not 0 < len(tensor) <= MOST_CLUSTERS:
-            return f"has the shape {tuple(tensor.shape)}, not {dimensions} dimensions of at most {MOST_CLUSTERS} rows"
-        unusable = first_unusable(tensor)
-        return f"has numbers that are none: {unusable}" if unusable else None
+        if tensor.ndim != dimensions or not len(tensor):
+            raise ValueError(f"has the shape {tuple(tensor.shape)}, not {dimensions} dimensions")
+        require_finite(tensor)
+        return value
 
-    return problem
-
-
-def numbers(channels: Any) -> list[int]:
-    """Whole numbers, in a list, an array or a tensor; ValueError for anything else."""
-    if isinstance(channels, (torch.Tensor, np.ndarray)):
-        channels = channels.reshape(-1).tolist()
-    if not isinstance(channels, (list, tuple)) or any(_count(channel) for channel in channels):
-        raise ValueError
-    return [int(channel) for channel in channels]
+    return check
 
 
-def _channels(value: Any) -> str | None:
-    try:
-        channels = numbers(value)
-    except ValueError:
-        return f"are {shown(value)} and no list of maps"
-    if not channels or len(set(channels)) < len(channels):
-        return "are none, or some come twice"
-    return None
+Count = Annotated[int, BeforeValidator(_plain), Field(ge=0, le=MOST)]
+Weights = Annotated[Mapping[str, Any], AfterValidator(_weights)]
 
 
-def _settings(value: Any) -> str | None:
-    if value is None:
-        return None
-    if not isinstance(value, Mapping) or not all(isinstance(name, str) for name in value):
-        return "are no dictionary of names"
-    for name, setting in value.items():
-        parts = setting if isinstance(setting, (list, tuple)) else [setting]
-        for part in parts:
-            if not isinstance(part, (type(None), bool, int, float, str)):
-                return f"have {shown(name)}, which is a {type(part).__name__}"
-            if isinstance(part, float) and not math.isfinite(part):
-                return f"have {shown(name)}={part}"
-    return None
+class Checkpoint(BaseModel):
+    """The fields that this program reads."""
 
+    model_config = ConfigDict(strict=True)
 
-_FIELDS: dict[str, Callable[[Any], str | None]] = {
-    "dataset_name": _text,
-    "hyperparameters": _settings,
-    "state_dict": _weights,
-    "training_state_dict": _weights,
-    "iteration": _count,
-    "centroid": _array(2),
-    "threshold": _array(1),
-    "relabelled": _flag,
-    "active_channels": _channels,
-    "epoch": _count,
-    "epoch_start": _count,
-    "labels": _file_name,
-}
+    dataset_name: str = ""
+    hyperparameters: dict[str, Annotated[Any, AfterValidator(_setting)]] | None = None
+    state_dict: Weights = {}
+    training_state_dict: Weights = {}
+    iteration: Count = MOST
+    epoch: Count = 0
+    epoch_start: Count = 0
+    relabelled: Annotated[bool, BeforeValidator(_plain)] = False
+    labels: Annotated[str, Field(pattern=r"^[^/\x00-\x1f]+\.pickle$")] = ""
+    active_channels: Annotated[list[Count], BeforeValidator(numbers), Field(min_length=1)] = []
+    centroid: Annotated[Any, AfterValidator(_array(2))] = None
+    threshold: Annotated[Any, AfterValidator(_array(1))] = None
 
-
-# The state of the optimiser, which only it knows itself
+    @model_validator(mode="after")
+    def _fields_agree(self) -> "Checkpoint":
+        active, head = self.active_channels, self.state_dict.get("l1.weight")
+        if len(set(active)) < len(active):
+            raise ValueError("active_channels names a map twice")
+        if active and head is not None and head.ndim and max(active) >= len(head):
+            raise ValueError(f"active_channels names map {max(active)}, but there are {len(head)} maps")
+        if self.centroid is not None and self.threshold is not None and len(self.centroid) != len(self.threshold):
+            raise ValueError(f"centroid has {len(self.centroid)} rows, threshold {len(self.threshold)}")
+        if self.epoch_start > self.iteration:
+            raise ValueError("epoch_start lies beyond iteration")
+        return self
 
 
 def check_optimizer(optimizer: torch.optim.Optimizer) -> None:
@@ -162,11 +128,10 @@ def check_optimizer(optimizer: torch.optim.Optimizer) -> None:
         for name, default in optimizer.defaults.items():
             value = group[name]
             if isinstance(default, float) and not (isinstance(value, (int, float)) and math.isfinite(value)):
-                raise ValueError(f"{name} is no number")
+                raise ValueError(f"{name} is not a finite number")
         for parameter in group["params"]:
             for name, value in optimizer.state.get(parameter, {}).items():
                 tensor = torch.as_tensor(value)
                 if tensor.ndim and tensor.shape != parameter.shape:
                     raise ValueError(f"{name} has another shape than its weights")
-                if first_unusable(tensor):
-                    raise ValueError(f"{name} has numbers that are none: {first_unusable(tensor)}")
+                require_finite(tensor, name)

@@ -11,7 +11,8 @@ import torch
 from Networks.checkpoint_schema import check_checkpoint, check_optimizer
 from Networks.execution import build_fan
 from Networks.fan import FAN
-from Utils.options import Options, plain, setting
+from Utils.hyperparameters import setting
+from Utils.options import Options
 from Utils.runtime import distributed
 from Utils.runtime.errors import UserError, one_line
 from Utils.storage.files import load_checkpoint, save_checkpoint
@@ -123,7 +124,7 @@ def adopt_settings(options: Options, content: Mapping[str, Any], source: Path | 
         raise UserError(f"{source}: l1.weight is not that of a FAN; give a checkpoint of this method")
     values = {"width": head.shape[1], "image_size": PAPER_IMAGE_SIZE}
     saved = _hyperparameters_of(content, source)
-    names = (*_OF_NETWORK, *options.hyper.of_data_set, *(_OF_LANDMARKS if "active_channels" in content else ()))
+    names = (*_OF_NETWORK, *options.hyper.data_set_names, *(_OF_LANDMARKS if "active_channels" in content else ()))
     values.update({name: saved[name] for name in names if name in saved})
     options.hyper.adopt(values, source)
 
@@ -139,20 +140,22 @@ def check_data_set(options: Options, content: Mapping[str, Any], source: Path | 
 
 
 def check_resumed(options: Options, content: Mapping[str, Any], source: Path | str) -> None:
-    """UserError that names all settings in which a run to be resumed differs from how it was begun."""
+    """UserError that names all settings in which a run to be resumed differs from how it was begun.
+
+    Names that only earlier versions of this program knew are passed over.
+    """
     check_data_set(options, content, source)
-    now = options.hyper.as_dict()
-    differing = {
-        name: before
+    pairs = [
+        (setting(name, before), setting(name, getattr(options.hyper, name)))
         for name, before in _hyperparameters_of(content, source).items()
-        if name not in _FREE_ON_RESUME and plain(now.get(name)) != plain(before)
-    }
+        if name in type(options.hyper).model_fields and name not in _FREE_ON_RESUME
+    ]
+    differing = [(then, now) for then, now in pairs if then != now]
     if differing:
-        then = [setting(name, before) for name, before in differing.items()]
         raise UserError(
-            f"--resume: {source} was made with {', '.join(then)}; this run has "
-            f"{', '.join(setting(name, now.get(name)) for name in differing)}; "
-            f"give {' '.join(f'--set {one}' for one in then)} or use another experiment"
+            f"--resume: {source} was made with {', '.join(then for then, _ in differing)}; this run has "
+            f"{', '.join(now for _, now in differing)}; "
+            f"give {' '.join(f'--set {then}' for then, _ in differing)} or use another experiment"
         )
 
 

@@ -9,7 +9,8 @@ import torch
 from Databases.database import Database, ImageSet
 from Databases.loading import crop_batches, to_input, workers_for
 from Networks.fan import FAN
-from Utils.options import Hyperparameters, Options
+from Utils.hyperparameters import Hyperparameters
+from Utils.options import Options
 from Utils.runtime import distributed
 from Utils.runtime.progress import Progress
 

@@ -27,8 +27,9 @@ from Networks.recipe import PAPER, Recipe
 from Networks.relabelling import new_keypoints
 from Networks.training import Training
 from Utils.heatmaps import detector_targets
+from Utils.hyperparameters import Hyperparameters
 from Utils.keypoints import KeypointTable
-from Utils.options import Hyperparameters, Options
+from Utils.options import Options
 from Utils.runtime import distributed
 from Utils.storage.experiment import Experiment
 

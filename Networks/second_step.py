@@ -27,9 +27,10 @@ from Networks.fan import FAN
 from Networks.recipe import PAPER, Recipe
 from Networks.training import Training
 from Utils.heatmaps import gaussian_targets, maxima
+from Utils.hyperparameters import Hyperparameters
 from Utils.keypoints import KeypointTable
 from Utils.merging import merge_clusters, merge_labels
-from Utils.options import Hyperparameters, Options
+from Utils.options import Options
 from Utils.runtime import distributed
 from Utils.runtime.errors import UserError
 from Utils.storage.experiment import Experiment

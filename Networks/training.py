@@ -166,7 +166,7 @@ class Training(ABC):
             "optimizer": self.optimizer.state_dict(),
             "iteration": self.iteration,
             **self.own_state(),
-            "hyperparameters": self.hyper.as_dict(),
+            "hyperparameters": self.hyper.model_dump(),
             "dataset_name": self.options.dataset_name,
         }
 

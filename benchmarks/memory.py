@@ -27,6 +27,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from benchmarks.assignment import CLUSTERS, fill
 from benchmarks.samples import PICTURES, Pictures
 from Databases import DATABASES
+from Networks.recipes import RECIPES
 from Networks.second_step import EPOCHS_BETWEEN_MERGES, SecondStep
 from Utils.assignment import cluster
 from Utils.clustering import inliers, outlier_scores
@@ -132,7 +133,7 @@ def cluster_generic(folder: str, pictures: int, keypoints: int) -> None:
 
 def finish_epoch(arguments: list[str]) -> None:
     """From the newest state of step two: the end of an epoch that merges clusters, with its checkpoint."""
-    options = parse(arguments, "", DATABASES, flags=("experiment", "resume"))
+    options = parse(arguments, "", DATABASES, RECIPES, flags=("experiment", "resume"))
     experiment = Experiment(options.log_path, options.experiment_name)
     step = SecondStep(DATABASES["CelebA"].open(options), options, experiment)
     step.load_newest()

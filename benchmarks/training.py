@@ -46,8 +46,9 @@ from Networks.second_step import second_step_losses
 from Networks.superpoint import load_superpoint, sample_descriptors, score_map
 from tools.superpoint.detectors import suppress_square
 from Utils.descriptors import DescriptorStore
+from Utils.hyperparameters import Hyperparameters, hyperparameters
 from Utils.keypoints import KeypointTable
-from Utils.options import Hyperparameters, Options, Paths, hyperparameters
+from Utils.options import Options, Paths
 from Utils.runtime.process import set_up_process
 
 SECONDS_OF_A_ROW = 10  # at least, of the floor: beside it the start of the loader does not count

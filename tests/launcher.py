@@ -22,7 +22,7 @@ SLOW = (
     *("PIL.Image", "cdflib", "cdflib.cdfwrite", "cv2", "faiss", "h5py", "matplotlib.backends.backend_agg"),
     *("matplotlib.figure", "numpy", "pandas", "scipy.io", "scipy.optimize", "skimage.data"),
     *("sklearn.datasets", "torch", "torch.distributed.run", "torch.utils.data", "torch.utils.tensorboard"),
-    *("torchvision.ops", "tqdm", "yaml"),
+    *("pydantic", "torchvision.ops", "tqdm", "yaml"),
 )
 
 
@@ -110,9 +110,10 @@ def parse_only() -> None:
         given = parse_args(self, *arguments, **options)
         if getattr(given, "settings", None):
             from Databases import DATABASES
-            from Utils.options import hyperparameters
+            from Networks.recipes import RECIPES
+            from Utils.hyperparameters import hyperparameters
 
-            hyperparameters(given.settings, DATABASES[given.dataset_name].settings)
+            hyperparameters(given.settings, RECIPES, DATABASES[given.dataset_name])
         sys.exit(0)
 
     argparse.ArgumentParser.parse_args = parse_and_end

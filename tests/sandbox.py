@@ -14,7 +14,7 @@ from pathlib import Path
 from types import MappingProxyType
 
 from tests.manual import ROOT
-from tests.tiny import DEMO_SETTINGS, SETTINGS
+from tests.tiny import CONSENSUS_SETTINGS, DEMO_SETTINGS, SETTINGS
 
 NONE: Mapping[str, str] = MappingProxyType({})
 SECONDS = 400  # after which a command has hung, also on a machine that has much else to do
@@ -146,6 +146,9 @@ class Tree:
             script = next(word for word in words if word.endswith(".py"))
         if not re.search(r"from Utils\.options import .*\bparse\b", (self.folder / script).read_text()):
             return []
-        settings = SETTINGS | (DEMO_SETTINGS if "Demo" in words else {}) | more
+        settings = SETTINGS | (DEMO_SETTINGS if "Demo" in words else {})
+        if {"Demo", "Custom", "recipe=consensus"} & set(words) and "Databases.check" not in words:
+            settings |= CONSENSUS_SETTINGS
+        settings |= more
         pairs = [part for name, value in settings.items() for part in ("--set", f"{name}={value}")]
         return ["--num_workers", "0", *pairs]

@@ -5,22 +5,27 @@ about; commands run as they stand, at tiny settings (tests/sandbox.py). What can
 script. tests/manual.py says how blocks are marked.
 """
 
+import contextlib
 import re
 import shutil
 import time
+from collections.abc import Iterable
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pandas as pd
 import pytest
+from pydantic import BaseModel
 
 from Databases import DATABASES
+from Networks.recipes import RECIPES
 from tests import manual
 from tests.manual import PAGES, ROOT, Block, ManualError, Page, commands, read_page
 from tests.recordings import write_recording
 from tests.sandbox import Outcome, Tree
-from Utils.options import HYPERPARAMETERS, RECIPES, hyperparameters
+from Utils.hyperparameters import Hyperparameters, hyperparameters
+from Utils.runtime.errors import UserError
 from Utils.storage.files import load_pickle
 from Utils.storage.pictures import read_picture, write_jpeg
 
@@ -149,13 +154,23 @@ def is_command(code: str) -> bool:
 
 @EVERY_PAGE
 def test_settings_exist(path):
-    known = HYPERPARAMETERS | {name: value for d in DATABASES.values() for name, value in d.settings.items()}
+    kinds = [*RECIPES.values(), *(database.settings for database in DATABASES.values())]
+    names = {name for kind in kinds for name in kind.model_fields}
     for number, code in read_page(path).inline:
         for setting in re.findall(r"--set (\w+(?:=[\w.,]+)?)", code):
             if not setting.startswith("NAME"):
-                name, equals, value = setting.partition("=")
-                assert name in known, f"{path.name}:{number}: {code}"
-                hyperparameters([setting] if equals else [], known)
+                assert setting.partition("=")[0] in names, f"{path.name}:{number}: {code}"
+                assert "=" not in setting or is_taken(setting), f"{path.name}:{number}: {code}"
+
+
+def is_taken(setting: str) -> bool:
+    """Whether some recipe with some data set knows the name and takes the value."""
+    for recipe in RECIPES:
+        for database in DATABASES.values():
+            with contextlib.suppress(UserError):
+                hyperparameters([f"recipe={recipe}", setting], RECIPES, database)
+                return True
+    return False
 
 
 @EVERY_PAGE
@@ -211,7 +226,7 @@ def test_readme_is_short():
 
 
 def rows_of_table(path: Path, first_cell: str) -> list[list[str]]:
-    """The rows of the table whose heading begins with `first_cell`."""
+    """The rows of the table whose heading begins with `first_cell`, one cell or several."""
     lines = [line for _, line in read_page(path).prose]
     start = next(i for i, line in enumerate(lines) if line.startswith(f"| {first_cell} |"))
     rows = []
@@ -222,30 +237,35 @@ def rows_of_table(path: Path, first_cell: str) -> list[list[str]]:
     return rows
 
 
+def assert_rows_are_fields(rows: list[list[str]], kind: type[BaseModel], names: Iterable[str]) -> None:
+    """Rows of name, default and meaning are the fields' names, defaults and descriptions; a link may follow these."""
+    assert [row[0] for row in rows] == [f"`{name}`" for name in names]
+    for name, (_, default, meaning) in zip(names, rows):
+        written = kind.model_validate({name: default.replace("(empty)", "")})
+        assert getattr(written, name) == getattr(kind(), name), name
+        assert re.sub(r" \(\[[^]]+\]\([^)]+\)\)$", "", meaning) == kind.model_fields[name].description, name
+
+
 def test_the_table_of_hyperparameters_is_the_codes():
     rows = rows_of_table(ROOT / "docs/training.md", "name")
-    names = [row[0].strip("`") for row in rows]
-    assert names == list(HYPERPARAMETERS)
-    written = hyperparameters([f"{name}={row[1]}" for name, row in zip(names, rows)], {})
-    assert written.as_dict() == HYPERPARAMETERS
+    assert_rows_are_fields(rows, Hyperparameters, Hyperparameters.model_fields)
 
 
-def test_the_table_of_the_recipes_is_the_codes():
-    rows = [row[:3] for row in rows_of_table(ROOT / "docs/training.md", "switch")]
-    names = [name.strip("`") for name, _, _ in rows]
-    assert set(names) == set(RECIPES["consensus"]) | {"match_fraction", "places"}
-    for column, recipe in ((1, "paper"), (2, "consensus")):
-        written = hyperparameters([f"{name}={row[column]}" for name, row in zip(names, rows)], {})
-        meant = hyperparameters([f"recipe={recipe}"], {})
-        assert all(getattr(written, name) == getattr(meant, name) for name in names)
+def test_the_table_of_consensus_is_the_codes():
+    rows = rows_of_table(ROOT / "docs/training.md", "hyperparameter")
+    assert_rows_are_fields(rows, RECIPES["consensus"], RECIPES["consensus"].__annotations__)
 
 
-def test_the_table_of_the_data_sets_own_settings_is_the_codes():
-    rows = {row[0]: re.findall(r"`([^`]+)`", row[1]) for row in rows_of_table(ROOT / "docs/training.md", "data set")}
+def test_the_tables_of_the_data_sets_are_the_codes():
+    rows = rows_of_table(ROOT / "docs/training.md", "data set | name")
     for name, database in DATABASES.items():
-        written = hyperparameters(rows.get(name, []), HYPERPARAMETERS | database.settings)
-        assert written._given == set(database.settings), name
-        assert written.as_dict() == HYPERPARAMETERS | database.settings, name
+        own = [row[1:] for row in rows if row[0] == name]
+        assert_rows_are_fields(own, database.settings, database.settings.model_fields)
+    written = dict(rows_of_table(ROOT / "docs/training.md", "data set | its defaults"))
+    changed = {name: database.defaults for name, database in DATABASES.items() if database.defaults}
+    assert {name: dict(re.findall(r"`(\w+)=(\w+)`", text)) for name, text in written.items()} == {
+        name: {key: str(value) for key, value in defaults.items()} for name, defaults in changed.items()
+    }
 
 
 def test_the_files_of_an_experiment_are_there(make_demo):

@@ -17,7 +17,7 @@ import Predict
 from Databases import DATABASES
 from Utils import crops
 from Utils.drawing.marks import palette
-from Utils.options import hyperparameters
+from Utils.hyperparameters import hyperparameters
 from Utils.storage.files import load_pickle
 from Utils.storage.pictures import read_picture
 from Utils.storage.videos import Video, VideoWriter
@@ -102,7 +102,7 @@ def test_files_are_coco_and_groundtruth_for_custom(run, folder, tmp_path):
     shutil.copy(tmp_path / "out/landmarks.json", folder / "annotations.json")
     options = SimpleNamespace(
         images=str(folder),
-        hyper=hyperparameters([], DATABASES["Custom"].settings),
+        hyper=hyperparameters([], {}, DATABASES["Custom"]),
         log_path=tmp_path / "Logs",
         num_workers=0,
     )

@@ -15,7 +15,7 @@ import Test
 import Train_Firststep
 import Train_Secondstep
 import Visualise
-from tests.tiny import DEMO_SETTINGS, SETTINGS
+from tests.tiny import CONSENSUS_SETTINGS, DEMO_SETTINGS, SETTINGS
 from tools import compare_stages
 from Utils.storage.experiment import Experiment
 from Utils.storage.files import dump_pickle, load_checkpoint, load_pickle, save_checkpoint
@@ -27,7 +27,8 @@ def arguments(folder: Path, *extra: str, dataset_name: str = "Demo", **settings)
     paths = folder / "paths.yaml"
     if not paths.exists():
         paths.write_text(f"log_path: {folder}/Logs\npath_to_superpoint_checkpoint: ''\n")
-    chosen = SETTINGS | (DEMO_SETTINGS if dataset_name == "Demo" else {}) | settings
+    own = {"Demo": CONSENSUS_SETTINGS | DEMO_SETTINGS, "Custom": CONSENSUS_SETTINGS}.get(dataset_name, {})
+    chosen = SETTINGS | own | settings
     sets = [part for name, value in chosen.items() for part in ("--set", f"{name}={value}")]
     common = ["--dataset_name", dataset_name, "--experiment_name", "demo", "--paths", str(paths)]
     return [*common, "--num_workers", "0", *sets, *extra]

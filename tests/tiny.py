@@ -12,11 +12,11 @@ import torch
 from Databases.database import Database, ImageSet
 from Databases.normalisers import root_of_extent
 from Networks.first_step import FirstStep
-from Networks.recipes import recipe_of
+from Networks.recipes import RECIPES, recipe_of
 from Networks.second_step import SecondStep
 from Utils import crops
+from Utils.hyperparameters import hyperparameters
 from Utils.keypoints import KeypointTable
-from Utils.options import hyperparameters
 
 # Of the scripts; two epochs of step two with a merge between, on the pictures of Demo.
 SETTINGS = {
@@ -35,8 +35,8 @@ SETTINGS = {
     "confidence_superpoint": 0.01,
     "nms_superpoint": 4,
     "confidence_fan": 0.02,
-    "least_steadiness": 0.0,  # so short a training leaves nothing that is steady
 }
+CONSENSUS_SETTINGS = {"least_steadiness": 0.0}  # so short a training leaves nothing that is steady
 DEMO_SETTINGS = {"demo_training": 40, "demo_test": 12}
 
 SIZE = 64
@@ -48,7 +48,6 @@ class TinyDatabase(Database):
     """Pictures of 64x64 pixels with 12 marks of different colours, shifted as a whole."""
 
     name = "Tiny"
-    settings = {}
     ridge_samples = 10
 
     def __init__(self, training: int = 24, test: int = 8) -> None:
@@ -98,7 +97,7 @@ def tiny_options(tmp_path: Path, *settings: str, **changes):
         "resume": False,
         "log_path": tmp_path,
         "device": torch.device("cpu"),
-        "hyper": hyperparameters([*small, *settings], {}),
+        "hyper": hyperparameters([*small, *settings], RECIPES),
         "paths": SimpleNamespace(optional=lambda key: ""),
         **changes,
     }

@@ -18,6 +18,7 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from Databases import DATABASES
+from Networks.recipes import RECIPES
 from Utils.drawing.plots import curve_of_rows, draw_curves, final, read_curve, read_rows
 from Utils.options import Options, parse
 from Utils.runtime.errors import UserError, exit_cleanly
@@ -75,7 +76,7 @@ def add_file(curves: Curves, text: str) -> None:
 @exit_cleanly
 def main(argv: list[str] | None = None) -> None:
     set_up_process()
-    options = parse(argv, __doc__.splitlines()[0], DATABASES, own=flags)
+    options = parse(argv, __doc__.splitlines()[0], DATABASES, RECIPES, own=flags)
     given = options.own
     if not given.experiment_names and not given.curve:
         raise UserError("nothing to compare; give --experiment_names or --curve")

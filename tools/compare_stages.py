@@ -21,7 +21,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from Databases import DATABASES
 from Networks.checkpoints import adopt_newest, load_second_step
 from Networks.inference.stages import bootstrap_landmarks, first_step_landmarks, second_step_landmarks
-from Networks.recipes import recipe_of
+from Networks.recipes import RECIPES, recipe_of
 from Utils.evaluation import Errors, evaluate, final_percent, mean_shape_errors
 from Utils.movement import FOLLOWS, OFTEN, Movement, explained_movement
 from Utils.options import parse
@@ -62,7 +62,7 @@ def figures(errors: Errors, movement: Movement) -> tuple[str, ...]:
 @exit_cleanly
 def main(argv: list[str] | None = None) -> None:
     set_up_process()
-    options = parse(argv, __doc__.splitlines()[0], DATABASES, flags=("experiment",))
+    options = parse(argv, __doc__.splitlines()[0], DATABASES, RECIPES, flags=("experiment",))
     experiment = Experiment(options.log_path, options.experiment_name)
     adopt_newest(options, [experiment.newest_second_step()], load_second_step)  # all stages must be there
     database = DATABASES[options.dataset_name].open(options)

@@ -42,7 +42,7 @@ STAGES = (
 def main(argv: Sequence[str] | None = None) -> None:
     set_up_process()
     argv = sys.argv[1:] if argv is None else argv
-    parse(argv, __doc__.splitlines()[0], {Demo.name: Demo}, flags=("experiment",))
+    parse(argv, __doc__.splitlines()[0], {Demo.name: Demo}, RECIPES, flags=("experiment",))
     took = []
     for script, more in STAGES:
         name = Path(str(script.__file__)).relative_to(ROOT)

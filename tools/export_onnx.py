@@ -15,6 +15,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from Databases import DATABASES
 from Networks.inference import export
 from Networks.inference.detector import LandmarkDetector
+from Networks.recipes import RECIPES
 from Utils.options import parse
 from Utils.runtime.errors import UserError, exit_cleanly
 from Utils.runtime.process import set_up_process
@@ -35,7 +36,9 @@ def flags(parser: argparse.ArgumentParser) -> None:
 @exit_cleanly
 def main(argv: list[str] | None = None) -> None:
     set_up_process()
-    options = parse(argv, __doc__.splitlines()[0], DATABASES, ("experiment",), flags, settings=["readout=centroid"])
+    options = parse(
+        argv, __doc__.splitlines()[0], DATABASES, RECIPES, ("experiment",), flags, settings=["readout=centroid"]
+    )
     output: Path = options.own.output
     if output.suffix not in FORMATS:
         raise UserError(f"--output {output}: give a file that ends in {' or '.join(FORMATS)}")

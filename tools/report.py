@@ -23,6 +23,7 @@ from Databases.samples import GRID
 from Networks.checkpoints import adopt_newest, load_second_step
 from Networks.inference.detector import LandmarkDetector
 from Networks.inference.visualisations import VISUALISATIONS, landmark_strips
+from Networks.recipes import RECIPES
 from Utils.drawing.marks import TILE_STEP, palette
 from Utils.drawing.plots import data_address, line_chart, read_curve, read_rows
 from Utils.keypoints import KeypointTable
@@ -162,7 +163,7 @@ def stages(experiment: Experiment) -> list[list[str]]:
 @exit_cleanly
 def main(argv: list[str] | None = None) -> None:
     set_up_process()
-    options = parse(argv, __doc__.splitlines()[0], DATABASES, flags=("experiment",))
+    options = parse(argv, __doc__.splitlines()[0], DATABASES, RECIPES, flags=("experiment",))
     experiment = Experiment(options.log_path, options.experiment_name)
     adopt_newest(options, [experiment.newest_second_step()], load_second_step)
     database = DATABASES[options.dataset_name].open(options)

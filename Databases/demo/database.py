@@ -1,9 +1,10 @@
 """The data set."""
 
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
 import numpy as np
+from pydantic import BaseModel, Field
 
 from Databases.database import FACE_CROP, REGRESSION_PICTURES, Database
 from Databases.demo.cache import render_split
@@ -11,14 +12,16 @@ from Databases.demo.render import RENDERER_VERSION
 from Databases.demo.scene import SPLITS
 from Databases.normalisers import root_of_extent
 from Utils.crops import face_crop
-from Utils.runtime.errors import UserError
+from Utils.hyperparameters import FREE_AFTER_TRAINING
 
-LIMITS = {
-    "demo_training": (1, 1_000_000),
-    "demo_test": (1, 1_000_000),
-    "demo_picture_size": (32, 2048),
-    "demo_seed": (0, 2**63 - 1),
-}
+
+class DemoSettings(BaseModel):
+    """Each description is the field's line in docs/training.md."""
+
+    demo_training: Annotated[int, FREE_AFTER_TRAINING] = Field(1000, ge=1, description="training pictures")
+    demo_test: Annotated[int, FREE_AFTER_TRAINING] = Field(200, ge=1, description="test pictures")
+    demo_picture_size: int = Field(128, ge=32, description="side of a picture in pixels")
+    demo_seed: int = Field(0, ge=0, lt=2**63, description="of the pictures; `seed` is the training's")
 
 
 class Demo(Database):
@@ -26,23 +29,12 @@ class Demo(Database):
 
     name = "Demo"
     crop_rule = FACE_CROP
-    settings: ClassVar[dict[str, Any]] = {
-        "demo_training": 1000,  # pictures
-        "demo_test": 200,
-        "demo_picture_size": 128,  # pixels
-        "demo_seed": 0,  # of the pictures, apart from the training's seed
-        "recipe": "consensus",
-        "preset": "brief",
-        "min_cluster_points": 150,
-    }
-    free_settings: ClassVar[tuple[str, ...]] = ("demo_training", "demo_test")
+    settings: ClassVar[type[BaseModel]] = DemoSettings
+    defaults: ClassVar[dict[str, Any]] = {"recipe": "consensus", "preset": "brief", "min_cluster_points": 150}
 
     @classmethod
     def open(cls, options: Any) -> "Demo":
-        hyper = options.hyper
-        for name, (least, most) in LIMITS.items():
-            if not least <= getattr(hyper, name) <= most:
-                raise UserError(f"--set {name}={getattr(hyper, name)}: the value must be from {least} to {most}")
+        hyper: DemoSettings = options.hyper
         folder, size, seed = cls.folder(options), hyper.demo_picture_size, hyper.demo_seed
         counts = {"train": hyper.demo_training, "test": hyper.demo_test}
         database = cls()

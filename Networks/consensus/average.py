@@ -2,15 +2,15 @@
 
 import torch
 
+from Networks.consensus.hyperparameters import ConsensusHyperparameters
 from Networks.execution import copy_network
 from Networks.fan import FAN
-from Utils.options import Hyperparameters
 
 
 class RunningAverage:
     """Follows a network in training: at first quickly, later by its own decay."""
 
-    def __init__(self, network: FAN, hyper: Hyperparameters) -> None:
+    def __init__(self, network: FAN, hyper: ConsensusHyperparameters) -> None:
         # swa_utils.AveragedModel would deep-copy a compiled network, whose compiled part stays bound to the original.
         self.network, self.decay = copy_network(network, hyper), hyper.weight_average
 

@@ -14,6 +14,7 @@ from Databases.loading import to_input
 from Databases.samples import GRID, grid_side
 from Networks.bootstrap import object_keypoints
 from Networks.consensus.candidates import Candidates
+from Networks.consensus.hyperparameters import ConsensusHyperparameters
 from Networks.execution import autocast, inference_batches
 from Networks.fan import FAN
 from Networks.inference.detector import LandmarkDetector
@@ -25,7 +26,7 @@ from Utils.clustering import MAX_ROWS, kmeans
 from Utils.descriptors import DescriptorStore
 from Utils.keypoints import KeypointTable
 from Utils.merging import coincidences
-from Utils.options import Hyperparameters, Options
+from Utils.options import Options
 from Utils.runtime import distributed
 from Utils.runtime.progress import Progress
 from Utils.storage.experiment import Experiment
@@ -40,7 +41,7 @@ Maps = tuple[Tensor, np.ndarray]  # descriptors (B, D, G, G) of pictures, and th
 
 
 def keypoints_unlike_background(
-    store: DescriptorStore, constant_background: bool, hyper: Hyperparameters
+    store: DescriptorStore, constant_background: bool, hyper: ConsensusHyperparameters
 ) -> np.ndarray:
     """Rows of the object's generic keypoints, (len(store),) bool; outliers stay if the background is constant.
 
@@ -80,7 +81,11 @@ def frequent_inside(
 
 
 def first_labels(
-    store: DescriptorStore, names: np.ndarray, centroids: np.ndarray, among: np.ndarray, hyper: Hyperparameters
+    store: DescriptorStore,
+    names: np.ndarray,
+    centroids: np.ndarray,
+    among: np.ndarray,
+    hyper: ConsensusHyperparameters,
 ) -> KeypointTable:
     """The generic keypoint of each cluster in every picture, where it is sure.
 
@@ -108,7 +113,7 @@ def new_labels(
     experiment: Experiment,
     previous: KeypointTable,
     centroids: np.ndarray | None,
-    hyper: Hyperparameters,
+    hyper: ConsensusHyperparameters,
 ) -> tuple[KeypointTable, Clusters]:
     """New pseudo-groundtruth; clusters are made by k-means once, and matched in every picture from then on."""
     if centroids is None:
@@ -125,7 +130,7 @@ def matched_keypoints(
     options: Options,
     previous: KeypointTable,
     number_of_clusters: int,
-    hyper: Hyperparameters,
+    hyper: ConsensusHyperparameters,
 ) -> tuple[KeypointTable, Clusters]:
     """The place of each previous cluster in every training picture, where it is sure.
 
@@ -200,7 +205,7 @@ def _mean_descriptors(
 # The end of an epoch of step two
 
 
-def end_of_epoch(step: SecondStep, hyper: Hyperparameters) -> None:
+def end_of_epoch(step: SecondStep, hyper: ConsensusHyperparameters) -> None:
     """Merge clusters, match those that remain by their maps, and at the very end drop those that stay in place."""
     merging, matching, columns = step.merging_is_due, matching_is_due(step.iteration, hyper), step.active
     if merging or matching:
@@ -223,7 +228,7 @@ def end_of_epoch(step: SecondStep, hyper: Hyperparameters) -> None:
         drop_unsteady(step, hyper.least_steadiness)
 
 
-def matching_is_due(iteration: int, hyper: Hyperparameters) -> bool:
+def matching_is_due(iteration: int, hyper: ConsensusHyperparameters) -> bool:
     """Whether the maps are good enough to make labels from, and there is training left for these labels."""
     learned = 2 * iteration > hyper.iterations_before_merging
     return bool(hyper.map_match_fraction) and learned and iteration < hyper.total_iterations

@@ -5,6 +5,7 @@ from functools import partial
 
 from Databases.augmentation import Strength
 from Networks.consensus.average import RunningAverage
+from Networks.consensus.hyperparameters import ConsensusHyperparameters
 from Networks.consensus.labels import (
     end_of_epoch,
     first_labels,
@@ -15,10 +16,9 @@ from Networks.consensus.labels import (
 from Networks.consensus.losses import map_loss, softmax_loss
 from Networks.consensus.start import maps_of_similarity
 from Networks.recipe import Recipe
-from Utils.options import Hyperparameters
 
 
-def consensus(hyper: Hyperparameters) -> Recipe:
+def consensus(hyper: ConsensusHyperparameters) -> Recipe:
     """The clusters of a picture have to agree on their places, in the labels of all rounds and of both steps."""
 
     def stronger(strength: Strength) -> Strength:

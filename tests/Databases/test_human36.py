@@ -10,7 +10,8 @@ from Databases import human36_preparation as preparation
 from Databases.human36 import Human36
 from tests.recordings import FRAMES, pose_of, write_recording
 from Utils.crops import apply, invert, warp
-from Utils.options import Paths, hyperparameters
+from Utils.hyperparameters import hyperparameters
+from Utils.options import Paths
 from Utils.runtime.errors import UserError
 from Utils.storage.files import load_pickle
 from Utils.storage.pictures import read_picture
@@ -187,21 +188,21 @@ def prepared(download, tmp_path):
 
 
 def open_tree(prepared, *settings) -> Human36:
-    hyper = hyperparameters(settings, Human36.settings, Human36.free_settings)
+    hyper = hyperparameters(settings, {}, Human36)
     return Human36.open(SimpleNamespace(paths=Paths(prepared / "main.yaml"), hyper=hyper))
 
 
 def test_regression_pictures_are_as_many_as_is_asked_for(prepared):
     regression = open_tree(prepared, "regression_step=8").regression
     assert regression.names.tolist() == ["/train/000000.jpg", "/train/000008.jpg", "/train/000016.jpg"]
-    with pytest.raises(UserError, match="regression_step=0: the value must be at least 1"):
+    with pytest.raises(UserError, match="--set regression_step=0: must be at least 1"):
         open_tree(prepared, "regression_step=0")
 
 
 def test_loader_reads_what_the_preparation_writes(prepared):
     database = open_tree(prepared)
     database.check_cheaply()
-    assert database.settings["number_of_clusters"] == 250
+    assert database.defaults["number_of_clusters"] == 250
     assert (database.ridge_samples, database.constant_background) == (800, True)
     assert len(database.training) == 17
     assert database.regression.names.tolist() == ["/train/000000.jpg"]  # every 50th

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from Networks.advice import advise
-from Utils.options import hyperparameters
+from Utils.hyperparameters import hyperparameters
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,8 @@ from Networks.checkpoints import (
     load_second_step,
     newest_state,
 )
-from Utils.options import hyperparameters
+from Networks.recipes import RECIPES
+from Utils.hyperparameters import hyperparameters
 from Utils.runtime.errors import UserError
 from Utils.storage.files import load_checkpoint, save_checkpoint
 
@@ -27,8 +28,7 @@ FAN = {"state_dict": WEIGHTS}
 
 def run_of(*settings: str, dataset_name: str = "CelebA"):
     """Options of a run, as far as checkpoints concern them."""
-    database = DATABASES[dataset_name]
-    hyper = hyperparameters(settings, database.settings, database.free_settings)
+    hyper = hyperparameters(settings, RECIPES, DATABASES[dataset_name])
     return SimpleNamespace(dataset_name=dataset_name, hyper=hyper)
 
 
@@ -36,7 +36,7 @@ def made_with(*settings: str, dataset_name: str = "CelebA"):
     """What a checkpoint says of the run that made it."""
     return {
         "dataset_name": dataset_name,
-        "hyperparameters": run_of(*settings, dataset_name=dataset_name).hyper.as_dict(),
+        "hyperparameters": run_of(*settings, dataset_name=dataset_name).hyper.model_dump(),
     }
 
 
@@ -137,6 +137,12 @@ def test_settings_are_those_of_the_newest_checkpoint(tmp_path):
     assert options.hyper.image_size == 256
     adopt_newest(options, [(n, tmp_path / f"{n}.pth") for n in (1, 2)], load_checkpoint)
     assert options.hyper.image_size == 128
+
+
+def test_names_of_earlier_versions_are_passed_over_on_resume():
+    check_resumed(run_of(), {"hyperparameters": {"relabelling": "match", "width": 256}}, "f")
+    with pytest.raises(UserError, match="f was made with width=64; this run has width=256"):
+        check_resumed(run_of(), {"hyperparameters": {"relabelling": "match", "width": 64}}, "f")
 
 
 @pytest.mark.parametrize("saved", [{"image_size": "128"}, {"image_size": 128.0}, {"image_size": None}, [128]])

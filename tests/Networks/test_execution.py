@@ -3,7 +3,7 @@
 import torch
 
 from Networks.execution import build_fan
-from Utils.options import hyperparameters
+from Utils.hyperparameters import hyperparameters
 
 CPU = torch.device("cpu")
 

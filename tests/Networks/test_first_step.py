@@ -17,7 +17,7 @@ from Networks.first_step import (
     round_ends,
 )
 from tests.tiny import TinyDatabase, first_step, tiny_options
-from Utils.options import hyperparameters
+from Utils.hyperparameters import hyperparameters
 from Utils.runtime.errors import UserError
 from Utils.storage.experiment import Experiment
 from Utils.storage.files import load_checkpoint, load_pickle

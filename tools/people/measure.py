@@ -25,13 +25,13 @@ from Databases.human36 import SIZE, crop_of_box
 from Databases.human36_preparation import SUBJECTS, picture_name
 from Databases.samples import GRID, grid_side
 from Networks.bootstrap import object_keypoints, store_generic_keypoints
-from Networks.recipes import recipe_of
+from Networks.recipes import RECIPES, recipe_of
 from Networks.superpoint import load_superpoint
 from tools.people.recordings import files_of, read_silhouettes
 from Utils.crops import apply, invert, warp
 from Utils.descriptors import DescriptorStore
 from Utils.keypoints import KeypointTable
-from Utils.options import Hyperparameters, Options, parse
+from Utils.options import Options, parse
 from Utils.runtime.arguments import path_of, whole
 from Utils.runtime.errors import UserError, exit_cleanly
 from Utils.runtime.process import set_up_process
@@ -50,7 +50,7 @@ def add_own(parser: argparse.ArgumentParser) -> None:
 @exit_cleanly
 def main(argv: list[str] | None = None) -> None:
     set_up_process()
-    options = parse(argv, __doc__.splitlines()[0], DATABASES, flags=("experiment",), own=add_own)
+    options = parse(argv, __doc__.splitlines()[0], DATABASES, RECIPES, flags=("experiment",), own=add_own)
     database = DATABASES[options.dataset_name].open(options)
     images = database.training.subset(np.arange(len(database.training))[:: options.own.step])
     figures = figures_of(options.own.people, options.paths.folder("Human_datapath"), set(images.names.tolist()))
@@ -108,7 +108,7 @@ def bootstrap_shares(
     database: Database, images: ImageSet, figures: dict[str, np.ndarray], options: Options
 ) -> list[tuple[str, float, float]]:
     """Name, keypoints per picture and their share on the figure, of what the bootstrap's stages leave."""
-    fine = dataclasses.replace(options, hyper=Hyperparameters(options.hyper.as_dict() | {"image_size": FINE}))
+    fine = dataclasses.replace(options, hyper=options.hyper.model_copy(update={"image_size": FINE}))
     superpoint = load_superpoint(options.paths.optional("path_to_superpoint_checkpoint"), options.device)
     back = invert(database.crop(images.boxes[0], *SIZE, FINE))
     with tempfile.TemporaryDirectory() as folder, DescriptorStore(folder) as store:
