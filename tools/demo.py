@@ -19,6 +19,7 @@ import Train_Firststep
 import Train_Secondstep
 import Visualise
 from Databases.demo.database import Demo
+from Networks.recipes import RECIPES
 from tools import compare_stages, report
 from Utils.options import parse
 from Utils.runtime.errors import exit_cleanly

@@ -38,12 +38,9 @@ RECIPES = pytest.mark.parametrize("recipe", ["recipe=paper", "recipe=consensus"]
 # In double precision on purpose, and with as many results as there are points.
 SUPPRESSION = {
     ("float64", "suppress"),
-    ("float64", "_suppress_sorted"),
     ("unique_consecutive", "suppress"),
     ("copy to host", "suppress"),
-    ("blocking copy to device", "_suppress_sorted"),
-    ("repeat_interleave", "_suppress_sorted"),
-    ("nms", "_suppress_sorted"),
+    ("nms", "suppress"),
 }
 DETECTION = {("nonzero", "detect"), *SUPPRESSION}
 
