@@ -2,7 +2,7 @@
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -27,26 +27,13 @@ from Utils.storage.files import save_checkpoint
 ITERATIONS_PER_LOOK = 20  # between two values of the progress bar and of TensorBoard
 
 
-class RunningMean:
-    """Means of losses since the last look, summed on the device so that no iteration waits for it."""
-
-    def __init__(self) -> None:
-        self.sums: dict[str, torch.Tensor] = {}
-        self.count = 0
-
-    def add(self, values: Mapping[str, torch.Tensor]) -> None:
-        for name, value in values.items():
-            self.sums[name] = self.sums.get(name, 0) + value.detach()
-        self.count += 1
-
-    def take(self) -> dict[str, float]:
-        """The means; then begin anew. Raises UserError for a mean that is NaN or infinite."""
-        means = {name: float(value) / max(self.count, 1) for name, value in self.sums.items()}
-        self.sums, self.count = {}, 0
-        for name, mean in means.items():
-            if not math.isfinite(mean):
-                raise UserError(f"the {name} loss is {mean}; lower --set learning_rate or use precision=float32")
-        return means
+def mean_losses(recent: Sequence[Mapping[str, torch.Tensor]]) -> dict[str, float]:
+    """Means of the losses of several batches. Raises UserError for a mean that is NaN or infinite."""
+    means = {name: float(torch.stack([losses[name] for losses in recent]).mean()) for name in recent[0]}
+    for name, mean in means.items():
+        if not math.isfinite(mean):
+            raise UserError(f"the {name} loss is {mean}; lower --set learning_rate or use precision=float32")
+    return means
 
 
 class Training(ABC):
@@ -113,7 +100,7 @@ class Training(ABC):
             samples, first, last, self.batch_size, self.options.num_workers, device, distributed.place()
         )
         pictures = self.pictures_per_sample * self.batch_size * accumulation
-        means = RunningMean()
+        recent: list[dict[str, torch.Tensor]] = []  # since the last look; an iteration does not wait for the device
         self.network.train()
         with Progress(description, end, "iteration", self.iteration) as progress:
             while self.iteration < end:
@@ -121,7 +108,7 @@ class Training(ABC):
                 for _ in range(accumulation):
                     found = losses(self.network, next(batches).to(device))
                     (found["total"] / accumulation).backward()
-                    means.add(found)
+                    recent.append({name: loss.detach() for name, loss in found.items()})
                 distributed.average_gradients(self.network.parameters())
                 rate = learning_rate(self.iteration)
                 for group in self.optimizer.param_groups:
@@ -131,7 +118,7 @@ class Training(ABC):
                     self.average.follow(self.network, self.iteration)
                 self.iteration += 1
                 if self.iteration % ITERATIONS_PER_LOOK == 0 or self.iteration == end:
-                    taken = means.take()
+                    taken, recent = mean_losses(recent), []
                     progress.show(loss=taken["total"], lr=rate, pictures_per_s=pictures * progress.rate)
                     tagged = {tag: taken[name] for name, tag in self.loss_tags.items()}
                     self.scalars.add(self.iteration, tagged | {"lr": rate})

@@ -180,7 +180,7 @@ ITERATIONS = {  # and how many losses a look waits for: here there is one, after
 def test_an_iteration_waits_for_nothing(iterations, recipe, tmp_path):
     settings = (recipe, "precision=float32")
     (on_cpu, loss_on_cpu), (on_gpu, loss_on_gpu), notes = on_both(tmp_path, iterations, *settings)
-    assert notes == {("local_scalar_dense", "take"): ITERATIONS[iterations]}
+    assert notes == {("local_scalar_dense", "mean_losses"): ITERATIONS[iterations]}
     np.testing.assert_array_equal(on_gpu, on_cpu)
     assert loss_on_gpu == loss_on_cpu
 
@@ -189,7 +189,7 @@ def test_an_iteration_waits_for_nothing(iterations, recipe, tmp_path):
 @pytest.mark.parametrize("iterations", [iterations_of_step_one, iterations_of_step_two])
 def test_nor_does_one_in_mixed_precision(iterations, recipe, tmp_path):
     (_, loss_on_cpu), (_, loss_on_gpu), notes = on_both(tmp_path, iterations, recipe, "precision=auto")
-    assert notes == {("local_scalar_dense", "take"): ITERATIONS[iterations]}
+    assert notes == {("local_scalar_dense", "mean_losses"): ITERATIONS[iterations]}
     assert loss_on_gpu != loss_on_cpu  # bfloat16 beside float32
     assert loss_on_gpu == pytest.approx(loss_on_cpu, rel=0.05)
 

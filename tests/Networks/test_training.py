@@ -3,22 +3,16 @@
 import pytest
 import torch
 
-from Networks import training
+from Networks.training import mean_losses
 from Utils.runtime.errors import UserError
 
 
-def test_running_means_begin_anew_after_each_look():
-    means = training.RunningMean()
-    for total, part in ((1.0, 0.5), (3.0, 0.0)):
-        means.add({"total": torch.tensor(total), "part": torch.tensor(part)})
-    assert means.take() == {"total": 2.0, "part": 0.25}
-    means.add({"total": torch.tensor(5.0)})
-    assert means.take() == {"total": 5.0}
+def test_means_of_the_losses_of_batches():
+    recent = [{"total": torch.tensor(total), "part": torch.tensor(part)} for total, part in ((1.0, 0.5), (3.0, 0.0))]
+    assert mean_losses(recent) == {"total": 2.0, "part": 0.25}
 
 
 @pytest.mark.parametrize("loss", [float("nan"), float("inf")])
 def test_a_loss_that_is_no_number_ends_the_training(loss):
-    means = training.RunningMean()
-    means.add({"total": torch.tensor(1.0), "detector": torch.tensor(loss)})
     with pytest.raises(UserError, match=f"the detector loss is {loss}; lower --set learning_rate"):
-        means.take()
+        mean_losses([{"total": torch.tensor(1.0), "detector": torch.tensor(loss)}])
