@@ -21,6 +21,8 @@ def main(argv: list[str] | None = None) -> None:
     experiment = Experiment(options.log_path, options.experiment_name)
     with experiment.training(options.facts(), options.resume, experiment.first_step_files):
         recipe = recipe_of(options.hyper)
+        if recipe.find_poses:
+            database = recipe.find_poses(database, options, experiment)
         advise(experiment, options.hyper, options.device, len(database.training), recipe.largest_cluster)
         step = FirstStep(database, options, experiment, recipe)
         if options.resume:

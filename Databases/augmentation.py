@@ -48,6 +48,8 @@ class Strength:
     hue: float
     scale: tuple[float, float]
     shift: float = SHIFT  # at most so much of the picture's size
+    rotation: float = ROTATION  # degrees, at most
+    mirror: float = 0.0  # probability
     border: str = "black"  # what lies outside the picture, a key of `BORDERS`
 
 
@@ -75,9 +77,11 @@ def draw_affine(width: int, height: int, strength: Strength, rng: np.random.Gene
     """A random (2, 3) point map of the picture onto itself: rotate, scale per axis, shift, about the centre."""
     scale_x, scale_y = rng.uniform(*strength.scale, size=2)
     shift_x, shift_y = rng.uniform(-strength.shift, strength.shift, size=2) * (width, height)
-    angle = np.deg2rad(rng.uniform(-ROTATION, ROTATION))
+    angle = np.deg2rad(rng.uniform(-strength.rotation, strength.rotation))
     cos, sin = np.cos(angle), np.sin(angle)
     linear = np.array([[scale_x * cos, -scale_x * sin], [scale_y * sin, scale_y * cos]])
+    if strength.mirror and rng.random() < strength.mirror:
+        linear[:, 0] *= -1
     centre = np.array([width / 2, height / 2])
     offset = centre - linear @ centre + (shift_x, shift_y)
     return np.column_stack([linear, offset])

@@ -4,9 +4,9 @@ import hashlib
 import os
 import stat
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any, ClassVar, Literal
 
 import cv2
 import numpy as np
@@ -15,11 +15,13 @@ from pydantic import AfterValidator, BaseModel, Field
 from Databases.custom_annotations import Annotations, read_annotations
 from Databases.database import REGRESSION_PICTURES, Database, ImageSet
 from Databases.normalisers import distance, root_of_extent
-from Databases.tables import bad_boxes
-from Utils.crops import padded_crop, padded_window
+from Databases.posed import boxes_and_landmarks, pose_maps_of, square_crop, squares
+from Databases.tables import bad_boxes, rows_of
+from Utils.crops import padded_crop, padded_window, warp
 from Utils.hyperparameters import FREE_AFTER_TRAINING
 from Utils.runtime.errors import UserError, one_line
 from Utils.runtime.parallel import parallel_map
+from Utils.storage.experiment import Experiment
 from Utils.storage.files import dump_pickle, load_pickle, remove_left_overs, writing
 from Utils.storage.pictures import SUFFIXES, encode_jpeg, picture_size, read_picture
 
@@ -36,6 +38,14 @@ class WorkingSet(ImageSet):
     windows: np.ndarray  # (n, 4) int32: x1, y1, x2, y2 in the file's picture
     sizes: np.ndarray  # (n, 2) int32: width, height after shrinking
     stamps: np.ndarray  # (n, 2) int64: the file's size in bytes and time of change
+    poses: np.ndarray | None = None  # (n, 2, 3): maps to the posed pictures, which are what is read
+    sides: np.ndarray | None = None  # (n,): of the posed pictures, pixels
+
+    def posed(self, turns: np.ndarray) -> "WorkingSet":
+        """The pictures with each object turned and mirrored, turns (n, 2, 2), about the middle of its square box."""
+        maps, sides = pose_maps_of(self.boxes, turns)
+        boxes, landmarks = boxes_and_landmarks(self.boxes, self.landmarks, maps, sides)
+        return replace(self, boxes=boxes, landmarks=landmarks, poses=maps, sides=sides)
 
 
 def _two_landmarks(text: str) -> tuple[int, int] | None:
@@ -62,6 +72,11 @@ class CustomSettings(BaseModel):
     working_size: int = Field(
         450, ge=SMALLEST_SIDE, description="longest side in pixels to which large pictures are shrunk"
     )
+    poses: Literal["auto", "one", "any"] = Field(
+        "auto",
+        description="how objects stand: `one` way up, or in `any` pose, turned and mirrored; `auto`: recipe "
+        "`consensus` tells it from the pictures, recipe `paper` takes `one`",
+    )
 
 
 class Custom(Database):
@@ -76,13 +91,15 @@ class Custom(Database):
     defaults: ClassVar[dict[str, Any]] = {"recipe": "consensus"}
     cache: Path  # folder of the shrunk pictures
 
-    def __init__(self, normalise_by: tuple[int, int] | None, working_size: int) -> None:
-        self.normalise_by, self.working_size = normalise_by, working_size
+    def __init__(self, normalise_by: tuple[int, int] | None, working_size: int, any_pose: bool) -> None:
+        self.normalise_by, self.working_size, self.any_pose = normalise_by, working_size, any_pose
+        if any_pose:
+            self.border = cv2.BORDER_REFLECT_101
 
     @classmethod
     def rules(cls, hyper: Any) -> "Custom":
         assert isinstance(hyper, CustomSettings)
-        return cls(_two_landmarks(hyper.normalise_by), hyper.working_size)
+        return cls(_two_landmarks(hyper.normalise_by), hyper.working_size, hyper.poses == "any")
 
     @classmethod
     def open(cls, options: Any) -> "Custom":
@@ -96,14 +113,26 @@ class Custom(Database):
         cache = Path(options.log_path) / "Custom" / _digest(str(folder.resolve()))[:12]
         remove_left_overs(cache, cache / "pictures")
         sizes, stamps = _sizes(folder, annotations.files, cache / "sizes.pickle", options.num_workers)
-        images = _working_set(folder, annotations, sizes, stamps, database.working_size)
+        images = _working_set(folder, annotations, sizes, stamps, database)
         database.training, database.regression, database.test = _split(images, annotations)
+        poses = Experiment(options.log_path, options.experiment_name).poses()
+        if database.any_pose and poses.exists():
+            names = database.training.names.tolist()
+            turns = rows_of(load_pickle(poses), names, (2, 2), "pose", poses, "train step one again", np.float64)
+            database.training = database.training.posed(turns)
         database.cache = cache / "pictures"
         return database
 
     def read(self, images: ImageSet, i: int) -> np.ndarray:
-        """The window of picture i, shrunk; shrunk ones are kept below the log directory."""
+        """The window of picture i, shrunk, and in its pose if it has one."""
         assert isinstance(images, WorkingSet)  # as all of this data set are
+        picture = self._read_window(images, i)
+        if images.poses is None or images.sides is None:
+            return picture
+        return warp(picture, images.poses[i], int(images.sides[i]), cv2.BORDER_REFLECT_101)
+
+    def _read_window(self, images: WorkingSet, i: int) -> np.ndarray:
+        """The window of picture i, shrunk; shrunk ones are kept below the log directory."""
         window, (width, height) = images.windows[i], images.sizes[i]
         path = images.path(i)
         if not window[:2].any() and (window[2:] == images.sizes[i]).all():
@@ -121,7 +150,12 @@ class Custom(Database):
         return read_picture(kept)
 
     def crop(self, box: np.ndarray, width: int, height: int, size: int) -> np.ndarray:
+        if self.any_pose:
+            return square_crop(box, size, CROP_MARGIN)
         return padded_crop(box, width, height, size, CROP_MARGIN)
+
+    def surround(self, box: np.ndarray) -> np.ndarray:
+        return squares(box[None])[0] if self.any_pose else box
 
     def view(self, box: np.ndarray, width: int, height: int) -> tuple[np.ndarray, tuple[int, int]]:
         windows, sizes = _windows(box[None], np.array([[width, height]]), self.working_size)
@@ -271,7 +305,7 @@ def _require_size(picture: np.ndarray, size: tuple[int, int], path: Path) -> np.
 
 
 def _working_set(
-    folder: Path, annotations: Annotations, sizes: np.ndarray, stamps: np.ndarray, longest: int
+    folder: Path, annotations: Annotations, sizes: np.ndarray, stamps: np.ndarray, database: Custom
 ) -> WorkingSet:
     """All pictures with boxes and landmarks in pixels of their working pictures."""
     whole = np.concatenate([np.zeros_like(sizes), sizes], axis=1)
@@ -283,7 +317,9 @@ def _working_set(
             f"the box {box} of {annotations.names[bad[0]]} is empty or outside the picture "
             f"({len(bad)} such boxes); correct it"
         )
-    windows, working = _windows(boxes, sizes, longest)
+    if database.any_pose:
+        boxes = squares(boxes)
+    windows, working = _windows(boxes, sizes, database.working_size)
     scale = working / (windows[:, 2:] - windows[:, :2])
 
     def to_working(points: np.ndarray) -> np.ndarray:  # (n, k, 2)

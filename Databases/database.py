@@ -6,6 +6,7 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
+import cv2
 import numpy as np
 from pydantic import BaseModel
 
@@ -78,6 +79,7 @@ class Database(ABC):
     ridge_samples: int = 300  # N of the evaluation: regression pictures per regressor
     crop_rule: ClassVar[str] = ""  # what `crop` does, for programs that have nothing but an exported network
     constant_background: bool = False  # whether the bootstrap drops points like those outside the boxes
+    border: int = cv2.BORDER_CONSTANT  # what a crop shows beyond the picture
 
     training: ImageSet
     regression: ImageSet  # at most 1000, with groundtruth, for the regressors of the evaluation
@@ -96,6 +98,10 @@ class Database(ABC):
     @abstractmethod
     def crop(self, box: np.ndarray, width: int, height: int, size: int) -> np.ndarray:
         """The point map (2, 3) from a picture of width x height pixels to its size x size crop."""
+
+    def surround(self, box: np.ndarray) -> np.ndarray:
+        """What a box (4,) of a picture from elsewhere becomes before the picture is viewed and cropped by it."""
+        return box
 
     def view(self, box: np.ndarray, width: int, height: int) -> tuple[np.ndarray, tuple[int, int]]:
         """How a picture of any kind is brought to what the data set's own pictures are like, before it is cropped.
@@ -168,7 +174,7 @@ def crop_picture(
     """The crop (size, size, 3) of a picture of the data set, and the point map (2, 3) from the picture to it."""
     height, width = picture.shape[:2]
     to_crop = database.crop(box, width, height, size)
-    return crops.warp(picture, to_crop, size), to_crop
+    return crops.warp(picture, to_crop, size, database.border), to_crop
 
 
 def crop_any_picture(
@@ -176,6 +182,7 @@ def crop_any_picture(
 ) -> tuple[np.ndarray, np.ndarray]:
     """`crop_picture` of a picture from elsewhere, brought to what the data set's are like first."""
     height, width = picture.shape[:2]
+    box = database.surround(box)
     to_view, view_size = database.view(box, width, height)
     seen = crops.look(picture, to_view, view_size)
     crop, to_crop = crop_picture(database, seen, crops.apply(to_view, box.reshape(2, 2)).reshape(4), size)

@@ -57,7 +57,9 @@ class LabelQuality:
         if not pairs:
             return np.zeros(0, np.int64), np.zeros((0, 0, 2))
         rows, of_known = np.array(pairs, np.int64).T
-        images = replace(training.subset(rows), landmarks=known.landmarks[of_known])
+        images = training.subset(rows)
+        if images.landmarks is None:
+            images = replace(images, landmarks=known.landmarks[of_known])
         return rows, groundtruth_of(self.database, images, crop_maps(self.database, images, self.options))
 
 

@@ -8,11 +8,14 @@ import numpy as np
 from torch import Tensor
 
 from Databases.augmentation import Strength
+from Databases.database import Database
 from Databases.samples import FirstStepBatch
 from Networks.fan import FAN
 from Utils.assignment import Clusters
 from Utils.descriptors import DescriptorStore
 from Utils.keypoints import KeypointTable
+from Utils.options import Options
+from Utils.storage.experiment import Experiment
 
 
 class Average(Protocol):
@@ -31,6 +34,8 @@ class Recipe:
     A recipe other than the paper's is one folder beside this file and one line in `Networks/recipes.py`.
     """
 
+    # Train_Firststep.py: the data set with its training pictures in the poses that they are trained in.
+    find_poses: Callable[[Database, Options, Experiment], Database] | None = None
     # bootstrap.py: which rows of the store are the object's, given whether the background is constant.
     object_keypoints: Callable[[DescriptorStore, bool], np.ndarray] | None = None
     # bootstrap.py: labels of the pictures of these names from centroids (K, D) and the object's rows (n,) bool.

@@ -14,6 +14,7 @@ from Networks.consensus.labels import (
     smoothed,
 )
 from Networks.consensus.losses import map_loss, softmax_loss
+from Networks.consensus.poses import find_poses
 from Networks.consensus.start import maps_of_similarity
 from Networks.recipe import Recipe
 
@@ -22,10 +23,14 @@ def consensus(hyper: ConsensusHyperparameters) -> Recipe:
     """The clusters of a picture have to agree on their places, in the labels of all rounds and of both steps."""
 
     def stronger(strength: Strength) -> Strength:
-        """Larger shifts and no black border: both tell a network where the crop was."""
-        return replace(strength, shift=hyper.augmentation_shift, border="reflect")
+        """Larger shifts and no black border, either of which tells a network where the crop was; all poses."""
+        strength = replace(strength, shift=hyper.augmentation_shift, border="reflect")
+        if getattr(hyper, "poses", "one") == "any":
+            strength = replace(strength, rotation=180.0, mirror=0.5)
+        return strength
 
     return Recipe(
+        find_poses=find_poses,
         object_keypoints=partial(keypoints_unlike_background, hyper=hyper),
         first_labels=partial(first_labels, hyper=hyper),
         descriptor_loss=softmax_loss,

@@ -39,6 +39,10 @@ class Experiment:
         """The centroids and thresholds of the bootstrap's clusters, which name the points of new pictures."""
         return self.checkpoints / "SuperPointClusters.pth"
 
+    def poses(self) -> Path:
+        """How the object of each training picture is turned and mirrored, where they stand in different poses."""
+        return self.checkpoints / "Poses.pickle"
+
     def updated_keypoints(self, iteration: int) -> Path:
         return self.checkpoints / f"UpdatedKeypoints{iteration}.pickle"
 

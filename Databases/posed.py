@@ -1,0 +1,48 @@
+"""Pictures of objects in any pose: square surroundings, and pictures that are turned and mirrored."""
+
+from typing import TypeVar
+
+import numpy as np
+
+from Databases.database import ImageSet
+from Utils import crops
+
+SURROUNDINGS = 1.3  # side of a posed picture, in sides of the object's square
+
+Images = TypeVar("Images", bound=ImageSet)
+
+
+def squares(boxes: np.ndarray) -> np.ndarray:
+    """Boxes (n, 4) -> the squares (n, 4) about the same centres that hold the objects however they are turned."""
+    boxes = np.asarray(boxes, np.float64)
+    half = np.hypot(boxes[:, 2] - boxes[:, 0], boxes[:, 3] - boxes[:, 1])[:, None] / 2
+    centre = (boxes[:, :2] + boxes[:, 2:]) / 2
+    return np.concatenate([centre - half, centre + half], axis=1)
+
+
+def square_crop(box: np.ndarray, size: int, margin: float) -> np.ndarray:
+    """The map picture -> crop (2, 3) of a square box (4,) grown by a margin, which may reach out of the picture."""
+    side = (1 + margin) * (box[2] - box[0])
+    corner = (box[:2] + box[2:]) / 2 - side / 2
+    return np.column_stack([np.eye(2) * size / side, -corner * size / side])
+
+
+def pose_maps_of(boxes: np.ndarray, turns: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Maps (n, 2, 3) from pictures to the posed ones, and the sides (n,) of these in pixels.
+
+    boxes: (n, 4) squares about the objects; turns: (n, 2, 2), how each is turned and mirrored about its centre.
+    """
+    sides = np.rint(SURROUNDINGS * (boxes[:, 2] - boxes[:, 0])).clip(min=16)
+    centres = (boxes[:, :2] + boxes[:, 2:]) / 2
+    shift = sides[:, None] / 2 - np.einsum("nij,nj->ni", turns, centres)
+    return np.concatenate([turns, shift[:, :, None]], axis=2), sides.astype(np.int64)
+
+
+def boxes_and_landmarks(
+    boxes: np.ndarray, landmarks: np.ndarray | None, maps: np.ndarray, sides: np.ndarray
+) -> tuple[np.ndarray, np.ndarray | None]:
+    """The squares (n, 4) and landmarks (n, G, 2) of pictures in their posed versions."""
+    half = (boxes[:, 2:] - boxes[:, :2]) / 2
+    middle = np.repeat(sides[:, None] / 2, 2, axis=1)
+    moved = None if landmarks is None else crops.apply(maps, landmarks.astype(np.float64)).astype(np.float32)
+    return np.concatenate([middle - half, middle + half], axis=1), moved

@@ -1,0 +1,183 @@
+"""Poses: how the object of each picture is turned and mirrored, found without labels before anything is learned.
+
+SuperPoint's descriptors bear some 45 degrees of turning and no mirror. So each picture is described in all poses, and
+one template of descriptors is found together with the pose in which each picture fits it best: k-means with one
+centroid and a hidden pose. Mirrored faces fit almost as well as faces; such a folder keeps its pictures as they are.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+import torch
+from torch.nn import functional
+
+from Databases import DATABASES
+from Databases.database import Database, crop_picture
+from Networks.execution import autocast
+from Networks.superpoint import SuperPoint, load_superpoint
+from Utils import crops
+from Utils.options import Options
+from Utils.runtime import distributed
+from Utils.runtime.progress import progress
+from Utils.storage.experiment import Experiment
+from Utils.storage.files import dump_pickle
+from Utils.storage.pictures import to_gray
+
+TURNS = 12  # of 30 degrees; twice as many poses, the second half mirrored
+SIDE = 96  # pixels of the crops that are described
+POOLED = 2  # a feature is the mean of 2x2 cells of descriptors, since the object is not exactly in the middle
+WINDOW = 0.35  # standard deviation of the weight of a place by its distance from the middle, in sides
+STARTS = 4  # pictures that the template starts from
+ITERATIONS = 15
+FIRST_SHARPNESS, LAST_SHARPNESS = 5.0, 60.0  # of the choice of poses
+RAREST = 1e-3  # added to the share of each pose
+ONE_WAY_UP = 0.5  # pictures as they are fit at least this well, relative to posed ones, if all stand one way up
+TEMPLATE_PICTURES = 500  # enough to find the template
+DECISION_PICTURES = 100  # enough to tell whether a folder needs poses
+
+
+def find_poses(database: Database, options: Options, experiment: Experiment) -> Database:
+    """The data set with its training pictures in their poses, if they need poses; else as it is.
+
+    Decides a data set's setting `poses=auto`, so that checkpoints record what was decided.
+    """
+    hyper = options.hyper
+    if getattr(hyper, "poses", "one") == "one":
+        return database
+    if options.resume and experiment.bootstrap_keypoints().exists():
+        found = experiment.poses().exists()
+    else:
+        found = distributed.from_main(_poses_found(options, experiment) if distributed.is_main() else None)
+    hyper.poses = "any" if found else "one"  # type: ignore[attr-defined]
+    return DATABASES[options.dataset_name].open(options) if found else database
+
+
+def _poses_found(options: Options, experiment: Experiment) -> bool:
+    """Whether the training pictures need poses; if so, writes them to the experiment: name -> (2, 2) turn."""
+    hyper = options.hyper
+    decided = hyper.poses == "any"  # type: ignore[attr-defined]
+    hyper.poses = "any"  # type: ignore[attr-defined]
+    database = DATABASES[options.dataset_name].open(options)
+    images, count = database.training, len(database.training)
+    network = load_superpoint(options.paths.optional("path_to_superpoint_checkpoint"), options.device)
+    described: dict[int, np.ndarray] = {}
+
+    def features_of(i: int) -> np.ndarray:
+        if i not in described:
+            picture, _ = crop_picture(database, database.read(images, i), images.boxes[i], SIDE)
+            described[i] = describe(network, to_gray(picture), hyper.precision)
+        return described[i]
+
+    order = np.random.default_rng(hyper.seed).permutation(count).tolist()
+    some = progress(order[:DECISION_PICTURES], "Poses: do the pictures stand one way up?")
+    template = find_template(np.stack([features_of(i) for i in some]))
+    share = template.upright / max(template.fit, 1e-9)
+    if share >= ONE_WAY_UP and not decided:
+        experiment.log(f"Poses: the pictures stand one way up (they fit each other {share:.0%} as well as if posed)")
+        return False
+    some = progress(order[:TEMPLATE_PICTURES], "Poses: template")
+    template = find_template(np.stack([features_of(i) for i in some]))
+    turns = pose_maps()[:, :, :2]
+    chosen = [int(template.scores(features_of(i)[None])[0].argmax()) for i in progress(range(count), "Poses")]
+    dump_pickle(dict(zip(images.names.tolist(), turns[chosen], strict=True)), experiment.poses())
+    experiment.log(
+        f"Poses: the pictures stand in different poses (as they are, they fit each other {share:.0%} as well as if "
+        "posed); each is turned and mirrored for training"
+    )
+    return True
+
+
+def pose_maps(turns: int = TURNS) -> np.ndarray:
+    """The point maps (2 turns, 2, 3) of a crop of side 1 onto itself: turned about its middle.
+
+    The second half is mirrored first. The first map is the identity.
+    """
+    angles = 2 * np.pi * np.arange(turns) / turns
+    cos, sin = np.cos(angles), np.sin(angles)
+    turned = np.stack([np.stack([cos, -sin], 1), np.stack([sin, cos], 1)], 1)
+    linear = np.concatenate([turned, turned * (-1, 1)])
+    return np.concatenate([linear, (0.5 - linear @ np.full(2, 0.5))[:, :, None]], axis=2)
+
+
+@torch.inference_mode()
+def describe(network: SuperPoint, gray: np.ndarray, precision: str) -> np.ndarray:
+    """A picture's square crop described in all poses: gray (SIDE, SIDE) uint8 -> (P, F) float16.
+
+    The object is in the middle of the crop, which is large enough for it in any pose.
+    """
+    device = network.convDb.weight.device
+    maps = pose_maps() * (1, 1, SIDE)
+    posed = np.stack([crops.warp(gray, pose, SIDE, cv2.BORDER_REFLECT_101) for pose in maps])
+    with autocast(device, precision):
+        _, descriptors = network(torch.from_numpy(posed).to(device)[:, None].float() / 255)
+    pooled = functional.avg_pool2d(descriptors.float(), POOLED)
+    weighted = pooled * torch.from_numpy(window(pooled.shape[-1])).to(pooled)
+    return weighted.flatten(1).half().cpu().numpy()
+
+
+def window(cells: int) -> np.ndarray:
+    """Weight (cells, cells) of each place: less away from the middle, none outside the circle that turns within."""
+    along = (np.arange(cells) + 0.5) / cells - 0.5
+    distance = np.hypot(along[:, None], along)
+    return np.exp(-(distance**2) / (4 * WINDOW**2)) * (distance < 0.5)
+
+
+@dataclass(frozen=True)
+class Template:
+    """What the object looks like in its pose.
+
+    direction: (F,) float32; centre: (F,), the mean feature of all pictures in all poses. fit: mean agreement of the
+    pictures in their poses; upright: that of the pictures as they are. Both leave a picture's own part out.
+    """
+
+    direction: np.ndarray
+    centre: np.ndarray
+    fit: float
+    upright: float
+
+    def scores(self, features: np.ndarray) -> np.ndarray:
+        """Features (n, P, F) -> how well each picture fits in each pose, (n, P)."""
+        return _unit(features.astype(np.float32) - self.centre) @ self.direction
+
+
+def find_template(features: np.ndarray, starts: Sequence[int] | None = None) -> Template:
+    """The template of pictures in unknown poses, the best of several starts. features: (n, P, F).
+
+    Which of the poses counts as upright is the choice of the picture that it started from.
+    """
+    count = len(features)
+    centre = features.mean(axis=(0, 1), dtype=np.float32)
+    unit = _unit(features.astype(np.float32) - centre)
+    upright = unit[:, 0]
+    fit_upright = float(((upright @ upright.sum(axis=0)) - 1).mean() / max(count - 1, 1))
+    starts = np.linspace(0, count - 1, min(STARTS, count)).astype(int).tolist() if starts is None else starts
+    direction, fit = max((_fit(unit, start) for start in starts), key=lambda found: found[1])
+    return Template(direction, centre, fit, fit_upright)
+
+
+def _fit(unit: np.ndarray, start: int) -> tuple[np.ndarray, float]:
+    """Template (F,) and fit from one picture as it is: features (n, P, F) of unit length."""
+    count = len(unit)
+    scores = unit @ unit[start, 0]
+    weights = _softmax(8 * scores / scores.std())
+    for step in range(ITERATIONS):
+        own = np.einsum("np,npf->nf", weights, unit)
+        template = own.sum(axis=0)
+        # A picture's own part would hold it in the pose that it has.
+        scores = (unit @ template - np.einsum("npf,nf->np", unit, own)) / max(count - 1, 1)
+        usual = np.abs(scores - scores.mean(axis=1, keepdims=True)).max(axis=1).mean()
+        sharpness = FIRST_SHARPNESS * (LAST_SHARPNESS / FIRST_SHARPNESS) ** (step / (ITERATIONS - 1))
+        weights = _softmax(sharpness * scores / max(usual, 1e-9) + np.log(weights.mean(axis=0) + RAREST))
+    return template / count, float((weights * scores).sum(axis=1).mean())
+
+
+def _unit(vectors: np.ndarray) -> np.ndarray:
+    return vectors / np.maximum(np.linalg.norm(vectors, axis=-1, keepdims=True), 1e-9)
+
+
+def _softmax(values: np.ndarray) -> np.ndarray:
+    """Over the last axis."""
+    raised = np.exp(values - values.max(axis=-1, keepdims=True))
+    return raised / raised.sum(axis=-1, keepdims=True)

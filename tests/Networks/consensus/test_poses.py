@@ -1,0 +1,44 @@
+"""Poses of pictures, found without labels."""
+
+import numpy as np
+
+from Networks.consensus.poses import ONE_WAY_UP, TURNS, find_template, pose_maps, window
+from Utils import crops
+
+
+def test_maps_turn_about_the_middle_and_mirror_first():
+    maps = pose_maps(4)
+    corner = np.array([[0.0, 0.25]])
+    moved = [np.round(crops.apply(m, corner)[0], 9).tolist() for m in maps]
+    assert moved[:3] == [[0, 0.25], [0.75, 0.0], [1, 0.75]]
+    assert moved[4] == [1, 0.25]  # mirrored, not turned
+
+
+def test_window_is_round_and_highest_in_the_middle():
+    weights = window(6)
+    assert weights[0, 0] == 0
+    assert weights.max() == weights[2, 2]
+    np.testing.assert_allclose(weights, weights.T)
+
+
+def turned(count: int, rng: np.random.Generator, noise: float) -> tuple[np.ndarray, np.ndarray]:
+    """Features (count, P, F) of an object in a random turn each, and the turn (count,) that undoes it."""
+    looks = rng.normal(size=(TURNS, 64))
+    turn = rng.integers(TURNS, size=count)
+    features = looks[(np.arange(TURNS) + turn[:, None]) % TURNS]
+    return features + noise * rng.normal(size=features.shape), turn
+
+
+def test_poses_of_turned_objects_are_found_up_to_one_turn_of_all():
+    features, turn = turned(60, np.random.default_rng(0), 1.0)
+    template = find_template(features)
+    chosen = template.scores(features).argmax(axis=1)
+    assert template.upright < ONE_WAY_UP * template.fit
+    assert len(np.unique((chosen + turn) % TURNS)) == 1
+
+
+def test_objects_that_stand_one_way_up_need_no_poses():
+    features, _ = turned(1, np.random.default_rng(0), 0.0)
+    several = features + np.random.default_rng(1).normal(size=(60, *features.shape[1:]))
+    template = find_template(several)
+    assert template.upright > 0.9 * template.fit
