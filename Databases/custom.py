@@ -16,7 +16,7 @@ from Databases.custom_annotations import Annotations, read_annotations
 from Databases.database import REGRESSION_PICTURES, Database, ImageSet
 from Databases.normalisers import distance, root_of_extent
 from Databases.posed import boxes_and_landmarks, pose_maps_of, square_crop, squares
-from Databases.tables import bad_boxes, rows_of
+from Databases.tables import bad_boxes, load_table, rows_of
 from Utils.crops import padded_crop, padded_window, warp
 from Utils.hyperparameters import FREE_AFTER_TRAINING
 from Utils.runtime.errors import UserError, one_line
@@ -115,11 +115,8 @@ class Custom(Database):
         sizes, stamps = _sizes(folder, annotations.files, cache / "sizes.pickle", options.num_workers)
         images = _working_set(folder, annotations, sizes, stamps, database)
         database.training, database.regression, database.test = _split(images, annotations)
-        poses = Experiment(options.log_path, options.experiment_name).poses()
-        if database.any_pose and poses.exists():
-            names = database.training.names.tolist()
-            turns = rows_of(load_pickle(poses), names, (2, 2), "pose", poses, "train step one again", np.float64)
-            database.training = database.training.posed(turns)
+        if database.any_pose:
+            database.training = _in_poses(database.training, options)
         database.cache = cache / "pictures"
         return database
 
@@ -350,6 +347,17 @@ def _windows(boxes: np.ndarray, sizes: np.ndarray, longest: int) -> tuple[np.nda
     extent = windows[:, 2:] - windows[:, :2]
     shrink = np.minimum(1, longest / np.maximum(extent.max(1, keepdims=True), 1))
     return windows, np.maximum(np.rint(extent * shrink), SMALLEST_SIDE)
+
+
+def _in_poses(images: WorkingSet, options: Any) -> WorkingSet:
+    """The training pictures whose poses the experiment knows, in their poses; as they are before it knows any."""
+    file = Experiment(options.log_path, options.experiment_name).poses()
+    if not file.exists():
+        return images
+    table = load_table(file, "train step one again")
+    images = images.subset(np.array([name in table for name in images.names.tolist()]))
+    names = images.names.tolist()
+    return images.posed(rows_of(table, names, (2, 2), "pose", file, "train step one again", np.float64))
 
 
 def _split(images: WorkingSet, annotations: Annotations) -> tuple[WorkingSet, WorkingSet, WorkingSet]:
