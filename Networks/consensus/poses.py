@@ -5,7 +5,8 @@ one template of descriptors is found together with the pose in which each pictur
 centroid and a hidden pose. Mirrored faces fit almost as well as faces; such a folder keeps its pictures as they are.
 """
 
-from collections.abc import Sequence
+import math
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import cv2
@@ -36,6 +37,8 @@ RAREST = 1e-3  # added to the share of each pose
 ONE_WAY_UP = 0.5  # pictures as they are fit at least this well, relative to posed ones, if all stand one way up
 TEMPLATE_PICTURES = 500  # enough to find the template
 DECISION_PICTURES = 100  # enough to tell whether a folder needs poses
+NEIGHBOURS, CORRECTIONS = 30, 3  # most similar pictures by which a pose is corrected, and how often
+SURE = 2 / 3  # share of the pictures that are trained on: the ones whose poses are surest
 
 
 def find_poses(database: Database, options: Options, experiment: Experiment) -> Database:
@@ -55,38 +58,76 @@ def find_poses(database: Database, options: Options, experiment: Experiment) -> 
 
 
 def _poses_found(options: Options, experiment: Experiment) -> bool:
-    """Whether the training pictures need poses; if so, writes them to the experiment: name -> (2, 2) turn."""
+    """Whether the training pictures need poses; if so, writes those of the surest ones: name -> (2, 2) turn."""
     hyper = options.hyper
     decided = hyper.poses == "any"  # type: ignore[attr-defined]
     hyper.poses = "any"  # type: ignore[attr-defined]
     database = DATABASES[options.dataset_name].open(options)
     images, count = database.training, len(database.training)
     network = load_superpoint(options.paths.optional("path_to_superpoint_checkpoint"), options.device)
-    described: dict[int, np.ndarray] = {}
+    order = np.random.default_rng(hyper.seed).permutation(count)
 
-    def features_of(i: int) -> np.ndarray:
-        if i not in described:
+    def described(pictures: np.ndarray, title: str) -> Iterator[np.ndarray]:
+        for i in progress(pictures.tolist(), f"Poses: {title}"):
             picture, _ = crop_picture(database, database.read(images, i), images.boxes[i], SIDE)
-            described[i] = describe(network, to_gray(picture), hyper.precision)
-        return described[i]
+            yield describe(network, to_gray(picture), hyper.precision)
 
-    order = np.random.default_rng(hyper.seed).permutation(count).tolist()
-    some = progress(order[:DECISION_PICTURES], "Poses: do the pictures stand one way up?")
-    template = find_template(np.stack([features_of(i) for i in some]))
+    some = np.stack(list(described(order[:DECISION_PICTURES], "do the pictures stand one way up?")))
+    template = find_template(some)
     share = template.upright / max(template.fit, 1e-9)
     if share >= ONE_WAY_UP and not decided:
         experiment.log(f"Poses: the pictures stand one way up (they fit each other {share:.0%} as well as if posed)")
         return False
-    some = progress(order[:TEMPLATE_PICTURES], "Poses: template")
-    template = find_template(np.stack([features_of(i) for i in some]))
-    turns = pose_maps()[:, :, :2]
-    chosen = [int(template.scores(features_of(i)[None])[0].argmax()) for i in progress(range(count), "Poses")]
-    dump_pickle(dict(zip(images.names.tolist(), turns[chosen], strict=True)), experiment.poses())
+    more = described(order[DECISION_PICTURES:TEMPLATE_PICTURES], "template")
+    some = np.concatenate([some, *(features[None] for features in more)])
+    template = find_template(some)
+    posed = pose_by_neighbours(template, some)
+    rest = [scores_by_neighbours(template.unit(f[None]), posed) for f in described(order[len(some) :], "others")]
+    scores = np.concatenate([scores_by_neighbours(template.unit(some), posed, themselves=True), *rest])
+    chosen, margins = scores.argmax(axis=1), margins_of(scores)
+    sure = np.argsort(-margins, kind="stable")[: math.ceil(SURE * count)]
+    turns = pose_maps()[chosen[sure], :, :2]
+    dump_pickle(dict(zip(images.names[order[sure]].tolist(), turns, strict=True)), experiment.poses())
     experiment.log(
         f"Poses: the pictures stand in different poses (as they are, they fit each other {share:.0%} as well as if "
-        "posed); each is turned and mirrored for training"
+        f"posed); the {len(sure)} surest of {count} are turned and mirrored for training"
     )
     return True
+
+
+def pose_by_neighbours(template: "Template", features: np.ndarray) -> np.ndarray:
+    """Features (n, F) of pictures in their poses: those of the template, corrected by the most similar pictures."""
+    unit = template.unit(features)
+    posed = unit[np.arange(len(unit)), (unit @ template.direction).argmax(axis=1)]
+    for _ in range(CORRECTIONS):
+        chosen = scores_by_neighbours(unit, posed, themselves=True).argmax(axis=1)
+        posed = unit[np.arange(len(unit)), chosen]
+    return posed
+
+
+def scores_by_neighbours(unit: np.ndarray, posed: np.ndarray, themselves: bool = False) -> np.ndarray:
+    """Mean similarity (n, P) of pictures in each pose, (n, P, F), to their nearest among the posed ones (m, F).
+
+    themselves: the two are the same pictures, each of which is not its own neighbour.
+    """
+    similarity = np.einsum("npf,mf->npm", unit, posed, optimize=True)
+    if themselves:
+        similarity[np.arange(len(unit)), :, np.arange(len(unit))] = -1
+    nearest = min(NEIGHBOURS, len(posed) - 1)
+    return np.partition(similarity, -nearest, axis=2)[:, :, -nearest:].mean(axis=2)
+
+
+def margins_of(scores: np.ndarray) -> np.ndarray:
+    """How much better (n,) the best pose of scores (n, P) is than any other that is 90 degrees or more away.
+
+    Poses that are mirrored against it do not count: for an object with two like sides they are as good.
+    """
+    turns = scores.shape[1] // 2
+    best = scores.argmax(axis=1)
+    pose = np.arange(2 * turns)
+    away = np.abs((pose % turns - best[:, None] % turns + turns // 2) % turns - turns // 2)
+    far = (away >= turns / 4) & (pose // turns == best[:, None] // turns)
+    return scores.max(axis=1) - np.where(far, scores, -np.inf).max(axis=1)
 
 
 def pose_maps(turns: int = TURNS) -> np.ndarray:
@@ -137,9 +178,9 @@ class Template:
     fit: float
     upright: float
 
-    def scores(self, features: np.ndarray) -> np.ndarray:
-        """Features (n, P, F) -> how well each picture fits in each pose, (n, P)."""
-        return _unit(features.astype(np.float32) - self.centre) @ self.direction
+    def unit(self, features: np.ndarray) -> np.ndarray:
+        """Features (..., F) as they are compared: from the centre, of length 1."""
+        return _unit(features.astype(np.float32) - self.centre)
 
 
 def find_template(features: np.ndarray, starts: Sequence[int] | None = None) -> Template:

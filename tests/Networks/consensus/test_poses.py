@@ -2,7 +2,16 @@
 
 import numpy as np
 
-from Networks.consensus.poses import ONE_WAY_UP, TURNS, find_template, pose_maps, window
+from Networks.consensus.poses import (
+    ONE_WAY_UP,
+    TURNS,
+    find_template,
+    margins_of,
+    pose_by_neighbours,
+    pose_maps,
+    scores_by_neighbours,
+    window,
+)
 from Utils import crops
 
 
@@ -32,7 +41,7 @@ def turned(count: int, rng: np.random.Generator, noise: float) -> tuple[np.ndarr
 def test_poses_of_turned_objects_are_found_up_to_one_turn_of_all():
     features, turn = turned(60, np.random.default_rng(0), 1.0)
     template = find_template(features)
-    chosen = template.scores(features).argmax(axis=1)
+    chosen = (template.unit(features) @ template.direction).argmax(axis=1)
     assert template.upright < ONE_WAY_UP * template.fit
     assert len(np.unique((chosen + turn) % TURNS)) == 1
 
@@ -42,3 +51,23 @@ def test_objects_that_stand_one_way_up_need_no_poses():
     several = features + np.random.default_rng(1).normal(size=(60, *features.shape[1:]))
     template = find_template(several)
     assert template.upright > 0.9 * template.fit
+
+
+def test_neighbours_correct_poses_that_one_template_gets_wrong():
+    """Two kinds of objects, which share nothing but a weak common part."""
+    rng = np.random.default_rng(3)
+    kinds = [turned(50, rng, 0.4) for _ in range(2)]
+    features, turn = (np.concatenate(parts) for parts in zip(*kinds))
+    template = find_template(features)
+    unit = template.unit(features)
+    posed = pose_by_neighbours(template, features)
+    chosen = scores_by_neighbours(unit, posed, themselves=True).argmax(axis=1)
+    for kind in (slice(50), slice(50, 100)):
+        upright = np.bincount((chosen[kind] + turn[kind]) % TURNS)
+        assert upright.max() == 50
+
+
+def test_the_margin_is_over_poses_far_away_that_are_mirrored_alike():
+    scores = np.zeros((1, 2 * 12))
+    scores[0, [1, 2, 8, 13]] = 0.9, 0.8, 0.5, 0.85  # 2 is 30 degrees away, 8 is 150, 13 is mirrored
+    assert margins_of(scores).tolist() == [0.4]
