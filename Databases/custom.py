@@ -72,10 +72,10 @@ class CustomSettings(BaseModel):
     working_size: int = Field(
         450, ge=SMALLEST_SIDE, description="longest side in pixels to which large pictures are shrunk"
     )
-    poses: Literal["auto", "one", "any"] = Field(
+    poses: Literal["auto", "one", "mirrored", "any"] = Field(
         "auto",
-        description="how objects stand: `one` way up, or in `any` pose, turned and mirrored; `auto`: recipe "
-        "`consensus` tells it from the pictures, recipe `paper` takes `one`",
+        description="how objects stand: `one` way up, `mirrored`: facing left or right, or turned by `any` angle; "
+        "`auto`: recipe `consensus` tells it from the pictures, recipe `paper` takes `one`",
     )
 
 
@@ -99,7 +99,7 @@ class Custom(Database):
     @classmethod
     def rules(cls, hyper: Any) -> "Custom":
         assert isinstance(hyper, CustomSettings)
-        return cls(_two_landmarks(hyper.normalise_by), hyper.working_size, hyper.poses == "any")
+        return cls(_two_landmarks(hyper.normalise_by), hyper.working_size, hyper.poses in ("mirrored", "any"))
 
     @classmethod
     def open(cls, options: Any) -> "Custom":

@@ -16,6 +16,7 @@ from torch.nn import functional
 
 from Databases import DATABASES
 from Databases.database import Database, crop_picture
+from Networks.checkpoints import load_clusters
 from Networks.execution import autocast
 from Networks.superpoint import SuperPoint, load_superpoint
 from Utils import crops
@@ -27,6 +28,7 @@ from Utils.storage.files import dump_pickle
 from Utils.storage.pictures import to_gray
 
 TURNS = 12  # of 30 degrees; twice as many poses, the second half mirrored
+POSES = {"any": list(range(TURNS)), "mirrored": [10, 11, 0, 1, 2, 22, 23, 12, 13, 14]}  # the latter within 60 degrees
 SIDE = 96  # pixels of the crops that are described
 POOLED = 2  # a feature is the mean of 2x2 cells of descriptors, since the object is not exactly in the middle
 WINDOW = 0.35  # standard deviation of the weight of a place by its distance from the middle, in sides
@@ -34,7 +36,8 @@ STARTS = 4  # pictures that the template starts from
 ITERATIONS = 15
 FIRST_SHARPNESS, LAST_SHARPNESS = 5.0, 60.0  # of the choice of poses
 RAREST = 1e-3  # added to the share of each pose
-ONE_WAY_UP = 0.5  # pictures as they are fit at least this well, relative to posed ones, if all stand one way up
+ONE_WAY_UP = 0.5  # pictures that all stand one way up fit at least this well as they are, relative to posed ones
+FEW_POSES = 0.8  # objects that face both ways fit at least this well when mirrored and turned a little
 TEMPLATE_PICTURES = 500  # enough to find the template
 DECISION_PICTURES = 100  # enough to tell whether a folder needs poses
 NEIGHBOURS, CORRECTIONS = 30, 3  # most similar pictures by which a pose is corrected, and how often
@@ -49,50 +52,66 @@ def find_poses(database: Database, options: Options, experiment: Experiment) -> 
     hyper = options.hyper
     if getattr(hyper, "poses", "one") == "one":
         return database
-    if options.resume and experiment.bootstrap_keypoints().exists():
-        found = experiment.poses().exists()
+    known = experiment.bootstrap_clusters()
+    if options.resume and known.exists():
+        hyper.poses = load_clusters(known)["hyperparameters"]["poses"]  # type: ignore[attr-defined]
     else:
-        found = distributed.from_main(_poses_found(options, experiment) if distributed.is_main() else None)
-    hyper.poses = "any" if found else "one"  # type: ignore[attr-defined]
-    return DATABASES[options.dataset_name].open(options) if found else database
+        poses = _found(options, experiment) if distributed.is_main() else None
+        hyper.poses = distributed.from_main(poses)  # type: ignore[attr-defined]
+    return database if hyper.poses == "one" else DATABASES[options.dataset_name].open(options)  # type: ignore[attr-defined]
 
 
-def _poses_found(options: Options, experiment: Experiment) -> bool:
-    """Whether the training pictures need poses; if so, writes those of the surest ones: name -> (2, 2) turn."""
+def _found(options: Options, experiment: Experiment) -> str:
+    """How the training pictures stand, a key of `POSES` or `one`; writes the surest poses, name -> (2, 2) turn."""
     hyper = options.hyper
-    decided = hyper.poses == "any"  # type: ignore[attr-defined]
-    hyper.poses = "any"  # type: ignore[attr-defined]
+    wanted = hyper.poses  # type: ignore[attr-defined]
+    hyper.poses = "any"  # type: ignore[attr-defined]  # square crops, which hold an object in any pose
     database = DATABASES[options.dataset_name].open(options)
     images, count = database.training, len(database.training)
     network = load_superpoint(options.paths.optional("path_to_superpoint_checkpoint"), options.device)
     order = np.random.default_rng(hyper.seed).permutation(count)
 
-    def described(pictures: np.ndarray, title: str) -> Iterator[np.ndarray]:
+    def described(pictures: np.ndarray, poses: Sequence[int], title: str) -> Iterator[np.ndarray]:
         for i in progress(pictures.tolist(), f"Poses: {title}"):
             picture, _ = crop_picture(database, database.read(images, i), images.boxes[i], SIDE)
-            yield describe(network, to_gray(picture), hyper.precision)
+            yield describe(network, to_gray(picture), poses, hyper.precision)
 
-    some = np.stack(list(described(order[:DECISION_PICTURES], "do the pictures stand one way up?")))
-    template = find_template(some)
-    share = template.upright / max(template.fit, 1e-9)
-    if share >= ONE_WAY_UP and not decided:
-        experiment.log(f"Poses: the pictures stand one way up (they fit each other {share:.0%} as well as if posed)")
-        return False
-    more = described(order[DECISION_PICTURES:TEMPLATE_PICTURES], "template")
-    some = np.concatenate([some, *(features[None] for features in more)])
+    all_poses = range(2 * TURNS)
+    some = np.stack(list(described(order[:DECISION_PICTURES], all_poses, "do the pictures stand one way up?")))
+    if wanted == "auto":
+        wanted, line = decision(some)
+        experiment.log(f"Poses: {line}")
+    if wanted == "one":
+        return wanted
+    poses = POSES[wanted]
+    more = described(order[DECISION_PICTURES:TEMPLATE_PICTURES], poses, "template")
+    some = np.concatenate([some[:, poses], *(features[None] for features in more)])
     template = find_template(some)
     posed = pose_by_neighbours(template, some)
-    rest = [scores_by_neighbours(template.unit(f[None]), posed) for f in described(order[len(some) :], "others")]
-    scores = np.concatenate([scores_by_neighbours(template.unit(some), posed, themselves=True), *rest])
-    chosen, margins = scores.argmax(axis=1), margins_of(scores)
+    rest = described(order[len(some) :], poses, "others")
+    scores = [scores_by_neighbours(template.unit(some), posed, themselves=True)]
+    scores += [scores_by_neighbours(template.unit(features[None]), posed) for features in rest]
+    chosen, margins = np.concatenate(scores).argmax(axis=1), margins_of(np.concatenate(scores), poses)
     sure = np.argsort(-margins, kind="stable")[: math.ceil(SURE * count)]
-    turns = pose_maps()[chosen[sure], :, :2]
+    turns = pose_maps()[np.array(poses)[chosen[sure]], :, :2]
     dump_pickle(dict(zip(images.names[order[sure]].tolist(), turns, strict=True)), experiment.poses())
-    experiment.log(
-        f"Poses: the pictures stand in different poses (as they are, they fit each other {share:.0%} as well as if "
-        f"posed); the {len(sure)} surest of {count} are turned and mirrored for training"
-    )
-    return True
+    experiment.log(f"Poses: the {len(sure)} surest of {count} training pictures are turned alike and trained on")
+    return wanted
+
+
+def decision(features: np.ndarray) -> tuple[str, str]:
+    """How pictures stand, `one`, `mirrored` or `any`, and why; features: (n, 2 TURNS, F) in all poses."""
+    in_any = find_template(features)
+    as_they_are = in_any.upright / max(in_any.fit, 1e-9)
+    if as_they_are >= ONE_WAY_UP:
+        return (
+            "one",
+            f"pictures stand one way up (as they are, they fit each other {as_they_are:.0%} as well as posed)",
+        )
+    in_few = find_template(features[:, POSES["mirrored"]]).fit / in_any.fit
+    if in_few >= FEW_POSES:
+        return "mirrored", f"objects face both ways (as they are, pictures fit {as_they_are:.0%} as well as posed)"
+    return "any", f"objects are turned by any angle (as they are, pictures fit {as_they_are:.0%} as well as posed)"
 
 
 def pose_by_neighbours(template: "Template", features: np.ndarray) -> np.ndarray:
@@ -117,17 +136,16 @@ def scores_by_neighbours(unit: np.ndarray, posed: np.ndarray, themselves: bool =
     return np.partition(similarity, -nearest, axis=2)[:, :, -nearest:].mean(axis=2)
 
 
-def margins_of(scores: np.ndarray) -> np.ndarray:
-    """How much better (n,) the best pose of scores (n, P) is than any other that is 90 degrees or more away.
+def margins_of(scores: np.ndarray, poses: Sequence[int]) -> np.ndarray:
+    """How much better (n,) the best pose is than any that contradicts it: mirrored, or 90 degrees or more away.
 
-    Poses that are mirrored against it do not count: for an object with two like sides they are as good.
+    scores: (n, P) in these poses, indices of `pose_maps`.
     """
-    turns = scores.shape[1] // 2
+    mirrored, turn = np.divmod(np.array(poses), TURNS)
     best = scores.argmax(axis=1)
-    pose = np.arange(2 * turns)
-    away = np.abs((pose % turns - best[:, None] % turns + turns // 2) % turns - turns // 2)
-    far = (away >= turns / 4) & (pose // turns == best[:, None] // turns)
-    return scores.max(axis=1) - np.where(far, scores, -np.inf).max(axis=1)
+    away = np.abs((turn - turn[best][:, None] + TURNS // 2) % TURNS - TURNS // 2)
+    contradicts = (away >= TURNS / 4) | (mirrored != mirrored[best][:, None])
+    return scores.max(axis=1) - np.where(contradicts, scores, -np.inf).max(axis=1)
 
 
 def pose_maps(turns: int = TURNS) -> np.ndarray:
@@ -143,13 +161,13 @@ def pose_maps(turns: int = TURNS) -> np.ndarray:
 
 
 @torch.inference_mode()
-def describe(network: SuperPoint, gray: np.ndarray, precision: str) -> np.ndarray:
-    """A picture's square crop described in all poses: gray (SIDE, SIDE) uint8 -> (P, F) float16.
+def describe(network: SuperPoint, gray: np.ndarray, poses: Sequence[int], precision: str) -> np.ndarray:
+    """A picture's square crop described in some poses: gray (SIDE, SIDE) uint8 -> (P, F) float16.
 
     The object is in the middle of the crop, which is large enough for it in any pose.
     """
     device = network.convDb.weight.device
-    maps = pose_maps() * (1, 1, SIDE)
+    maps = pose_maps()[np.array(poses)] * (1, 1, SIDE)
     posed = np.stack([crops.warp(gray, pose, SIDE, cv2.BORDER_REFLECT_101) for pose in maps])
     with autocast(device, precision):
         _, descriptors = network(torch.from_numpy(posed).to(device)[:, None].float() / 255)

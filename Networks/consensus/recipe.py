@@ -25,8 +25,11 @@ def consensus(hyper: ConsensusHyperparameters) -> Recipe:
     def stronger(strength: Strength) -> Strength:
         """Larger shifts and no black border, either of which tells a network where the crop was; all poses."""
         strength = replace(strength, shift=hyper.augmentation_shift, border="reflect")
-        if getattr(hyper, "poses", "one") == "any":
-            strength = replace(strength, rotation=180.0, mirror=0.5)
+        poses = getattr(hyper, "poses", "one")
+        if poses == "any":
+            strength = replace(strength, rotation=180.0)
+        elif poses == "mirrored":
+            strength = replace(strength, rotation=70.0, mirror=0.5)
         return strength
 
     return Recipe(

@@ -4,6 +4,7 @@ import numpy as np
 
 from Networks.consensus.poses import (
     ONE_WAY_UP,
+    POSES,
     TURNS,
     find_template,
     margins_of,
@@ -67,7 +68,10 @@ def test_neighbours_correct_poses_that_one_template_gets_wrong():
         assert upright.max() == 50
 
 
-def test_the_margin_is_over_poses_far_away_that_are_mirrored_alike():
-    scores = np.zeros((1, 2 * 12))
-    scores[0, [1, 2, 8, 13]] = 0.9, 0.8, 0.5, 0.85  # 2 is 30 degrees away, 8 is 150, 13 is mirrored
-    assert margins_of(scores).tolist() == [0.4]
+def test_the_margin_is_over_poses_that_contradict_the_best_one():
+    scores = np.zeros((1, 12))
+    scores[0, [1, 2, 8]] = 0.9, 0.8, 0.5  # 2 is 30 degrees away, 8 is 150
+    assert margins_of(scores, POSES["any"]).tolist() == [0.4]
+    few = np.zeros((1, 10))
+    few[0, [2, 3, 7]] = 0.9, 0.8, 0.7  # the last one is mirrored
+    assert margins_of(few, POSES["mirrored"]).round(9).tolist() == [0.2]
