@@ -106,7 +106,7 @@ def decision(features: np.ndarray) -> tuple[str, str]:
     if as_they_are >= ONE_WAY_UP:
         return (
             "one",
-            f"pictures stand one way up (as they are, they fit each other {as_they_are:.0%} as well as posed)",
+            f"pictures stand one way up (as they are, they fit {as_they_are:.0%} as well as posed)",
         )
     in_few = find_template(features[:, POSES["mirrored"]]).fit / in_any.fit
     if in_few >= FEW_POSES:
