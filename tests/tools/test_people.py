@@ -202,5 +202,5 @@ def test_a_take_is_filmed_again_the_same(stage):
     assert preparation.count_frames(files[0]) == len(preparation.read_pose(files[1])) == 60
     make.film(stage, take)
     assert [file.read_bytes() for file in files[:1]] == first
-    record = preparation.survey(0, preparation.Recording("S11", files[0].stem, *files[:3]))
+    record = preparation.survey(preparation.Recording("S11", files[0].stem, *files[:3]), 0)
     assert record["frames"].tolist() == [0, 50]
