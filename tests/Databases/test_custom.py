@@ -15,7 +15,6 @@ from Utils.crops import apply, invert
 from Utils.hyperparameters import hyperparameters
 from Utils.options import Paths
 from Utils.runtime.errors import UserError
-from Utils.storage.files import dump_pickle, load_pickle
 
 
 def save(path: Path, width: int, height: int, level: int = 128, **options) -> None:
@@ -120,6 +119,23 @@ def test_large_pictures_are_cut_to_the_surroundings_of_the_box_and_shrunk(tmp_pa
     assert np.isnan(database.test.landmarks[0, 1]).all()  # half a point is none
     assert database.test.boxes.tolist() == [[0, 0, 300, 200]]
     assert open_folder(folder, "working_size=350").training.sizes.tolist() == [[350, 250]]
+
+
+def test_a_window_at_the_corner_is_not_taken_for_the_picture(tmp_path):
+    save(tmp_path / "p" / "a.png", 500, 357)
+    (tmp_path / "p" / "boxes.csv").write_text("file,x1,y1,x2,y2\na.png,10,8,200,200\n")
+    images, i = everything(open_folder(tmp_path / "p"))["a.png"]
+    # grown by half the mean side 191: -85.5, -87.5 to 295.5, 295.5
+    assert images.windows[i].tolist() == [0, 0, 296, 296]
+    assert open_folder(tmp_path / "p").read(images, i).shape == (296, 296, 3)
+
+
+def test_a_picture_that_changes_its_size_is_named(tmp_path):
+    save(tmp_path / "p" / "a.png", 30, 30)
+    database = open_folder(tmp_path / "p")
+    save(tmp_path / "p" / "a.png", 31, 30)
+    with pytest.raises(UserError, match=r"a\.png has changed its size; run again"):
+        database.read(database.test, 0)
 
 
 def test_a_changed_picture_is_read_anew(tmp_path):
@@ -257,7 +273,7 @@ def test_folders_that_are_missing_or_empty_are_named(tmp_path):
     (tmp_path / "empty").mkdir()
     with pytest.raises(UserError, match="no pictures"):
         open_folder(tmp_path / "empty")
-    with pytest.raises(UserError, match="--images .* is no directory"):
+    with pytest.raises(UserError, match="--images .* is not a directory"):
         open_folder(tmp_path / "no")
     (tmp_path / "main.yaml").write_text("Custom_datapath: ''\n")
     with pytest.raises(UserError, match="Custom_datapath is empty"):
@@ -308,7 +324,7 @@ def test_what_only_looks_like_a_picture_is_named(folder):
     """Without the look at its kind, reading a pipe would never end."""
     odd = folder / "odd.jpg"
     for make, said in (
-        (lambda: odd.symlink_to("nowhere"), "No such file"),
+        (lambda: odd.symlink_to("nowhere"), "does not exist"),
         (lambda: odd.symlink_to(odd), "symbolic links"),
         (lambda: os.mkfifo(odd), "is no file"),
     ):
@@ -332,36 +348,9 @@ def test_a_picture_of_more_pixels_than_any_memory(folder):
         open_folder(folder)
 
 
-def damage_files(kept: dict) -> None:
-    kept["files"] = kept["files"][::-1]
-
-
-@pytest.mark.parametrize(
-    "damage",
-    [
-        lambda kept: kept.update(sizes=kept["sizes"].astype(np.float64)),
-        lambda kept: kept.update(sizes=kept["sizes"][:3]),
-        lambda kept: kept.update(sizes=kept["sizes"] - 60),
-        lambda kept: kept.update(stamps=5),
-        lambda kept: kept.pop("stamps"),
-        damage_files,
-    ],
-)
-def test_a_damaged_list_of_sizes_is_made_again(folder, damage):
-    expected = open_folder(folder).training.sizes
-    (file,) = (folder.parent / "Logs" / "Custom").glob("*/sizes.pickle")
-    kept = load_pickle(file)
-    damage(kept)
-    dump_pickle(kept, file)
-    np.testing.assert_array_equal(open_folder(folder).training.sizes, expected)
-    assert load_pickle(file)["sizes"].shape == (12, 2)
-
-
 def test_left_overs_of_shrunk_pictures_are_removed(folder):
-    open_folder(folder)
-    (file,) = (folder.parent / "Logs" / "Custom").glob("*/sizes.pickle")
-    left = file.parent / "pictures" / ".a.xyz.part.jpg"
-    left.parent.mkdir()
+    left = open_folder(folder).cache / ".a.xyz.part.jpg"
+    left.parent.mkdir(parents=True)
     left.touch()
     open_folder(folder)
     assert not left.exists()
