@@ -217,30 +217,33 @@ def test_coco_annotations(folder):
 
 def test_broken_coco_files_are_named(folder):
     for content, message in (
-        ("[", "is no COCO keypoints file"),
-        ("{}", "missing key 'images'"),
+        ("[", "is not a COCO keypoints file"),
+        ("{}", "images: Field required"),
         ('{"images": [], "annotations": []}', "has no annotations"),
     ):
         (folder / "annotations.json").write_text(content)
         with pytest.raises(UserError, match=message):
             open_folder(folder)
     write_coco(folder, [{"image_id": 1}], [{"id": 1, "file_name": "no.jpg"}])
-    with pytest.raises(UserError, match=r"names 'no\.jpg', which is no picture"):
+    with pytest.raises(UserError, match=r"names 'no\.jpg', which is not a picture"):
+        open_folder(folder)
+    write_coco(folder, [{"image_id": 3}])
+    with pytest.raises(UserError, match="an annotation of image 3, which its images lack"):
         open_folder(folder)
     write_coco(folder, [{"image_id": 7, "keypoints": [1, 2, 2]}, {"image_id": 9, "keypoints": [1, 2, 2] * 2}])
-    with pytest.raises(UserError, match="keypoints of different numbers"):
+    with pytest.raises(UserError, match=r"objects with \[3, 6\] numbers in `keypoints`"):
         open_folder(folder)
 
 
 @pytest.mark.parametrize(
     "file, content, message",
     [
-        ("boxes.csv", "file,x1,y1,x2,y2\nno.jpg,1,2,3,4\n", r"names 'no\.jpg', which is no picture"),
+        ("boxes.csv", "file,x1,y1,x2,y2\nno.jpg,1,2,3,4\n", r"names 'no\.jpg', which is not a picture"),
         ("boxes.csv", "file,x1,y1,x2,y2\n01.jpeg,1,2,3,4\n", r"has no box for 11 pictures, first 02\.png"),
         ("boxes.csv", "file,x1,y1,x2\n01.jpeg,1,2,3\n", "has no box|no column"),
         ("boxes.csv", "name,x1\n01.jpeg,1\n", "has no column `file`"),
         ("boxes.csv", "", "cannot be read as a table"),
-        ("landmarks.csv", "file,x0,y0\n01.jpeg,1,a\n", "a cell that is no number"),
+        ("landmarks.csv", "file,x0,y0\n01.jpeg,1,a\n", "a cell that is not a number"),
         ("landmarks.csv", "file,x0,y0,x1\n01.jpeg,1,2,3\n", "has 3 columns beside `file`"),
         ("landmarks.csv", "file,x1,y1\n01.jpeg,1,2\n", "has no column `x0`"),
         ("split.csv", "file,split\n01.jpeg,training\n", "split 'training' of 01.jpeg"),
@@ -290,15 +293,15 @@ def test_logs_inside_the_folder_are_no_pictures(folder):
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        ({"bbox": [10**400, 1, 1, 1]}, "bbox of 01.jpeg that is not four numbers"),
-        ({"bbox": [1, 2, 3]}, "bbox of 01.jpeg that is not four numbers"),
-        ({"bbox": [True, 1, 5, 5]}, "bbox of 01.jpeg that is not four numbers"),
-        ({"bbox": [float("inf"), 1, 5, 5]}, "bbox of 01.jpeg that is not four numbers"),
-        ({"bbox": "abcd"}, "bbox of 01.jpeg that is not four numbers"),
-        ({"keypoints": 5}, "keypoints of 01.jpeg that are no numbers"),
-        ({"keypoints": [10**400, 1, 2]}, "keypoints of 01.jpeg that are no numbers"),
-        ({"keypoints": [[1, 2, 2]]}, "keypoints of 01.jpeg that are no numbers"),
-        ({"image_id": [7]}, "is no COCO keypoints file"),
+        ({"bbox": [10**400, 1, 1, 1]}, "annotations.1.bbox"),
+        ({"bbox": [1, 2, 3]}, "annotations.1.bbox"),
+        ({"bbox": [True, 1, 5, 5]}, "annotations.1.bbox"),
+        ({"bbox": [float("inf"), 1, 5, 5]}, "annotations.1.bbox"),
+        ({"bbox": "abcd"}, "annotations.1.bbox"),
+        ({"keypoints": 5}, "annotations.1.keypoints"),
+        ({"keypoints": [10**400, 1, 2]}, "annotations.1.keypoints"),
+        ({"keypoints": [[1, 2, 2]]}, "annotations.1.keypoints"),
+        ({"image_id": [7]}, "annotations.1.image_id"),
     ],
 )
 def test_coco_entries_that_are_no_places_are_named(folder, change, said):
@@ -310,13 +313,13 @@ def test_coco_entries_that_are_no_places_are_named(folder, change, said):
 @pytest.mark.parametrize("level", ["[", '{"a":'])
 def test_coco_of_very_many_levels(folder, level):
     (folder / "annotations.json").write_text(level * 100_000)
-    with pytest.raises(UserError, match="is no COCO keypoints file"):
+    with pytest.raises(UserError, match="is not a COCO keypoints file"):
         open_folder(folder)
 
 
 def test_places_beyond_any_picture_are_named(folder):
     (folder / "landmarks.csv").write_text("file,x0,y0\n01.jpeg,1e30,5\n")
-    with pytest.raises(UserError, match=r"01\.jpeg has a place beyond any picture"):
+    with pytest.raises(UserError, match=r"a coordinate of 01\.jpeg that is too large"):
         open_folder(folder)
 
 
