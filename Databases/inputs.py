@@ -1,4 +1,4 @@
-"""What `Predict.py --input` names: pictures and videos, and the boxes of the objects in them."""
+"""The pictures and videos that `Predict.py --input` names, and the boxes of the objects in them."""
 
 import glob
 import os
@@ -28,10 +28,10 @@ class Inputs:
 
 
 def find_inputs(words: Sequence[str], leave_out: Path) -> Inputs:
-    """The pictures and videos of files, folders (with all below, `leave_out` excepted) and globs.
+    """The pictures and videos of files, folder trees (except below `leave_out`) and globs.
 
-    A file that is named itself may have any ending: one that is no picture's is taken for a video's. Raises UserError
-    where something does not exist or holds no picture or video.
+    A file that is named itself may have any suffix; it counts as a video if the suffix is not a picture's. Raises
+    UserError if a file does not exist, or a folder or glob has no picture or video.
     """
     if len(words) == 1 and os.path.isdir(words[0]):
         return _split(Path(words[0]), _in_folder(Path(words[0]), leave_out))
@@ -50,7 +50,7 @@ def find_inputs(words: Sequence[str], leave_out: Path) -> Inputs:
 def _in_folder(folder: Path, leave_out: Path) -> list[str]:
     files = list_files(folder, _ENDINGS, leave_out)
     if not files:
-        raise UserError(f"--input {folder}: no picture and no video below it; correct the path")
+        raise UserError(f"--input {folder} contains no pictures or videos; correct the path")
     return files
 
 
@@ -61,23 +61,19 @@ def _of_glob(word: str) -> list[Path]:
         raise UserError(f"--input {word} {problem}; give a picture, a folder, a video or a glob in quotes")
     known = [file for file in found if file.name.lower().endswith(_ENDINGS)]
     if not known:
-        raise UserError(f"--input {word} matches no picture and no video; correct it")
+        raise UserError(f"--input {word} matches no pictures or videos; correct it")
     return known
 
 
 def _split(root: Path, files: list[str]) -> Inputs:
-    is_picture = [file.lower().endswith(pictures.SUFFIXES) for file in files]
-    return Inputs(
-        root,
-        [file for file, picture in zip(files, is_picture) if picture],
-        [file for file, picture in zip(files, is_picture) if not picture],
-    )
+    found = [file for file in files if file.lower().endswith(pictures.SUFFIXES)]
+    return Inputs(root, found, [file for file in files if not file.lower().endswith(pictures.SUFFIXES)])
 
 
 def boxes_of_inputs(path: Path | str, inputs: Inputs) -> dict[str, np.ndarray]:
-    """File -> boxes (k, 4), NaN for the whole picture, of a table with a row per object.
+    """File -> boxes (k, 4) of a table with a row per object; NaN: the whole picture. A video's hold for all frames.
 
-    A video's hold in all frames. Raises UserError where a file has none, or a box is empty or outside its picture.
+    Raises UserError if a file has no box, or a box is empty or outside its picture.
     """
     boxes = read_boxes_of_objects(Path(path), [*inputs.pictures, *inputs.videos])
     for file in inputs.pictures:
@@ -87,7 +83,7 @@ def boxes_of_inputs(path: Path | str, inputs: Inputs) -> dict[str, np.ndarray]:
         try:
             size = picture_size(inputs.root / file)
         except UserError:
-            continue  # it is named when its turn comes
+            continue  # the prediction of this picture reports it
         if len(bad_boxes(known, np.array(size))):
             raise UserError(
                 f"{path}: a box of {file} is empty, incomplete or outside the picture, which has "

@@ -194,7 +194,7 @@ def test_bad_input_is_one_line(run, folder, tmp_path):
     for words, message in (
         (("--input", tmp_path / "none"), "none does not exist"),
         (("--input", tmp_path / "no*"), "matches no file"),
-        (("--input", tmp_path / "empty"), "no picture and no video below it"),
+        (("--input", tmp_path / "empty"), "contains no pictures or videos"),
         (("--input", folder / "f.jpg"), "nothing could be read"),
         (("--input", a, "--output", tmp_path / "file"), "is a file; give a folder"),
         (("--input", a, "--boxes", tmp_path / "none.csv"), "none.csv does not exist"),

@@ -118,7 +118,7 @@ def test_normalisers_by_hand():
 @pytest.mark.parametrize("table", [[1, 2], None, {1: "a"}, {"a": 1, 2: "b"}])
 def test_what_is_no_dictionary_of_pictures_is_named(table, tmp_path):
     dump_pickle(table, tmp_path / "boxes.pickle")
-    with pytest.raises(UserError, match="boxes.pickle is no dictionary of picture names"):
+    with pytest.raises(UserError, match="boxes.pickle is not a dictionary of picture names"):
         load_table(tmp_path / "boxes.pickle", "make it again")
 
 
