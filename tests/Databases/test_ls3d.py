@@ -121,15 +121,6 @@ def test_points_that_are_no_places_are_named(tree, value):
         open_tree(tree)
 
 
-def test_a_t7_cut_anywhere_is_named(tree):
-    file = tree / "LS3D-balanced" / "a" / "1.t7"
-    whole = file.read_bytes()
-    for share in (0.2, 0.6, 0.99):
-        file.write_bytes(whole[: int(share * len(whole))])
-        with pytest.raises(UserError, match=r"a/1\.t7 cannot be read \(it is cut off\)"):
-            open_tree(tree)
-
-
 def test_boxes_beyond_any_picture_are_named(tree):
     dump_pickle({"AFW/AFW_1_1_0.jpg": [1, 2, 1e30, 4]}, tree / "data" / "LS3D" / "300W_LPBoundingBoxes.pickle")
     with pytest.raises(UserError, match=r"the box of AFW/AFW_1_1_0\.jpg lies beyond any picture"):
