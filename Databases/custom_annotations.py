@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Annotated
 import numpy as np
 from pydantic import BaseModel, Field, ValidationError
 
-from Databases.tables import FARTHEST
 from Utils.runtime.errors import UserError, one_line
 
 if TYPE_CHECKING:
@@ -96,13 +95,9 @@ def _numbers(table: "pd.DataFrame", columns: list[str], path: Path) -> "pd.DataF
         if column not in table.columns:
             raise UserError(f"{path} has no column `{column}`; its form is in docs/data.md")
     try:
-        numbers = table[columns].astype(np.float64)
+        return table[columns].astype(np.float64)
     except (ValueError, TypeError, OverflowError) as error:
         raise UserError(f"{path} has a cell that is not a number ({one_line(error)}); correct it") from error
-    far = numbers.index[numbers.abs().gt(FARTHEST).any(axis=1)]
-    if len(far):
-        raise UserError(f"{path} has a coordinate of {far[0]} that is too large for any picture; correct it")
-    return numbers
 
 
 def _read_boxes(path: Path, files: list[str], several: bool = False) -> "pd.DataFrame | None":
@@ -152,7 +147,7 @@ def _read_splits(path: Path, files: list[str]) -> np.ndarray | None:
 
 # COCO
 
-Coordinate = Annotated[float, Field(strict=True, ge=-FARTHEST, le=FARTHEST, allow_inf_nan=False)]
+Coordinate = Annotated[float, Field(strict=True, allow_inf_nan=False)]
 
 
 class _CocoImage(BaseModel):

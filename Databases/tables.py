@@ -9,7 +9,6 @@ import numpy as np
 from Utils.runtime.errors import UserError
 from Utils.storage.files import load_pickle
 
-FARTHEST = 1e6  # pixels that a box or point may lie from a picture's corner
 SMALLEST_INSIDE = 1 / 3  # share of a box's area; with less inside the picture, the box belongs to another one
 
 
@@ -32,7 +31,7 @@ def rows_of(
 ) -> np.ndarray:
     """The rows (n, *shape) of `names` in a table that comes from `file`; NaN is unknown.
 
-    Raises UserError if a name is missing, or a row has another shape or lies beyond any picture.
+    Raises UserError if a name is missing or a row has another shape.
     """
     missing = [name for name in names if name not in table]
     if missing:
@@ -40,14 +39,10 @@ def rows_of(
     rows: np.ndarray = np.empty((len(names), *shape), dtype)
     for i, name in enumerate(names):
         try:
-            with np.errstate(over="ignore"):
-                rows[i] = np.asarray(table[name], dtype).reshape(shape)
+            rows[i] = np.asarray(table[name], dtype).reshape(shape)
         except (TypeError, ValueError, OverflowError):
             expected = "x".join(map(str, shape))
             raise UserError(f"{file}: the {what} of {name} is not {expected} numbers; {remedy}") from None
-    far = np.argwhere(np.abs(rows) > FARTHEST)[:, 0]
-    if len(far):
-        raise UserError(f"{file}: the {what} of {names[far[0]]} lies beyond any picture; {remedy}")
     return rows
 
 

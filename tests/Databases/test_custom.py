@@ -306,12 +306,6 @@ def test_coco_entries_that_are_no_places_are_named(folder, change, said):
         open_folder(folder)
 
 
-def test_places_beyond_any_picture_are_named(folder):
-    (folder / "landmarks.csv").write_text("file,x0,y0\n01.jpeg,1e30,5\n")
-    with pytest.raises(UserError, match=r"a coordinate of 01\.jpeg that is too large"):
-        open_folder(folder)
-
-
 def test_what_only_looks_like_a_picture_is_named(folder):
     """Without the look at its kind, reading a pipe would never end."""
     odd = folder / "odd.jpg"
