@@ -1,4 +1,4 @@
-"""A user's own folder of pictures, of any formats and sizes, with or without annotations."""
+"""A user's own folder of pictures of any format and size, with or without annotations."""
 
 import hashlib
 import os
@@ -23,7 +23,7 @@ from Utils.storage.files import remove_left_overs, writing
 from Utils.storage.pictures import SUFFIXES, encode_jpeg, picture_size, read_picture
 
 CROP_MARGIN = 0.08  # of the box's mean side
-WINDOW_MARGIN = 0.5  # the surroundings of a box that are kept of a large picture
+WINDOW_MARGIN = 0.5  # of the box's mean side; a large picture is cut to its box with this margin
 SMALLEST_SIDE = 16  # pixels
 TEST_SHARE = 10  # one file in ten is tested
 
@@ -84,12 +84,6 @@ class Custom(Database):
         files = list_pictures(folder, options.log_path)
         annotations = read_annotations(folder, files)
         database = cls(options.hyper)
-        if annotations.landmarks is not None and database.normalise_by:
-            known = annotations.landmarks.shape[1]
-            if max(database.normalise_by) >= known:
-                raise UserError(
-                    f"--set normalise_by={options.hyper.normalise_by}: give two of the landmarks 0 to {known - 1}"
-                )
         database.cache = Path(options.log_path) / "Custom" / _digest(str(folder.resolve()))[:12] / "pictures"
         remove_left_overs(database.cache)
         originals, stamps = _read_sizes(folder, annotations.files, options.num_workers)

@@ -9,8 +9,8 @@ def distance(points: np.ndarray, a: int, b: int) -> np.ndarray:
     """Distance of points a and b: (n, G, 2) -> (n,); UserError if there are fewer points."""
     if points.shape[1] <= max(a, b):
         raise UserError(
-            f"the groundtruth has {points.shape[1]} points, but errors are divided by the distance of points "
-            f"{a} and {b}; give the data set's own groundtruth"
+            f"the groundtruth has points 0 to {points.shape[1] - 1}, but errors are divided by the distance of "
+            f"points {a} and {b}; give the data set's own groundtruth, or for Custom another --set normalise_by"
         )
     return np.linalg.norm(points[:, a] - points[:, b], axis=-1)
 

@@ -176,7 +176,9 @@ def test_split_file_and_normalisers(folder):
     points = database.test.landmarks
     assert np.allclose(database.normalisers(points), [np.sqrt(6 * 8)])
     assert open_folder(folder, "normalise_by=0,2").normalisers(points).tolist() == [10]
-    for wrong in ("0,3", "1", "a,b", "1,1", "-1,2", "0,1,2"):
+    with pytest.raises(UserError, match="has points 0 to 2, but errors are divided .* 0 and 3"):
+        open_folder(folder, "normalise_by=0,3").normalisers(points)
+    for wrong in ("1", "a,b", "1,1", "-1,2", "0,1,2"):
         with pytest.raises(UserError, match="normalise_by="):
             open_folder(folder, f"normalise_by={wrong}")
 

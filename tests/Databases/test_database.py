@@ -126,5 +126,7 @@ def test_distance_of_points_that_are_not_there():
     points = np.array([[[0.0, 0], [3, 4], [np.nan, 1]]])
     assert distance(points, 0, 1).tolist() == [5]
     assert np.isnan(distance(points, 0, 2)).all()
-    with pytest.raises(UserError, match="has 3 points, but errors are divided by the distance of points 1 and 3"):
+    with pytest.raises(
+        UserError, match="has points 0 to 2, but errors are divided by the distance of points 1 and 3"
+    ):
         distance(points, 1, 3)
