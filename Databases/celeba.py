@@ -107,7 +107,7 @@ def _picture_folder(folder: Path, first: str) -> Path:
     """The folder of the pictures: `folder` itself or a known one inside it."""
     folders = [folder / sub for sub in _PICTURE_FOLDERS]
     found = [inside for inside in folders if (inside / first).is_file()]
-    found += [inside for inside in folders if any(inside.glob("*.jpg"))]  # the first picture may be missing
+    found = found or [inside for inside in folders if any(inside.glob("*.jpg"))]  # the first picture may be missing
     if not found:
         raise UserError(f"no pictures (*.jpg) in {folder} or its img_align_celeba_hq; correct CelebA_datapath")
     return found[0]
