@@ -84,7 +84,7 @@ def test_a_fault_where_nothing_can_be_written(capsys, monkeypatch):
     assert "ValueError: a fault" in said
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130), (signal.SIGHUP, 129)])
 def test_a_request_to_end_is_read_by_the_bar(number, code, capsys):
     """Once the unit that it came in is done; and what fails meanwhile fails for that."""
     before = signal.getsignal(number)
