@@ -64,7 +64,7 @@ def evaluate(
 
     normalisers: (n,) pixels; an image where it is NaN or not positive is not tested. ridge_samples: N, the training
     images of a regressor. seed: chooses those of the forward regressors. missing_limit: landmarks missing in this
-    share of the images or more are left out. A landmark never seen in training or in test images has backward error 1.
+    share of the images or more are left out. A landmark that no training or no test image has gets backward error 1.
     Raises UserError if no regression image or no test image has groundtruth.
     """
     train, test, notes = _split(predictions, normalisers, ridge_samples)

@@ -266,7 +266,7 @@ def test_damaged_keypoints_are_named(copy, capsys):
     dump_pickle({"nobody.png": np.zeros((3, 3))}, path)
     assert "UpdatedKeypoints11.pickle" in fail(Train_Secondstep.main, arguments(copy), capsys)
     dump_pickle([1, 2], path)
-    assert "no dictionary" in fail(Train_Secondstep.main, arguments(copy), capsys)
+    assert "not a dictionary" in fail(Train_Secondstep.main, arguments(copy), capsys)
 
 
 def test_wrong_superpoint_files_are_named(tmp_path, trained, capsys):

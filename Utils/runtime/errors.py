@@ -78,8 +78,8 @@ def _report(error: Exception) -> str:
 def exit_cleanly(main: Callable[..., int | None]) -> Callable[..., None]:
     """Decorate a script's main, so that it ends with one line on stderr and an exit code.
 
-    2: a user's mistake, 130: Ctrl-C, 143: SIGTERM, 129: SIGHUP, 70: a fault of the program. Of torchrun's processes only the first
-    says its line; torchrun reports which one failed first.
+    2: a user's mistake, 129: SIGHUP, 130: Ctrl-C, 143: SIGTERM, 70: a fault of the program. With torchrun only the
+    first process prints its line; torchrun reports which process failed first.
     """
 
     @functools.wraps(main)

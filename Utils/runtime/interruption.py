@@ -1,4 +1,4 @@
-"""A request to end sets a flag that `Progress.update` reads: Ctrl-C, a scheduler's SIGTERM, a broken ssh connection."""
+"""Ctrl-C, a scheduler's SIGTERM or a broken ssh connection sets a flag that `Progress.update` reads."""
 
 import contextlib
 import signal
