@@ -117,8 +117,12 @@ def parse(
     add("--dataset_name", required=True, choices=list(databases), metavar="NAME", help=", ".join(databases))
     if "experiment" in flags:
         add("--experiment_name", required=True, metavar="NAME", help="any name; the same for all steps")
-    workers = {"type": whole(0, MOST_WORKERS), "default": min(16, available_cores())}
-    add("--num_workers", **workers, help="processes that load pictures (default: cores, at most 16)")
+    add(
+        "--num_workers",
+        type=whole(0, MOST_WORKERS),
+        default=min(16, available_cores()),
+        help="processes that load pictures (default: cores, at most 16)",
+    )
     if "resume" in flags:
         add("--resume", action="store_true", help="go on where an earlier run of this experiment stopped")
     if "visualisation" in flags:

@@ -46,7 +46,7 @@ def _keys(keys: list[Any]) -> list[Any]:
 def _dtype(text: str, *_: Any) -> np.dtype:
     if not re.fullmatch(r"[biuf]\d{1,2}|c\d{1,2}|[SU]\d{1,6}|O8?|[?bhilqBHILQefd]", text):
         raise RefusedError(f"it has an array of {text[:20]}, which is not data")
-    return np.dtype(text, copy=True)  # type: ignore[call-overload]
+    return np.dtype(text, copy=True)
 
 
 def _set_order(dtype: np.dtype, state: Any) -> None:
@@ -76,7 +76,7 @@ def _fill(array: np.ndarray, state: Any) -> None:
     if array.size:
         raise ValueError("an array is filled twice")
     _, shape, dtype, fortran, content = state
-    array.__setstate__((1, shape, dtype, bool(fortran), _checked(content, dtype, shape)))
+    array.__setstate__((1, shape, dtype, np.bool_(fortran), _checked(content, dtype, shape)))
 
 
 def _array_of_buffer(content: Any, dtype: Any, shape: Any, order: str = "C") -> np.ndarray:
