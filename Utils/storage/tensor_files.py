@@ -1,8 +1,8 @@
-"""Files of tensors, read without running what may be in them: what torch.save wrote, now and of old, and safetensors.
+"""Files of tensors, read without running code in them: torch.save's formats, new and old, and safetensors.
 
-A torch file is a pickle whose tensors lie beside it. torch.load(weights_only=True) is no help: checkpoints hold numpy
-arrays, and with numpy's names allowed a file of 200 bytes makes it read beyond an array (torch 2.14: segmentation
-fault). Older versions also give archives of TorchScript to another reader, which runs code.
+A torch file is a pickle with its tensors beside it. torch.load(weights_only=True) is not enough: checkpoints hold
+numpy arrays, and if it may use numpy's names, a file of 200 bytes makes it read beyond an array (torch 2.14:
+segmentation fault). Older versions also pass TorchScript archives to another reader, which runs code.
 """
 
 import io
@@ -30,13 +30,13 @@ _STORAGES = {
     "Byte": torch.uint8,
     "Bool": torch.bool,
 }
-# Where a safetensors file keeps the rest of a checkpoint: numbers and names as JSON, and these arrays.
+# The rest of a checkpoint in a safetensors file: JSON under this name, and these arrays.
 _REST = "checkpoint"
 _ARRAYS = ("active_channels", "centroid", "threshold")
 
 
 def read_torch_file(path: Path) -> Any:
-    """What torch.save wrote, on the CPU. Raises RefusedError for what is not data, nearly anything for damage."""
+    """The content of a file of torch.save, on the CPU. Raises RefusedError for code, nearly any error for damage."""
     return _read_archive(path) if zipfile.is_zipfile(path) else _read_old(path.read_bytes())
 
 
@@ -127,11 +127,11 @@ def _read_old(content: bytes) -> Any:
     return data
 
 
-# Safetensors, which hold nothing but tensors and text
+# Safetensors, which hold only tensors and text
 
 
 def read_safetensors(path: Path) -> dict[str, Any]:
-    """A dictionary of tensors; of a checkpoint that `write_safetensors` wrote, what it held."""
+    """A dictionary of tensors, or a checkpoint of `write_safetensors`."""
     from safetensors import safe_open
 
     with safe_open(path, framework="pt") as file:
@@ -144,10 +144,7 @@ def read_safetensors(path: Path) -> dict[str, Any]:
 
 
 def write_safetensors(content: dict[str, Any], path: Path) -> None:
-    """Write the weights of a checkpoint, or a dictionary of tensors, with what else tells what they are.
-
-    What only resuming needs, such as the optimiser's state, is left out.
-    """
+    """Write a dictionary of tensors, or a checkpoint without the parts that only resuming needs (the optimiser's)."""
     from safetensors.torch import save_file
 
     if "state_dict" not in content:
