@@ -155,8 +155,8 @@ def with_legend(
 ) -> np.ndarray:
     """A sheet (H, W, 3) with a legend below it: RGB uint8, at least as wide as the picture.
 
-    The legend shows a picture (S, S, 3) with its points (n, 2), in its pixels, and their names. To its right, or below
-    if the sheet is narrow, follow all n names with their colours (n, 3).
+    The legend shows a picture (S, S, 3) with its points (n, 2), in its pixels, and their names. All n names with
+    their colours (n, 3) follow to its right, or below if the sheet is narrow.
     """
     side = len(picture)
     width = max(drawn.shape[1], side + 2 * _GAP)

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 _OBJECT = 4  # Torch7's number for objects
-_KINDS = {"Float": "<f4", "Double": "<f8", "Long": "<i8", "Int": "<i4", "Short": "<i2", "Char": "i1", "Byte": "u1"}
+_KINDS = {"Float": "f", "Double": "d", "Long": "q", "Int": "i", "Short": "h", "Char": "b", "Byte": "B"}  # of struct
 MOST_DIMENSIONS = 8
 
 
@@ -26,14 +26,15 @@ def read_tensor(content: bytes) -> np.ndarray:
     (count,) = _numbers(file, "q")
     if math.prod(shape) > count:
         raise ValueError("its tensor is larger than its storage")
-    storage = np.frombuffer(content, _KINDS[kind], count, file.tell())
+    storage = np.array(_numbers(file, f"{count}{_KINDS[kind]}"), _KINDS[kind])
     try:
-        return torch.tensor(storage).as_strided(shape, strides, first - 1).contiguous().numpy()
+        return torch.from_numpy(storage).as_strided(shape, strides, first - 1).contiguous().numpy()
     except RuntimeError as error:
         raise ValueError(f"its tensor exceeds its storage ({error})") from error
 
 
 def _numbers(file: io.BytesIO, kinds: str) -> tuple[int, ...]:
+    """The next numbers; kinds: of struct."""
     try:
         return struct.unpack(f"<{kinds}", file.read(struct.calcsize(f"<{kinds}")))
     except struct.error:
