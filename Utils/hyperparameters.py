@@ -60,7 +60,7 @@ Readout = Annotated[
 
 
 def _split(value: Any) -> Any:
-    """`1,2,3` as three texts; anything else as it is."""
+    """`1,2,3` as three texts; other values unchanged."""
     return tuple(part for part in value.split(",") if part.strip()) if isinstance(value, str) else value
 
 

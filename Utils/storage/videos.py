@@ -63,10 +63,25 @@ def frames_at(path: Path | str, numbers: Iterable[int]) -> Iterator[np.ndarray]:
     """
     try:
         with av.open(str(path)) as container:
+            stream = container.streams.video[0]
             times, keys = _times(container)
             if times:
-                container.seek(times[0], stream=container.streams.video[0])
-            yield from _jump(container, times, keys, numbers, path)
+                container.seek(times[0], stream=stream)
+            frames, position = container.decode(stream), 0  # position: of the next frame
+            for number in numbers:
+                if number >= len(times):
+                    raise UserError(f"{path} breaks off at frame {len(times)}")
+                key = bisect_right(keys, times[number]) - 1
+                if key >= 0 and keys[key] > times[position]:
+                    container.seek(keys[key], stream=stream)
+                    frames = container.decode(stream)
+                found = next(
+                    (frame for frame in frames if frame.pts is not None and frame.pts >= times[number]), None
+                )
+                if found is None or found.pts != times[number]:
+                    raise UserError(f"{path} breaks off at frame {number}")
+                position = min(number + 1, len(times) - 1)
+                yield found.to_ndarray(format="rgb24")
     except (av.FFmpegError, IndexError, OSError, ValueError) as error:
         raise UserError(f"{path} cannot be read as a video ({one_line(error)})") from error
 
@@ -76,29 +91,6 @@ def _times(container: av.container.InputContainer) -> tuple[list[int], list[int]
     packets = [packet for packet in container.demux(video=0) if packet.size]
     shown = [(packet.pts, packet.is_keyframe) for packet in packets if packet.pts is not None]
     return sorted(time for time, _ in shown), sorted(time for time, is_key in shown if is_key)
-
-
-def _jump(
-    container: av.container.InputContainer,
-    times: list[int],
-    keys: list[int],
-    numbers: Iterable[int],
-    path: Path | str,
-) -> Iterator[np.ndarray]:
-    stream = container.streams.video[0]
-    frames, position = container.decode(stream), 0  # position: of the next frame
-    for number in numbers:
-        found = None
-        if number < len(times):
-            key = bisect_right(keys, times[number]) - 1
-            if key >= 0 and keys[key] > times[position]:
-                container.seek(keys[key], stream=stream)
-                frames = container.decode(stream)
-            found = next((frame for frame in frames if frame.pts is not None and frame.pts >= times[number]), None)
-        if found is None or found.pts != times[number]:
-            raise UserError(f"{path} breaks off at frame {min(number, len(times))}")
-        position = min(number + 1, len(times) - 1)
-        yield found.to_ndarray(format="rgb24")
 
 
 def _turned(picture: np.ndarray, degrees: int) -> np.ndarray:
@@ -131,7 +123,9 @@ class VideoWriter:
         even = cv2.copyMakeBorder(picture, 0, height % 2, 0, width % 2, cv2.BORDER_REPLICATE)
         picture = np.ascontiguousarray(even, np.uint8)
         if self._container is None:
-            self._container = self._make_file()
+            temporary = self._open.enter_context(writing(self.path, self.durable))
+            self._container = av.open(str(temporary), "w", format="mp4")
+            self._open.callback(self._container.close)
             self._stream = self._container.add_stream("libx264", rate=self.rate, options=dict(self.options))
             self._stream.height, self._stream.width = picture.shape[:2]
             self._stream.pix_fmt = "yuv420p"
@@ -141,12 +135,6 @@ class VideoWriter:
             frame.pts = self.frames
             self._container.mux(self._stream.encode(frame))
             self.frames += 1
-
-    def _make_file(self) -> av.container.OutputContainer:
-        temporary = self._open.enter_context(writing(self.path, self.durable))
-        container = av.open(str(temporary), "w", format="mp4")
-        self._open.callback(container.close)
-        return container
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
