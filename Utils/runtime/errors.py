@@ -9,7 +9,6 @@ import tempfile
 import traceback
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 from Utils.runtime.interruption import EndRequested, end_if_requested, noting_requests
 
@@ -38,7 +37,7 @@ def one_line(error: BaseException | str) -> str:
     return " ".join(str(error).split()).encode(errors="backslashreplace").decode()
 
 
-def shown(value: Any) -> str:
+def shown(value: object) -> str:
     """A value of any kind in at most 80 characters, for a message."""
     if isinstance(value, int) and value.bit_length() > 100:
         return f"a number of {value.bit_length()} bits"
@@ -78,12 +77,11 @@ def _report(error: Exception) -> str:
 def exit_cleanly(main: Callable[..., int | None]) -> Callable[..., None]:
     """Decorate a script's main, so that it ends with one line on stderr and an exit code.
 
-    2: a user's mistake, 129: SIGHUP, 130: Ctrl-C, 143: SIGTERM, 70: a fault of the program. With torchrun only the
-    first process prints its line; torchrun reports which process failed first.
+    2: a user's mistake, 129: SIGHUP, 130: Ctrl-C, 143: SIGTERM, 70: a fault. With torchrun one process prints it.
     """
 
     @functools.wraps(main)
-    def wrapped(*args: Any, **kwargs: Any) -> None:
+    def wrapped(*args: object, **kwargs: object) -> None:
         run, silent, code, line = main, False, 0, ""
         if "TORCHELASTIC_RUN_ID" in os.environ:
             from torch.distributed.elastic.multiprocessing.errors import record  # slow to import

@@ -21,6 +21,8 @@ def noting_requests() -> Iterator[None]:
     """Within the block a first signal sets the flag; a second one of its kind ends the process at once."""
     global _requested
     before = {number: signal.signal(number, _note) for number in SIGNALS}
+    if before[signal.SIGHUP] == signal.SIG_IGN:  # by nohup
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
     try:
         yield
     finally:

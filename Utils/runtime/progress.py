@@ -36,9 +36,9 @@ class Progress(tqdm):  # type: ignore[misc]
         )
 
     def update(self, count: int = 1) -> None:
-        """Count `count` more units. Raises EndRequested if the process was asked to end."""
-        super().update(count)
+        """Count `count` more units. Raises EndRequested, before it draws, if the process was asked to end."""
         end_if_requested()
+        super().update(count)
 
     def show(self, **values: Any) -> None:
         """Show values, such as loss=..., beside the count."""
