@@ -297,7 +297,7 @@ def test_pictures_without_keypoints_are_kept(tmp_path, trained, capsys):
 
 @pytest.mark.parametrize(
     ("content", "message"),
-    [("log_path: ''", "log_path is empty"), ("a: b", "no key log_path"), ("- a", "no mapping")],
+    [("log_path: ''", "log_path is empty"), ("a: b", "no key log_path"), ("- a", "not a mapping")],
 )
 def test_bad_paths_files_are_named(tmp_path, capsys, content, message):
     (tmp_path / "paths.yaml").write_text(content)

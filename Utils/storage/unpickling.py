@@ -49,6 +49,11 @@ def _dtype(text: str, *_: Any) -> np.dtype:
     return np.dtype(text, copy=True)
 
 
+def _copied(dtype: np.dtype) -> np.dtype:
+    """A dtype of its own for an array, because the file may change the original's order of bytes later."""
+    return np.dtype(dtype.str)
+
+
 def _set_order(dtype: np.dtype, state: Any) -> None:
     """`numpy.dtype.__setstate__` for the order of the bytes alone: it would also take fields and flags."""
     if state[1] not in ("<", ">", "|", "=") or any(part is not None for part in state[2:5]):
@@ -76,11 +81,13 @@ def _fill(array: np.ndarray, state: Any) -> None:
     if array.size:
         raise ValueError("an array is filled twice")
     _, shape, dtype, fortran, content = state
-    array.__setstate__((1, shape, dtype, np.bool_(fortran), _checked(content, dtype, shape)))
+    content = _checked(content, dtype, shape)
+    array.__setstate__((1, shape, _copied(dtype), np.bool_(fortran), content))
 
 
 def _array_of_buffer(content: Any, dtype: Any, shape: Any, order: str = "C") -> np.ndarray:
-    return np.frombuffer(_checked(content, dtype, shape), dtype).reshape(shape, order=order).copy("K")  # type: ignore[call-overload]
+    elements = np.frombuffer(_checked(content, dtype, shape), _copied(dtype))
+    return elements.reshape(shape, order=order).copy("K")  # type: ignore[call-overload]
 
 
 NAMES: dict[tuple[str, str], Any] = {
