@@ -266,7 +266,7 @@ def test_damaged_keypoints_are_named(copy, capsys):
     dump_pickle({"nobody.png": np.zeros((3, 3))}, path)
     assert "UpdatedKeypoints11.pickle" in fail(Train_Secondstep.main, arguments(copy), capsys)
     dump_pickle([1, 2], path)
-    assert "no dictionary" in fail(Train_Secondstep.main, arguments(copy), capsys)
+    assert "not a dictionary" in fail(Train_Secondstep.main, arguments(copy), capsys)
 
 
 def test_wrong_superpoint_files_are_named(tmp_path, trained, capsys):
@@ -297,7 +297,7 @@ def test_pictures_without_keypoints_are_kept(tmp_path, trained, capsys):
 
 @pytest.mark.parametrize(
     ("content", "message"),
-    [("log_path: ''", "log_path is empty"), ("a: b", "no key log_path"), ("- a", "no mapping")],
+    [("log_path: ''", "log_path is empty"), ("a: b", "no key log_path"), ("- a", "not a mapping")],
 )
 def test_bad_paths_files_are_named(tmp_path, capsys, content, message):
     (tmp_path / "paths.yaml").write_text(content)
