@@ -13,7 +13,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import torch
 
-from Networks.checkpoint_schema import check_checkpoint
+from Networks.checkpoints import check_checkpoint
 from Utils.runtime.arguments import Parser, path_of
 from Utils.runtime.errors import UserError, exit_cleanly
 from Utils.runtime.process import set_up_process

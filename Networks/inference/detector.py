@@ -12,7 +12,6 @@ from Databases import DATABASES
 from Databases.database import Database, ImageSet, crop_any_picture, evenly
 from Databases.loading import to_input
 from Databases.samples import GRID
-from Networks.checkpoint_schema import numbers
 from Networks.checkpoints import load_fan, load_second_step
 from Networks.execution import INFERENCE_BATCH, autocast, heatmap_batches
 from Networks.fan import FAN
@@ -115,7 +114,7 @@ class LandmarkDetector:
         """
         content = load_second_step(path)
         network = load_fan(content, path, options).eval()
-        active = np.sort(np.array(numbers(content["active_channels"])))
+        active = np.sort(content["active_channels"])
         database = database or DATABASES[options.dataset_name].rules(options.hyper)
         return cls(network, database, options, active, int(content.get("iteration", epoch)), threshold)
 

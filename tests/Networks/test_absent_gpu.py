@@ -213,7 +213,7 @@ def test_maps_that_begin_as_similarities(tmp_path):
         ("copy to host", "descriptor_length"),
         ("blocking copy to device", "similarity_head"),
         ("blocking copy to device", "place"),
-        ("blocking copy to device", "load_fan_weights"),
+        ("blocking copy to device", "load_weights"),
         ("blocking copy to device", "replace_descriptor_head"),
         ("copy to host", "copy_network"),
     }

@@ -39,7 +39,7 @@ def test_keypoints_of_training_pictures_are_those_of_the_labels(tmp_path, experi
 
 def test_a_bootstrap_file_without_clusters_is_named(tmp_path, experiment):
     save_checkpoint({"hyperparameters": {}}, experiment.bootstrap_clusters())
-    with pytest.raises(UserError, match="SuperPointClusters.pth has no centroid and threshold"):
+    with pytest.raises(UserError, match="SuperPointClusters.pth has no centroid"):
         bootstrap_landmarks(TinyDatabase(), tiny_options(tmp_path), experiment)
 
 
