@@ -36,13 +36,13 @@ def main(argv: list[str] | None = None) -> int:
     output = Path(given.output) if given.output else experiment.folder / "Predictions"
     inputs = find_inputs(given.input, leave_out=output)
     boxes = boxes_of_inputs(given.boxes, inputs) if given.boxes else None
-    detector = LandmarkDetector.of_experiment(experiment, options)
+    detector = LandmarkDetector.from_experiment(experiment, options)
     detector.threshold = given.threshold
     claim_folder(output, {**options.facts(), "iteration": detector.iteration, "landmarks": detector.names})
 
     prediction = Prediction(detector, inputs, output, boxes, given.smooth)
     pictures, objects = prediction.run()
-    for fault in prediction.faults:
+    for fault in sorted(prediction.faults):
         print(fault, file=sys.stderr)
     print(
         f"{objects} objects in {pictures} pictures and frames, {len(prediction.faults)} files not or not wholly read"

@@ -30,7 +30,7 @@ def main(argv: list[str] | None = None) -> int:
         landmarks, steady = np.arange(predictions.points.shape[1]), None
         experiment.open()
     else:
-        detector = LandmarkDetector.of_experiment(experiment, options)
+        detector = LandmarkDetector.from_experiment(experiment, options)
         database = detector.open_data_set()
         experiment.open()
         experiment.describe_run(options.facts())

@@ -46,7 +46,7 @@ def main(argv: list[str] | None = None) -> None:
     if output.suffix == ".onnx":
         for package in ("onnx", "onnxscript", "onnxruntime"):
             export.require(package)
-    detector = LandmarkDetector.of_experiment(Experiment(options.log_path, options.experiment_name), options)
+    detector = LandmarkDetector.from_experiment(Experiment(options.log_path, options.experiment_name), options)
     graph = export.graph_of(detector)
     facts = export.metadata(detector)
     with writing(output) as temporary:

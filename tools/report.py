@@ -169,7 +169,7 @@ def main(argv: list[str] | None = None) -> None:
     database = DATABASES[options.dataset_name].open(options)
     database.check_cheaply()
     experiment.open()
-    detector = LandmarkDetector.of_experiment(experiment, options, database)
+    detector = LandmarkDetector.from_experiment(experiment, options, database)
     charts, errors = error_charts(experiment)
     has_keypoints = bool(experiment.updated_keypoints_files())
     content = {

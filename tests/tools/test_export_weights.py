@@ -31,12 +31,12 @@ def test_a_network_of_step_two_is_read_in_its_place(tmp_path):
     run(tmp_path, "total_iterations=2", "iterations_before_merging=1")
     experiment = Experiment(tmp_path, "tiny")
     epoch, path = experiment.newest_second_step()
-    before = LandmarkDetector.of_experiment(experiment, tiny_options(tmp_path), TinyDatabase())
+    before = LandmarkDetector.from_experiment(experiment, tiny_options(tmp_path), TinyDatabase())
     assert export(path, path.with_suffix(".safetensors")) == 0
     assert experiment.newest_second_step() == (epoch, path)  # which says more
     path.unlink()
     assert experiment.newest_second_step() == (epoch, path.with_suffix(".safetensors"))
-    after = LandmarkDetector.of_experiment(experiment, tiny_options(tmp_path), TinyDatabase())
+    after = LandmarkDetector.from_experiment(experiment, tiny_options(tmp_path), TinyDatabase())
     weights = after.network.state_dict()
     assert all(torch.equal(tensor, weights[name]) for name, tensor in before.network.state_dict().items())
     np.testing.assert_array_equal(before.active, after.active)
