@@ -4,8 +4,8 @@
 
 For the clusters of the bootstrap and of step one, a landmark's position in a picture is that of the cluster's
 keypoint, unknown without one. Pictures that were trained on have the keypoints of the pseudo-groundtruth; in all
-others, detection and assignment run as in the training. Residual, movement and R2 say whether landmarks move with the object,
-see Utils/movement.
+others, detection and assignment run as in the training. Residual, movement and R2 say whether landmarks move with the
+object, see Utils/movement.
 """
 
 import csv
