@@ -21,9 +21,11 @@ def flags(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("--input", required=True, nargs="+", metavar="INPUT", help="a picture, a folder, a video or a glob")
     add(
-        "--boxes", metavar="FILE", help="file,x1,y1,x2,y2 of each object (default: faces are found, else all is used)"
+        "--boxes",
+        metavar="FILE",
+        help="file,x1,y1,x2,y2 of each object (default: a face, or the whole picture)",
     )
-    add("--output", metavar="DIR", help="folder of the results (default: Predictions in the experiment's)")
+    add("--output", metavar="DIR", help="folder for the results (default: Predictions in the experiment's folder)")
     add("--threshold", type=float, default=CONFIDENT, help="confidence that counts as found (default: %(default)s)")
     add("--smooth", action="store_true", help="smooth the landmarks of videos over time")
 
@@ -45,7 +47,7 @@ def main(argv: list[str] | None = None) -> int:
     for fault in sorted(prediction.faults):
         print(fault, file=sys.stderr)
     print(
-        f"{objects} objects in {pictures} pictures and frames, {len(prediction.faults)} files not or not wholly read"
+        f"{objects} objects in {pictures} pictures and frames; {len(prediction.faults)} files could not be fully read"
     )
     print(f"{output}: landmarks.csv, landmarks.json and pictures/")
     return 1 if prediction.faults else 0

@@ -2,9 +2,9 @@
 
     python benchmarks/prediction.py [--pictures 500] [--size 128] [--width 64] [--repeats 3]
 
-Both in the same run, in turn: the network in batches on crops in memory, and all of the prediction (pictures read and
-cropped, landmarks read out, mapped back and written, annotated copies drawn and encoded). Last line: the ratio, and
-how the memory at its peak grows from a tenth of the pictures to all of them.
+It times in turn the network on batches of crops in memory, and the whole prediction: read and crop pictures, find
+landmarks, write them, draw and encode annotated copies. The last line shows the ratio, and how the peak memory grows
+from a tenth of the pictures to all of them.
 """
 
 import argparse
