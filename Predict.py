@@ -46,9 +46,7 @@ def main(argv: list[str] | None = None) -> int:
     pictures, objects = prediction.run()
     for fault in sorted(prediction.faults):
         print(fault, file=sys.stderr)
-    print(
-        f"{objects} objects in {pictures} pictures and frames; {len(prediction.faults)} files could not be fully read"
-    )
+    print(f"{objects} objects in {pictures} pictures and frames; damaged files: {len(prediction.faults)}")
     print(f"{output}: landmarks.csv, landmarks.json and pictures/")
     return 1 if prediction.faults else 0
 

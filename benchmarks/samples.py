@@ -2,8 +2,8 @@
 
     python benchmarks/samples.py [--repeats 5] [--samples 100] [--size 178x218]
 
-A sample of step one has two pictures, one of step two has one. Floor and sample are timed in turn. The table shows the
-median, lowest and highest ratio over the repeats.
+A sample of step one has two pictures, one of step two has one. Floor and sample are timed in turn. The table shows
+the median, lowest and highest ratio over the repeats.
 """
 
 import argparse

@@ -117,7 +117,7 @@ class Prediction:
         return several
 
     def _detect(self, pictures: Sequence[tuple[str, np.ndarray]]) -> list[Found]:
-        """The landmarks of pictures by their files' names."""
+        """The landmarks of pictures, which come with their files' names."""
         boxes = [self._boxes_in(file, picture) for file, picture in pictures]
         each = [picture for (_, picture), own in zip(pictures, boxes, strict=True) for _ in own]
         together = self.detector(each, [box for own in boxes for box in own])

@@ -183,7 +183,7 @@ def test_wrong_files_are_named(tmp_path, uninterrupted):
     # A checkpoint of step one under the name of one of step two.
     content = load_checkpoint(experiment.first_step_checkpoint(9))
     save_checkpoint(content, experiment.second_step_checkpoint(1))
-    with pytest.raises(UserError, match="no checkpoint of step two"):
+    with pytest.raises(UserError, match="not a checkpoint of step two"):
         LandmarkDetector.from_experiment(experiment, tiny_options(tmp_path), TinyDatabase())
     # A network of another width, which the user insists on.
     whole = Experiment(uninterrupted, "tiny")
