@@ -35,7 +35,7 @@ LANDMARKS = 30
 
 @torch.inference_mode()
 def network_seconds(detector: LandmarkDetector, pictures: int) -> float:
-    """Seconds of the network alone for so many crops."""
+    """Seconds of the network alone for as many crops as pictures."""
     batch = INFERENCE_BATCH["cpu"]
     crops = torch.randint(0, 255, (batch, 3, detector.size, detector.size), dtype=torch.uint8)
     start = time.perf_counter()

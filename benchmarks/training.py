@@ -16,6 +16,7 @@ import statistics
 import sys
 import tempfile
 import time
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -114,12 +115,6 @@ def floating_point_operations(losses, network, batch, hyper) -> float:
     return counter.get_total_flops()
 
 
-def passes(floor, device: torch.device) -> int:
-    """How often the pictures are to be gone through; floor: a call that goes through them so many times."""
-    floor(1)
-    return math.ceil(SECONDS_OF_A_ROW / seconds(lambda: floor(1), device))
-
-
 @torch.inference_mode()
 def measure_detection(
     database: Pictures, table: KeypointTable, superpoint, network, arguments, options: Options
@@ -133,7 +128,7 @@ def measure_detection(
     batch = min(execution.INFERENCE_BATCH[device.type], PICTURES)
     shape = (batch, 3, hyper.image_size, hyper.image_size)
     crops = [to_input(torch.randint(0, 255, shape, dtype=torch.uint8, device=device))] * (PICTURES // batch)
-    # The weights are not trained: a threshold with so many cells above it gives some 40 keypoints.
+    # The weights are not trained; this threshold gives some 40 keypoints per picture.
     some = to_input(next(execution.inference_batches(database, images, options, range(8)))[0].to(device))
     detector, _ = network.eval()(some)
     threshold = torch.quantile(detector.float().flatten(), 1 - CELLS_OF_KEYPOINTS / detector[0].numel())
@@ -165,12 +160,13 @@ def measure_detection(
         ("relabelling, picture", bare_fan, relabel),
     ):
         floor(1)
-        often = math.ceil(SECONDS_OF_A_ROW / seconds(lambda f=floor: f(1), device))
+        often = math.ceil(SECONDS_OF_A_ROW / seconds(partial(floor, 1), device))
         whole(often)
-        floors, ours = [], []
-        for _ in range(arguments.repeats):
-            floors.append(seconds(lambda f=floor, n=often: f(n), device))
-            ours.append(seconds(lambda f=whole, n=often: f(n), device))
+        pairs = [
+            (seconds(partial(floor, often), device), seconds(partial(whole, often), device))
+            for _ in range(arguments.repeats)
+        ]
+        floors, ours = zip(*pairs, strict=True)
         row(name, floors, ours, often * PICTURES)
 
 

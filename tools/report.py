@@ -50,7 +50,7 @@ CHARTS = (  # title, tags of TensorBoard by the line's name, whether the axis is
 
 
 def picture_address(picture: np.ndarray, width: int = SHEET_WIDTH) -> str:
-    """An RGB picture as an address, shrunk to a width of at most so many pixels."""
+    """An RGB picture as an address, shrunk if it is wider than `width` pixels."""
     scale = min(1.0, width / picture.shape[1])
     shrunk = cv2.resize(picture, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
     return data_address(encode_jpeg(shrunk, QUALITY), "image/jpeg")
