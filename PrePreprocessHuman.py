@@ -27,14 +27,14 @@ def main() -> int:
     )
     given = parser.parse_args()
     if not given.path_to_Human.is_dir():
-        raise UserError(f"--path_to_Human {given.path_to_Human} is no directory; correct the path")
+        raise UserError(f"--path_to_Human {given.path_to_Human} is not a directory; correct the path")
     summary = prepare(given.path_to_Human, given.path_to_extract_dataset, given.num_workers, given.frame_tolerance)
     report(summary, given.path_to_extract_dataset)
     return 1 if summary.skipped else 0
 
 
 def report(summary: Summary, output: Path) -> None:
-    """Print what was done and what was not."""
+    """Print what was extracted and what was skipped."""
     counts = ", ".join(f"{count} {split}" for split, count in summary.pictures.items())
     print(f"{output}: {counts} pictures of {summary.recordings} videos ({summary.extracted} extracted now)")
     if summary.left_out:

@@ -21,9 +21,11 @@ def flags(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("--input", required=True, nargs="+", metavar="INPUT", help="a picture, a folder, a video or a glob")
     add(
-        "--boxes", metavar="FILE", help="file,x1,y1,x2,y2 of each object (default: faces are found, else all is used)"
+        "--boxes",
+        metavar="FILE",
+        help="file,x1,y1,x2,y2 of each object (default: a face, or the whole picture)",
     )
-    add("--output", metavar="DIR", help="folder of the results (default: Predictions in the experiment's)")
+    add("--output", metavar="DIR", help="folder for the results (default: Predictions in the experiment's folder)")
     add("--threshold", type=float, default=CONFIDENT, help="confidence that counts as found (default: %(default)s)")
     add("--smooth", action="store_true", help="smooth the landmarks of videos over time")
 
@@ -36,17 +38,15 @@ def main(argv: list[str] | None = None) -> int:
     output = Path(given.output) if given.output else experiment.folder / "Predictions"
     inputs = find_inputs(given.input, leave_out=output)
     boxes = boxes_of_inputs(given.boxes, inputs) if given.boxes else None
-    detector = LandmarkDetector.of_experiment(experiment, options)
+    detector = LandmarkDetector.from_experiment(experiment, options)
     detector.threshold = given.threshold
     claim_folder(output, {**options.facts(), "iteration": detector.iteration, "landmarks": detector.names})
 
     prediction = Prediction(detector, inputs, output, boxes, given.smooth)
     pictures, objects = prediction.run()
-    for fault in prediction.faults:
+    for fault in sorted(prediction.faults):
         print(fault, file=sys.stderr)
-    print(
-        f"{objects} objects in {pictures} pictures and frames, {len(prediction.faults)} files not or not wholly read"
-    )
+    print(f"{objects} objects in {pictures} pictures and frames; damaged files: {len(prediction.faults)}")
     print(f"{output}: landmarks.csv, landmarks.json and pictures/")
     return 1 if prediction.faults else 0
 

@@ -16,7 +16,7 @@ from Utils.runtime.errors import exit_cleanly
 from Utils.runtime.process import set_up_process
 from Utils.storage.experiment import Experiment
 
-OF_PREDICTIONS = "check the file: NaN is what is not found"
+CHECK_PREDICTIONS = "check the file, where NaN means that a landmark was not found"
 
 
 @exit_cleanly
@@ -30,7 +30,7 @@ def main(argv: list[str] | None = None) -> int:
         landmarks, steady = np.arange(predictions.points.shape[1]), None
         experiment.open()
     else:
-        detector = LandmarkDetector.of_experiment(experiment, options)
+        detector = LandmarkDetector.from_experiment(experiment, options)
         database = detector.open_data_set()
         experiment.open()
         experiment.describe_run(options.facts())
@@ -50,7 +50,7 @@ def main(argv: list[str] | None = None) -> int:
     movement = explained_movement(predictions.points, predictions.groundtruth)
     found = 1 - missing_share(predictions.points)
     report_landmarks(experiment, landmarks, found, movement, errors, steady)
-    return int(report_failure(experiment, found, OF_PREDICTIONS if options.predictions else TRAIN_LONGER))
+    return int(report_failure(experiment, found, CHECK_PREDICTIONS if options.predictions else TRAIN_LONGER))
 
 
 if __name__ == "__main__":

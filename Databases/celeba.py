@@ -25,7 +25,7 @@ _PICTURE_FOLDERS = (
     "Img/img_align_celeba",
     "Img",
 )
-# Each list under the name it has in data/CelebA, then under those in the download.
+# Name of each list in data/CelebA -> where the download may have it
 _LISTS = {
     "list_eval_partition.txt": ("Eval/list_eval_partition.txt", "list_eval_partition.txt"),
     "mafl_training.txt": ("MAFL/training.txt", "MAFL/mafl_training.txt", "mafl_training.txt"),
@@ -34,7 +34,7 @@ _LISTS = {
 
 
 class CelebA(Database):
-    """The paper's CelebA protocol: trained on partition 0 without MAFL's test pictures."""
+    """The paper's CelebA protocol: training on partition 0 without MAFL's test pictures."""
 
     name = "CelebA"
     crop_rule = FACE_CROP
@@ -55,16 +55,16 @@ class CelebA(Database):
         boxes = load_table(box_file, f"{_PUBLISHED} or {make}")
         landmarks = load_table(point_file, _PUBLISHED) if point_file.exists() else None  # training needs none
 
-        def images(names: np.ndarray, with_landmarks: bool) -> ImageSet:
+        def images(names: np.ndarray, landmarks: dict[str, Any] | None = None) -> ImageSet:
             points = None
-            if with_landmarks and landmarks is not None:
+            if landmarks is not None:
                 points = rows_of(landmarks, names.tolist(), (LANDMARKS, 2), "landmarks", point_file, _PUBLISHED)
             rows = rows_of(boxes, names.tolist(), (4,), "box", box_file, make, np.float64)
             return ImageSet(root, names, rows, points, size=SIZE)
 
         database = cls()
-        database.training = images(training_names, False)
-        database.regression, database.test = images(regression_names, True), images(test_names, True)
+        database.training = images(training_names)
+        database.regression, database.test = images(regression_names, landmarks), images(test_names, landmarks)
         return database
 
     def crop(self, box: np.ndarray, width: int, height: int, size: int) -> np.ndarray:
@@ -78,37 +78,36 @@ class CelebA(Database):
 
 
 def _find_list(name: str, lists: Path, download: Path) -> Path:
-    """The list in data/CelebA, else in the download, of which `download` may be the root or a folder inside."""
-    candidates = [lists / name]
-    candidates += [root / path for root in (download, *download.resolve().parents[:2]) for path in _LISTS[name]]
-    found = next((path for path in candidates if path.is_file()), None)
-    if found is None:
-        raise UserError(f"{lists / name} does not exist, nor {_LISTS[name][0]} in {download}; copy it there")
-    return found
+    """The list in data/CelebA, else in the download; `download` may be its root or a folder inside."""
+    roots = (download, *download.resolve().parents[:2])
+    for candidate in (lists / name, *(root / path for root in roots for path in _LISTS[name])):
+        if candidate.is_file():
+            return candidate
+    raise UserError(f"{lists / name} does not exist, nor {_LISTS[name][0]} in {download}; copy it there")
 
 
 def _read_partition(file: Path) -> tuple[np.ndarray, np.ndarray]:
-    """Names (n,) str and parts (n,) int of the lines `000001.jpg 0`."""
-    words = file.read_text(encoding="utf-8", errors="replace").split()
-    parts = words[1::2]
-    if not words or len(words) % 2 or not set(parts) <= {"0", "1", "2"}:
-        raise UserError(f"{file} does not consist of lines such as `000001.jpg 0`; download it again")
-    return np.array(words[::2]), np.array(parts).astype(np.int64)
+    """Names (n,) str and parts (n,) int of lines like `000001.jpg 0`."""
+    words = _read_names(file)
+    names, parts = words[::2], words[1::2]
+    if len(words) % 2 or not set(parts.tolist()) <= {"0", "1", "2"}:
+        raise UserError(f"{file} does not consist of lines like `000001.jpg 0`; download it again")
+    return names, parts.astype(np.int64)
 
 
 def _read_names(file: Path) -> np.ndarray:
-    """One picture name a line, (n,) str."""
-    names = file.read_text(encoding="utf-8", errors="replace").split()
-    if not names:
+    """The words of a list, (n,) str."""
+    words = file.read_text(encoding="utf-8", errors="replace").split()
+    if not words:
         raise UserError(f"{file} is empty; download it again")
-    return np.array(names)
+    return np.array(words)
 
 
 def _picture_folder(folder: Path, first: str) -> Path:
     """The folder of the pictures: `folder` itself or a known one inside it."""
     folders = [folder / sub for sub in _PICTURE_FOLDERS]
     found = [inside for inside in folders if (inside / first).is_file()]
-    found = found or [inside for inside in folders if any(inside.glob("*.jpg"))]  # perhaps the first one is missing
+    found = found or [inside for inside in folders if any(inside.glob("*.jpg"))]  # the first picture may be missing
     if not found:
-        raise UserError(f"no pictures (*.jpg) in {folder} or in its img_align_celeba_hq; correct CelebA_datapath")
+        raise UserError(f"no pictures (*.jpg) in {folder} or its img_align_celeba_hq; correct CelebA_datapath")
     return found[0]

@@ -1,15 +1,16 @@
-"""What may lie beside a user's own pictures: boxes.csv, landmarks.csv, split.csv, or annotations.json (COCO)."""
+"""Files beside a user's own pictures: boxes.csv, landmarks.csv, split.csv, or annotations.json (COCO)."""
 
-import json
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
 import numpy as np
-import pandas as pd
+from pydantic import BaseModel, Field, ValidationError
 
-from Databases.tables import FARTHEST
 from Utils.runtime.errors import UserError, one_line
+
+if TYPE_CHECKING:
+    import pandas as pd  # slow to import
 
 SPLITS = ("train", "regression", "test")
 BOX_COLUMNS = ["x1", "y1", "x2", "y2"]
@@ -17,60 +18,61 @@ BOX_COLUMNS = ["x1", "y1", "x2", "y2"]
 
 @dataclass
 class Annotations:
-    """One row per object, in order of file; coordinates in pixels of the pictures as they lie in the folder."""
+    """One row per object, in order of file; coordinates in pixels of the pictures in the folder."""
 
     files: np.ndarray  # (n,) str, relative to the folder
-    names: np.ndarray  # (n,) str: the file, with #0, #1 ... where a picture shows several objects
+    names: np.ndarray  # (n,) str: the file, with #0, #1 ... if a picture shows several objects
     boxes: np.ndarray  # (n, 4) float64, NaN: the whole picture
     landmarks: np.ndarray | None  # (n, G, 2) float64, NaN: unknown
     splits: np.ndarray | None  # (n,) str of SPLITS, "" for pictures that are left out
 
 
 def read_annotations(folder: Path, files: list[str]) -> Annotations:
-    """The annotations of the pictures `files` of a folder, as far as there are any.
+    """The annotations of the pictures `files` of a folder; every annotation file is optional.
 
-    Raises UserError where a file is malformed, names a picture that does not exist, or has a picture twice.
+    Raises UserError if one is malformed, names a picture that does not exist, or has a picture twice.
     """
     splits = _read_splits(folder / "split.csv", files)
-    if (folder / "annotations.json").is_file():
-        extra = [name for name in ("boxes.csv", "landmarks.csv") if (folder / name).is_file()]
-        if extra:
-            raise UserError(f"{folder} has both annotations.json and {extra[0]}; keep one of them")
-        annotations = read_coco(folder / "annotations.json", files)
-        if splits is not None:
-            table = dict(zip(files, splits))
-            annotations.splits = np.array([table[file] for file in annotations.files.tolist()])
-        return annotations
-    names = np.array(files)
-    boxes = _read_boxes(folder / "boxes.csv", files)
-    return Annotations(names, names, boxes, _read_landmarks(folder / "landmarks.csv", files), splits)
+    if not (folder / "annotations.json").is_file():
+        table = _read_boxes(folder / "boxes.csv", files)
+        boxes = np.full((len(files), 4), np.nan) if table is None else table.reindex(files).to_numpy()
+        names = np.array(files)
+        return Annotations(names, names, boxes, _read_landmarks(folder / "landmarks.csv", files), splits)
+    for extra in ("boxes.csv", "landmarks.csv"):
+        if (folder / extra).is_file():
+            raise UserError(f"{folder} has both annotations.json and {extra}; keep one of them")
+    annotations = read_coco(folder / "annotations.json", files)
+    if splits is not None:
+        split_of = dict(zip(files, splits))
+        annotations.splits = np.array([split_of[file] for file in annotations.files.tolist()])
+    return annotations
+
+
+# Tables
 
 
 def read_boxes_of_objects(path: Path, files: list[str]) -> dict[str, np.ndarray]:
-    """File -> boxes (k, 4) of a table like boxes.csv in which a picture with several objects has several rows.
+    """File -> boxes (k, 4) of a table like boxes.csv with a row per object; NaN: the whole picture.
 
-    NaN: the whole picture. Raises UserError as `read_annotations` does.
+    Raises UserError as `read_annotations` does.
     """
-    table = _read_csv(path, files, several=True)
-    if table is None:
+    boxes = _read_boxes(path, files, several=True)
+    if boxes is None:
         raise UserError(f"{path} does not exist; write file,x1,y1,x2,y2, a row for every picture")
-    _require_all(path, table, files)
-    boxes = _numbers(table, BOX_COLUMNS, path)
     return {str(file): rows.to_numpy() for file, rows in boxes.groupby(level=0)}
 
 
-def _read_csv(path: Path, files: list[str], several: bool = False) -> pd.DataFrame | None:
-    """A table with a row per file of `files` that it has, indexed by file; None where there is no such table.
-
-    several: whether a file may have several rows.
-    """
+def _read_csv(path: Path, files: list[str], several: bool = False) -> "pd.DataFrame | None":
+    """A table indexed by file, None if it does not exist; several: whether a file may have several rows."""
     if not path.is_file():
         return None
+    import pandas as pd
+
     try:
         table = pd.read_csv(path, dtype={"file": str}, encoding="utf-8-sig", skipinitialspace=True)
     except (ValueError, OSError) as error:
         raise UserError(
-            f"{path} cannot be read as a table ({one_line(error)}); see docs/data.md for its form"
+            f"{path} cannot be read as a table ({one_line(error)}); its form is in docs/data.md"
         ) from error
     if "file" not in table.columns:
         raise UserError(f"{path} has no column `file`; its first line names the columns")
@@ -79,8 +81,8 @@ def _read_csv(path: Path, files: list[str], several: bool = False) -> pd.DataFra
     unknown = table["file"][~table["file"].isin(files)]
     if len(unknown):
         raise UserError(
-            f"{path} names {unknown.iloc[0]!r}, which is no picture of {path.parent} "
-            f"({len(unknown)} such rows); correct the name or take the row out"
+            f"{path} names {unknown.iloc[0]!r}, which is not a picture in {path.parent} "
+            f"({len(unknown)} such rows); correct the name or delete the row"
         )
     twice = table["file"][table["file"].duplicated()]
     if len(twice) and not several:
@@ -88,40 +90,32 @@ def _read_csv(path: Path, files: list[str], several: bool = False) -> pd.DataFra
     return table.set_index("file")
 
 
-def _numbers(table: pd.DataFrame, columns: list[str], path: Path) -> pd.DataFrame:
+def _numbers(table: "pd.DataFrame", columns: list[str], path: Path) -> "pd.DataFrame":
     for column in columns:
         if column not in table.columns:
-            raise UserError(f"{path} has no column `{column}`; see docs/data.md for its form")
+            raise UserError(f"{path} has no column `{column}`; its form is in docs/data.md")
     try:
-        numbers = table[columns].astype(np.float64)
-        far = numbers.abs().gt(FARTHEST).any(axis=1)
-        if far.any():
-            raise ValueError(f"{table.index[far.to_numpy().argmax()]} has a place beyond any picture")
-        return numbers
+        return table[columns].astype(np.float64)
     except (ValueError, TypeError, OverflowError) as error:
-        raise UserError(f"{path} has a cell that is no number ({one_line(error)}); correct it") from error
+        raise UserError(f"{path} has a cell that is not a number ({one_line(error)}); correct it") from error
 
 
-def _read_boxes(path: Path, files: list[str]) -> np.ndarray:
-    """(n, 4), NaN throughout where there is no such file."""
-    table = _read_csv(path, files)
+def _read_boxes(path: Path, files: list[str], several: bool = False) -> "pd.DataFrame | None":
+    """The box columns as numbers, indexed by file."""
+    table = _read_csv(path, files, several)
     if table is None:
-        return np.full((len(files), 4), np.nan)
-    _require_all(path, table, files)
-    return _numbers(table, BOX_COLUMNS, path).reindex(files).to_numpy()
-
-
-def _require_all(path: Path, table: pd.DataFrame, files: list[str]) -> None:
+        return None
     missing = sorted(set(files) - set(table.index))
     if missing:
         raise UserError(
             f"{path} has no box for {len(missing)} pictures, first {missing[0]}; "
             f"add the rows (with empty cells for the whole picture)"
         )
+    return _numbers(table, BOX_COLUMNS, path)
 
 
 def _read_landmarks(path: Path, files: list[str]) -> np.ndarray | None:
-    """(n, G, 2), None where there is no such file; pictures that it lacks have unknown landmarks."""
+    """(n, G, 2), NaN for pictures that the file does not name; None if it does not exist."""
     table = _read_csv(path, files)
     if table is None:
         return None
@@ -129,8 +123,7 @@ def _read_landmarks(path: Path, files: list[str]) -> np.ndarray | None:
     if rest or not count:
         raise UserError(f"{path} has {len(table.columns)} columns beside `file`; write x0,y0,x1,y1,...")
     columns = [f"{axis}{i}" for i in range(count) for axis in "xy"]
-    points = _numbers(table, columns, path).reindex(files).to_numpy().reshape(-1, count, 2)
-    return _both_or_none(points)
+    return _both_or_none(_numbers(table, columns, path).reindex(files).to_numpy().reshape(-1, count, 2))
 
 
 def _both_or_none(points: np.ndarray) -> np.ndarray:
@@ -139,7 +132,7 @@ def _both_or_none(points: np.ndarray) -> np.ndarray:
 
 
 def _read_splits(path: Path, files: list[str]) -> np.ndarray | None:
-    """(n,) str, "" for pictures that the file does not name; None where there is no such file."""
+    """(n,) str, "" for pictures that the file does not name; None if it does not exist."""
     table = _read_csv(path, files)
     if table is None:
         return None
@@ -152,85 +145,85 @@ def _read_splits(path: Path, files: list[str]) -> np.ndarray | None:
     return splits.reindex(files).fillna("").to_numpy(str)
 
 
-def read_coco(path: Path, files: list[str]) -> Annotations:
-    """A COCO keypoints file; one row per annotation that is no crowd. Pictures without any are left out.
+# COCO
 
-    Raises UserError where it is no such file, names a picture that does not exist, or has categories with
-    different numbers of keypoints.
+Coordinate = Annotated[float, Field(strict=True, allow_inf_nan=False)]
+
+
+class _CocoImage(BaseModel):
+    id: int | str
+    file_name: str
+
+
+class _CocoObject(BaseModel):
+    image_id: int | str
+    iscrowd: int | None = None
+    bbox: tuple[Coordinate, Coordinate, Coordinate, Coordinate] | None = None  # x, y, width, height
+    keypoints: list[Coordinate] | None = None  # x, y, visibility, x, y, ...
+
+
+class _CocoFile(BaseModel):
+    images: list[_CocoImage]
+    annotations: list[_CocoObject]
+
+
+def read_coco(path: Path, files: list[str]) -> Annotations:
+    """A COCO keypoints file: a row per annotation that is not a crowd. Pictures without annotations are left out.
+
+    Raises UserError if it is malformed, names a picture that does not exist, or its objects have different
+    numbers of keypoints.
     """
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-        paths = {image["id"]: str(image["file_name"]) for image in content["images"]}
-        rows = [row for row in content["annotations"] if not row.get("iscrowd")]
-        rows = [(paths[row["image_id"]], row.get("bbox"), row.get("keypoints") or []) for row in rows]
-    except (ValueError, KeyError, TypeError, AttributeError, OSError, RecursionError) as error:
-        reason = f"missing key {error}" if isinstance(error, KeyError) else one_line(error)
-        raise UserError(f"{path} is no COCO keypoints file ({reason}); see docs/data.md for its form") from error
-    if not rows:
-        raise UserError(f"{path} has no annotations; add some or take the file away")
-    resolve = _resolver(path, files)
-    found = np.array([resolve(file) for file, _, _ in rows])
-    order = np.argsort(found, kind="stable")
-    rows, found = [rows[i] for i in order], found[order]
-    return Annotations(found, _object_names(found), _coco_boxes(rows, path), _coco_landmarks(rows, path), None)
-
-
-def _resolver(path: Path, files: list[str]) -> Callable[[str], str]:
-    """Function from a file name of COCO to one of `files`: the same path, else the only one of that name."""
-    known = set(files)
+        content = _CocoFile.model_validate_json(path.read_bytes())
+        names = {image.id: image.file_name for image in content.images}
+        objects = [(names[entry.image_id], entry) for entry in content.annotations if not entry.iscrowd]
+    except ValidationError as error:
+        first = error.errors()[0]
+        reason = f"{'.'.join(map(str, first['loc']))}: {first['msg']}".removeprefix(": ")
+        raise UserError(f"{path} is not a COCO keypoints file ({reason}); its form is in docs/data.md") from error
+    except KeyError as error:
+        raise UserError(f"{path} has an annotation of image {error}, which its images lack; correct it") from error
+    if not objects:
+        raise UserError(f"{path} has no annotations; add some or remove the file")
     by_name: dict[str, list[str]] = {}
     for file in files:
         by_name.setdefault(file.rpartition("/")[2], []).append(file)
+    found = [(_find_picture(name, by_name, path), entry) for name, entry in objects]
+    found.sort(key=lambda pair: pair[0])
+    sources, entries = np.array([file for file, _ in found]), [entry for _, entry in found]
+    boxes = np.array([entry.bbox or (np.nan,) * 4 for entry in entries], np.float64)
+    boxes[:, 2:] += boxes[:, :2]
+    return Annotations(sources, _object_names(sources), boxes, _coco_landmarks(entries, path), None)
 
-    def resolve(name: str) -> str:
-        name = name.replace("\\", "/").removeprefix("./")
-        if name in known:
-            return name
-        candidates = by_name.get(name.rpartition("/")[2], [])
-        if len(candidates) != 1:
-            problem = "is no picture" if not candidates else "could be several pictures"
-            raise UserError(f"{path} names {name!r}, which {problem} of {path.parent}; correct file_name")
-        return candidates[0]
 
-    return resolve
+def _find_picture(name: str, by_name: dict[str, list[str]], path: Path) -> str:
+    """The picture with the same path, else the only one with the same name in any folder."""
+    name = name.replace("\\", "/").removeprefix("./")
+    matches = by_name.get(name.rpartition("/")[2], [])
+    if name in matches:
+        return name
+    if len(matches) != 1:
+        problem = "could be several pictures" if matches else "is not a picture"
+        raise UserError(f"{path} names {name!r}, which {problem} in {path.parent}; correct file_name")
+    return matches[0]
 
 
 def _object_names(files: np.ndarray) -> np.ndarray:
-    """Sorted files (n,) -> the file, or file#0, file#1 ... where it occurs several times."""
+    """Sorted files (n,) -> the file, or file#0, file#1 ... if it occurs several times."""
     _, first, counts = np.unique(files, return_index=True, return_counts=True)
     rank = np.arange(len(files)) - np.repeat(first, counts)
     return np.where(np.repeat(counts, counts) > 1, np.char.add(np.char.add(files, "#"), rank.astype(str)), files)
 
 
-def _coco_boxes(rows: list[tuple], path: Path) -> np.ndarray:
-    """x, y, width, height -> x1, y1, x2, y2 (n, 4); NaN where an annotation has no box."""
-    boxes = np.full((len(rows), 4), np.nan)
-    for i, (file, box, _) in enumerate(rows):
-        if box is not None:
-            if not _are_places(box) or len(box) != 4:
-                raise UserError(f"{path} has a bbox of {file} that is not four numbers; write [x, y, width, height]")
-            boxes[i] = box
-    boxes[:, 2:] += boxes[:, :2]
-    return boxes
-
-
-def _coco_landmarks(rows: list[tuple], path: Path) -> np.ndarray | None:
-    """Triples x, y, visibility -> (n, G, 2), NaN where the visibility is 0; None where no row has any."""
-    for file, _, keypoints in rows:
-        if not _are_places(keypoints):
-            raise UserError(f"{path} has keypoints of {file} that are no numbers; write [x, y, visibility, ...]")
-    lengths = {len(keypoints) for _, _, keypoints in rows} - {0}
+def _coco_landmarks(objects: list[_CocoObject], path: Path) -> np.ndarray | None:
+    """(n, G, 2), NaN for visibility 0; None if no object has keypoints."""
+    lengths = sorted({len(entry.keypoints) for entry in objects if entry.keypoints})
     if not lengths:
         return None
-    if len(lengths) > 1 or next(iter(lengths)) % 3:
-        raise UserError(f"{path} has keypoints of different numbers {sorted(lengths)}; use one category a file")
-    unknown = [0.0] * next(iter(lengths))
-    table = np.array([keypoints or unknown for _, _, keypoints in rows], np.float64).reshape(len(rows), -1, 3)
+    if len(lengths) > 1 or lengths[0] % 3:
+        raise UserError(
+            f"{path} has objects with {lengths} numbers in `keypoints`; write 3 per keypoint, one category"
+        )
+    unknown = [0.0] * lengths[0]
+    table = np.array([entry.keypoints or unknown for entry in objects], np.float64).reshape(len(objects), -1, 3)
     return _both_or_none(np.where(table[..., 2:] > 0, table[..., :2], np.nan))
-
-
-def _are_places(values: object) -> bool:
-    """Whether it is a list of numbers that may be places in a picture."""
-    return isinstance(values, list) and all(
-        isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) <= FARTHEST for value in values
-    )

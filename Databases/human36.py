@@ -1,6 +1,5 @@
 """Human3.6M as `PrePreprocessHuman.py` extracts it: 450x450 pictures of one person, 32 joints."""
 
-import os
 from pathlib import Path
 from typing import Annotated, Any, ClassVar
 
@@ -16,11 +15,11 @@ from Utils.runtime.errors import UserError
 
 SIZE = (450, 450)
 JOINTS = 32
-SCALE = 1.5  # box heights of a frame that an extracted picture's height shows
-ZOOM = 1.4  # about the centre, on which the extraction puts the person
+SCALE = 1.5  # an extracted picture is as high as 1.5 boxes
+ZOOM = 1.4  # about the picture's centre, where the person is
 NORMALISER = (25, 17)  # the shoulders
 
-# Which of two joints is to the right decides for each group whether its pairs change places.
+# The first pair of a group decides whether all its pairs are swapped.
 _BODY = np.array([(1, 6), (25, 17), (18, 26), (27, 19), (20, 28), (29, 21), (30, 22), (31, 23)])
 _LEGS = np.array([(2, 7), (3, 8), (4, 9), (5, 10)])
 _REMEDY = "run PrePreprocessHuman.py and point Human_datapath to what it extracts"
@@ -61,7 +60,11 @@ class Human36(Database):
 
         database = cls()
         database.training, database.test = images("train"), images("test")
-        _require_listed(boxes, database.training.names, root)
+        missing = sorted(
+            {name for name in boxes if name.startswith("/train/")} - set(database.training.names.tolist())
+        )
+        if missing:
+            raise UserError(f"{root}/images{missing[0]} and {len(missing) - 1} more pictures do not exist; {_REMEDY}")
         some = np.arange(len(database.training))[:: hyper.regression_step][:REGRESSION_PICTURES]
         database.regression = database.training.subset(some)
         return database
@@ -70,7 +73,7 @@ class Human36(Database):
         return zoom_crop(width, height, size, ZOOM)
 
     def view(self, box: np.ndarray, width: int, height: int) -> tuple[np.ndarray, tuple[int, int]]:
-        """What the extraction makes of a frame with a person's box; a whole picture stands for an extracted one."""
+        """What the extraction makes of a person's box; without a box, the picture counts as extracted already."""
         if np.array_equal(box, (0, 0, width, height)):
             return zoom_crop(width, height, SIZE[0], 1.0), SIZE
         return crop_of_box(box), SIZE
@@ -79,8 +82,10 @@ class Human36(Database):
         return distance(groundtruth, *NORMALISER)
 
     def order_landmarks(self, groundtruth: np.ndarray) -> np.ndarray:
-        """Left and right in picture order: where joint 1 is right of joint 6 the pairs of the body change
-        places, where joint 2 is right of joint 7 those of the legs. (n, 32, 2) -> the same shape."""
+        """Make left the left of the picture: (n, 32, 2) -> the same shape.
+
+        If joint 1 is right of joint 6, the pairs of the body are swapped; if joint 2 is right of joint 7, the legs'.
+        """
         ordered = groundtruth.copy()
         for pairs in (_BODY, _LEGS):
             left, right = pairs[0]
@@ -90,7 +95,7 @@ class Human36(Database):
 
 
 def crop_of_box(box: np.ndarray) -> np.ndarray:
-    """The map (..., 2, 3) from video to picture: centred on the box (..., 4), 1.5 times whose height it shows."""
+    """The map (..., 2, 3) from video to picture, which is centred on the box (..., 4) and 1.5 times as high."""
     box = np.asarray(box, np.float64)
     scale = SIZE[1] / (SCALE * (box[..., 3] - box[..., 1]))
     centre = (box[..., :2] + box[..., 2:]) / 2
@@ -101,18 +106,9 @@ def crop_of_box(box: np.ndarray) -> np.ndarray:
 
 
 def _names(root: Path, split: str) -> list[str]:
-    """Keys such as /train/000000.jpg of the pictures that there are, in order."""
+    """Keys like /train/000000.jpg of the pictures in the folder, in order."""
     folder = root / "images" / split
-    if not folder.is_dir():
-        raise UserError(f"{folder} does not exist; {_REMEDY}")
-    names = sorted(f"/{split}/{file}" for file in os.listdir(folder) if file.endswith(".jpg") and file[0] != ".")
+    names = sorted(f"/{split}/{file.name}" for file in folder.glob("*.jpg") if file.name[0] != ".")
     if not names:
         raise UserError(f"no pictures (*.jpg) in {folder}; {_REMEDY}")
     return names
-
-
-def _require_listed(boxes: dict[str, Any], names: np.ndarray, root: Path) -> None:
-    """Raise UserError where the boxes name training pictures that do not exist."""
-    missing = sorted({name for name in boxes if name.startswith("/train/")} - set(names.tolist()))
-    if missing:
-        raise UserError(f"{root}/images{missing[0]} and {len(missing) - 1} more pictures do not exist; {_REMEDY}")

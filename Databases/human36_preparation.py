@@ -1,14 +1,13 @@
 """From Human3.6M's videos, poses and masks to the pictures, boxes and joints that `Human36` reads.
 
-A recording is one camera's video of one action. It is surveyed (lengths, boxes, joints), its frames are
-extracted into a folder of its own, and then moved to their final numbers. `.prepared/` below the output
-holds a record per recording, by which a later run skips what is done and repairs what is not.
+A recording is one camera's video of one action. Its pictures and a record of its boxes and joints go to a folder
+of its own below `.prepared/`, the record last, so that a later run sees what is finished. `images/` then gets a
+link to each picture, numbered in the order of the recordings.
 """
 
-import contextlib
 import os
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -23,14 +22,12 @@ from Utils.runtime.parallel import parallel_map
 from Utils.runtime.progress import progress
 from Utils.storage.files import dump_pickle, held, load_pickle, remove_left_overs
 from Utils.storage.pictures import write_jpeg
-from Utils.storage.videos import frames_at
+from Utils.storage.videos import Video, frames_at
 
 ACTIONS = ("Directions", "Discussion", "Posing", "Waiting", "Greeting", "Walking")
 # subject -> split, every how many frames
 SUBJECTS = {**dict.fromkeys(("S1", "S5", "S6", "S7", "S8", "S9"), ("train", 10)), "S11": ("test", 50)}
-SPLITS = ("train", "test")
-BOXES, KEYPOINTS = "HumanBoundingBoxes.pickle", "GroundtruthKeypoints.pickle"
-RECORD_VERSION = 1
+BOXES, KEYPOINTS, RECORD = "HumanBoundingBoxes.pickle", "GroundtruthKeypoints.pickle", "record.pickle"
 
 
 @dataclass(frozen=True)
@@ -47,16 +44,8 @@ class Recording:
     def title(self) -> str:
         return f"{self.subject}/{self.stem}"
 
-    @property
-    def split(self) -> str:
-        return SUBJECTS[self.subject][0]
-
-    @property
-    def step(self) -> int:
-        return SUBJECTS[self.subject][1]
-
     def fingerprint(self) -> tuple:
-        """Tells whether the three files are still those that a record was made from."""
+        """Changes when one of the files does."""
         stats = [file.stat() for file in (self.video, self.pose, self.masks)]
         return tuple((s.st_size, s.st_mtime_ns) for s in stats)
 
@@ -67,27 +56,38 @@ class Summary:
 
     pictures: dict[str, int] = field(default_factory=dict)  # split -> count
     recordings: int = 0
-    extracted: int = 0  # recordings that this run had to extract
+    extracted: int = 0  # recordings that this run extracted
     left_out: int = 0  # frames whose mask is empty
     skipped: list[str] = field(default_factory=list)  # "S1/Posing 1: why"
 
 
 def prepare(human: Path, output: Path, workers: int, frame_tolerance: int = 0) -> Summary:
-    """Extract the pictures of `human` into `output`. Recordings that cannot be used are named in the summary.
+    """Extract the pictures of `human` into `output`. The summary names the recordings that cannot be used.
 
-    Raises UserError where there are no recordings at all, and where another process extracts into `output`.
+    Raises UserError if there are no recordings at all, or another process extracts into `output`.
     """
     summary = Summary()
     recordings = find_recordings(human, summary)
-    store = _Store(output)
-    with store.held():
-        records = _survey_all(recordings, store, workers, frame_tolerance, summary)
-        _extract_all(records, store, workers, summary)
-        usable = [(r, record) for r, record in records if record["sizes"] is not None]
-        _place(usable, store, summary)
-        _write_tables(usable, output)
+    prepared = output / ".prepared"
+    prepared.mkdir(parents=True, exist_ok=True)
+    with held(
+        prepared / ".lock", f"another process is writing to {output}; wait until it ends, or give another folder"
+    ):
+        remove_left_overs(output)
+        records = {}
+        results = parallel_map(_prepare_one, (prepared, frame_tolerance), recordings, workers, chunk=1)
+        for i, result in progress(results, "Extracting pictures", total=len(recordings), unit="video"):
+            if isinstance(result, str):
+                summary.skipped.append(f"{recordings[i].title}: {result}")
+            else:
+                records[recordings[i]], is_new = result
+                summary.extracted += is_new
+        usable = {r: records[r] for r in recordings if r in records}
+        for unused in set(prepared.glob("S*/*")) - {prepared / r.title for r in usable}:
+            shutil.rmtree(unused, ignore_errors=True)
+        summary.pictures = _number_pictures(usable, prepared, output)
     summary.recordings = len(usable)
-    summary.left_out = sum(record["left_out"] for _, record in usable)
+    summary.left_out = sum(record["left_out"] for record in usable.values())
     summary.skipped.sort()
     return summary
 
@@ -127,38 +127,70 @@ def _by_stem(folder: Path, suffix: str) -> dict[str, Path]:
     return {f.stem: f for f in files if any(action in f.stem for action in ACTIONS)}
 
 
-# Survey
+# One recording
 
 
-def survey(frame_tolerance: int, recording: Recording) -> dict[str, Any] | str:
-    """The used frames of a recording, their boxes and joints in video pixels; or why it cannot be used."""
+def _prepare_one(shared: tuple[Path, int], recording: Recording) -> tuple[dict[str, Any], bool] | str:
+    """The record of a recording and whether it was extracted just now, or why it cannot be used."""
+    prepared, frame_tolerance = shared
+    folder = prepared / recording.title
     try:
-        return _survey(frame_tolerance, recording)
+        finished = _finished(folder, recording, frame_tolerance)
+        return finished or extract(recording, folder, frame_tolerance), finished is None
     except UserError as error:
         return one_line(error)
 
 
-def _survey(frame_tolerance: int, recording: Recording) -> dict[str, Any]:
+def _finished(folder: Path, recording: Recording, frame_tolerance: int) -> dict[str, Any] | None:
+    """The record of an earlier run, if its sources have not changed and all its pictures are whole."""
+    try:
+        record = load_pickle(folder / RECORD)
+    except UserError:
+        return None
+    sizes = [file.stat().st_size for file in sorted(folder.glob("*.jpg"))]
+    current = record["source"] == recording.fingerprint() and record["difference"] <= frame_tolerance
+    return record if current and sizes == record["sizes"] else None
+
+
+def extract(recording: Recording, folder: Path, frame_tolerance: int) -> dict[str, Any]:
+    """Write the pictures of a recording as 000000.jpg ... into a folder, then its record, and return that."""
+    record = survey(recording, frame_tolerance)
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    maps = crop_of_box(record["boxes"])
+    for i, picture in enumerate(frames_at(recording.video, record["frames"].tolist())):
+        file = folder / picture_name(i)
+        write_jpeg(warp(picture, maps[i], PICTURE_SIZE), file)
+        record["sizes"].append(file.stat().st_size)
+    dump_pickle(record, folder / RECORD)
+    return record
+
+
+def picture_name(i: int) -> str:
+    return f"{i:06d}.jpg"
+
+
+def survey(recording: Recording, frame_tolerance: int) -> dict[str, Any]:
+    """The used frames (n,) of a recording, their boxes (n, 4) and joints (n, 32, 2) in video pixels."""
+    _, step = SUBJECTS[recording.subject]
     pose = read_pose(recording.pose)
-    frames = count_frames(recording.video)
-    with _Masks(recording.masks) as masks:
-        lengths = (frames, len(pose), len(masks))
-        if max(lengths) - min(lengths) > frame_tolerance:
-            counts = "video {} frames, pose {}, masks {}".format(*lengths)
-            raise UserError(f"lengths disagree: {counts} (--frame_tolerance allows for small differences)")
-        wanted = np.arange(0, min(lengths), recording.step)
-        boxes = np.array([box_of_mask(masks[int(i)]) for i in wanted], np.float64).reshape(-1, 4)
+    masks, boxes = read_boxes(recording.masks, step)
+    lengths = (Video(recording.video).frames, len(pose), masks)
+    difference = max(lengths) - min(lengths)
+    if difference > frame_tolerance:
+        counts = "video {} frames, pose {}, masks {}".format(*lengths)
+        raise UserError(f"lengths differ: {counts} (--frame_tolerance allows small differences)")
+    frames = np.arange(0, min(lengths), step)
+    boxes = boxes[: len(frames)]
     kept = (boxes[:, 2:] > boxes[:, :2]).all(1)
     return {
-        "version": RECORD_VERSION,
         "source": recording.fingerprint(),
-        "tolerance": frame_tolerance,
-        "frames": wanted[kept],
+        "difference": difference,
+        "frames": frames[kept],
         "boxes": boxes[kept],
-        "joints": pose[wanted[kept]],
+        "joints": pose[frames[kept]],
         "left_out": int((~kept).sum()),
-        "sizes": None,  # bytes of each picture, once extracted
-        "start": None,  # number of the first picture, once in its place
+        "sizes": [],  # bytes of each picture
     }
 
 
@@ -167,265 +199,71 @@ def read_pose(file: Path) -> np.ndarray:
     import cdflib
 
     try:
-        pose = np.asarray(cdflib.CDF(file).varget("Pose"), np.float64)
-        return pose.reshape(-1, JOINTS, 2)
+        return np.asarray(cdflib.CDF(file).varget("Pose"), np.float64).reshape(-1, JOINTS, 2)
     except Exception as error:  # cdflib raises errors of many kinds on broken files
         raise UserError(f"{file} cannot be read ({one_line(error) or type(error).__name__})") from error
 
 
-def count_frames(file: Path) -> int:
-    """Frames of a video, from its header. Raises UserError."""
-    import cv2
+def read_boxes(file: Path, step: int) -> tuple[int, np.ndarray]:
+    """The number of masks in a .mat file (HDF5), and the boxes (n, 4) of every `step`-th. Raises UserError."""
+    import h5py
 
-    capture = cv2.VideoCapture(str(file))
-    count = int(capture.get(cv2.CAP_PROP_FRAME_COUNT)) if capture.isOpened() else 0
-    capture.release()
-    if count < 1:
-        raise UserError(f"{file} cannot be read as a video")
-    return count
-
-
-class _Masks:
-    """The masks of a .mat file (HDF5), one at a time."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-
-    def __enter__(self) -> "_Masks":
-        import h5py
-
-        try:
-            self.file = h5py.File(self.path, "r")
-        except OSError as error:
-            raise UserError(f"{self.path} cannot be read ({one_line(error)})") from error
-        try:
-            self.references = self.file["Masks"][()].reshape(-1)
-        except Exception as error:
-            self.file.close()
-            raise UserError(f"{self.path} has no readable variable Masks") from error
-        return self
-
-    def __exit__(self, *_: Any) -> None:
-        self.file.close()
-
-    def __len__(self) -> int:
-        return len(self.references)
-
-    def __getitem__(self, i: int) -> np.ndarray:
-        """The binary mask (H, W) of frame i."""
-        try:
-            return self.file[self.references[i]][()].T  # MATLAB stores columns first
-        except Exception as error:
-            raise UserError(f"{self.path}: the mask of frame {i} cannot be read ({one_line(error)})") from error
+    try:
+        with h5py.File(file, "r") as content:
+            references = content["Masks"][()].reshape(-1)
+            # MATLAB stores columns first.
+            boxes = [box_of_mask(content[reference][()].T) for reference in references[::step]]
+    except Exception as error:  # h5py raises errors of many kinds on broken files
+        raise UserError(f"{file} cannot be read ({one_line(error)})") from error
+    return len(references), np.array(boxes, np.float64).reshape(-1, 4)
 
 
 def box_of_mask(mask: np.ndarray) -> tuple[int, int, int, int]:
-    """Extent of the ones of a mask (H, W): x1, y1, x2, y2, the first and last pixels; zeros where none is."""
+    """x1, y1, x2, y2: the first and last columns and rows of a mask (H, W) with ones; zeros for an empty mask."""
     columns, rows = np.flatnonzero(mask.any(0)), np.flatnonzero(mask.any(1))
     if not len(columns):
         return 0, 0, 0, 0
     return columns[0], rows[0], columns[-1], rows[-1]
 
 
-# Extraction
+# All recordings
 
 
-def extract(shared: None, job: tuple[Recording, dict[str, Any], Path]) -> np.ndarray | str:
-    """Write the pictures of a surveyed recording as 000000.jpg ... into a folder.
+def _number_pictures(records: Mapping[Recording, dict[str, Any]], prepared: Path, output: Path) -> dict[str, int]:
+    """Link the pictures to images/train/000000.jpg ..., write the two tables, and count the pictures by split.
 
-    Returns their sizes in bytes, or why the video cannot be used.
+    The tables: /train/000000.jpg -> box (4,) and joints (32, 2), picture pixels.
     """
-    recording, record, folder = job
-    try:
-        return _extract(recording.video, record["frames"], crop_of_box(record["boxes"]), folder)
-    except UserError as error:
-        shutil.rmtree(folder, ignore_errors=True)
-        return one_line(error)
-
-
-def _extract(video: Path, frames: np.ndarray, maps: np.ndarray, folder: Path) -> np.ndarray:
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True)
-    sizes = []
-    for i, picture in enumerate(frames_at(video, frames.tolist())):
-        file = folder / picture_name(i)
-        write_jpeg(warp(picture, maps[i], PICTURE_SIZE), file)
-        sizes.append(file.stat().st_size)
-    return np.array(sizes, np.int64)
-
-
-def picture_name(i: int) -> str:
-    """Of the i-th picture of a split."""
-    return f"{i:06d}.jpg"
-
-
-# Records, numbers and tables
-
-
-class _Store:
-    """The output folder: records, pictures on their way, pictures in their place."""
-
-    def __init__(self, output: Path) -> None:
-        self.output = output
-        try:
-            for split in SPLITS:
-                (output / "images" / split).mkdir(parents=True, exist_ok=True)
-            (output / ".prepared").mkdir(exist_ok=True)
-        except OSError as error:
-            raise UserError(f"{output} cannot be written ({error.strerror}); give another folder") from error
-
-    @contextlib.contextmanager
-    def held(self) -> Iterator[None]:
-        """Keep the folder from other processes, and tidy what one that was killed was writing."""
-        with held(
-            self.output / ".prepared" / ".lock",
-            f"{self.output} is being written by another process; wait for its end, or give another folder",
-        ):
-            remove_left_overs(self.output, *(self.output / ".prepared" / subject for subject in SUBJECTS))
-            yield
-
-    def parts(self, recording: Recording) -> Path:
-        return self.output / ".prepared" / "parts" / recording.subject / recording.stem
-
-    def record_file(self, recording: Recording) -> Path:
-        return self.output / ".prepared" / recording.subject / f"{recording.stem}.pickle"
-
-    def read(self, recording: Recording, frame_tolerance: int) -> dict[str, Any] | None:
-        """The record of a recording, where there is one and it is of the files as they are now."""
-        file = self.record_file(recording)
-        if not file.is_file():
-            return None
-        try:
-            record = load_pickle(file)
-        except UserError:
-            return None
-        return record if _is_sound(record, (RECORD_VERSION, recording.fingerprint(), frame_tolerance)) else None
-
-    def write(self, recording: Recording, record: dict[str, Any]) -> None:
-        dump_pickle(record, self.record_file(recording))
-
-    def placed_sizes(self, split: str) -> dict[str, int]:
-        return _sizes(self.output / "images" / split)
-
-    def files(self, recording: Recording, record: dict[str, Any], start: int | None) -> list[Path]:
-        """Where its pictures lie: in their place from number `start` on, or on their way there."""
-        count = len(record["frames"])
-        if start is None:
-            return [self.parts(recording) / picture_name(i) for i in range(count)]
-        return [self.output / "images" / recording.split / picture_name(start + i) for i in range(count)]
-
-
-def _is_sound(record: Any, key: tuple) -> bool:
-    """Whether a record is one of ours with this version, source and tolerance; a damaged one is made again."""
-    try:
-        frames, boxes, joints, sizes, start = (
-            record[name] for name in ("frames", "boxes", "joints", "sizes", "start")
-        )
-        count = len(frames)
-        return (
-            (record["version"], record["source"], record["tolerance"]) == key
-            and (frames.dtype.kind, frames.shape) == ("i", (count,))
-            and (boxes.shape, joints.shape) == ((count, 4), (count, JOINTS, 2))
-            and bool(np.isfinite(boxes).all())
-            and (sizes is None or (sizes.dtype.kind, sizes.shape) == ("i", (count,)))
-            and (start is None or (type(start) is int and start >= 0))
-            and type(record["left_out"]) is int
-        )
-    except (KeyError, TypeError, AttributeError, ValueError, IndexError):
-        return False
-
-
-def _sizes(folder: Path) -> dict[str, int]:
-    if not folder.is_dir():
-        return {}
-    with os.scandir(folder) as entries:
-        return {entry.name: entry.stat().st_size for entry in entries}
-
-
-def _survey_all(
-    recordings: Sequence[Recording], store: _Store, workers: int, frame_tolerance: int, summary: Summary
-) -> list[tuple[Recording, dict[str, Any]]]:
-    """Each usable recording with its record, in order; new records are written."""
-    records = {r: record for r in recordings if (record := store.read(r, frame_tolerance)) is not None}
-    new = [r for r in recordings if r not in records]
-    results = parallel_map(survey, frame_tolerance, new, workers, chunk=1)
-    for i, result in progress(results, "Reading poses and masks", total=len(new), unit="video"):
-        if isinstance(result, str):
-            summary.skipped.append(f"{new[i].title}: {result}")
-        else:
-            records[new[i]] = result
-            store.write(new[i], result)
-    return [(r, records[r]) for r in recordings if r in records]
-
-
-def _extract_all(
-    records: Sequence[tuple[Recording, dict[str, Any]]], store: _Store, workers: int, summary: Summary
-) -> None:
-    """Extract what is not there whole; `sizes` of a record stays None where the video cannot be used."""
-    placed = {split: store.placed_sizes(split) for split in SPLITS}
-    jobs = []
-    for recording, record in records:
-        if not _is_whole(recording, record, store, placed[recording.split]):
-            record["sizes"] = record["start"] = None
-            jobs.append((recording, record, store.parts(recording)))
-    results = parallel_map(extract, None, jobs, workers, chunk=1)
-    for i, result in progress(results, "Extracting pictures", total=len(jobs), unit="video"):
-        recording, record, _ = jobs[i]
-        if isinstance(result, str):
-            summary.skipped.append(f"{recording.title}: {result}")
-        else:
-            record["sizes"] = result
-            summary.extracted += 1
-        store.write(recording, record)
-
-
-def _is_whole(recording: Recording, record: dict[str, Any], store: _Store, placed: dict[str, int]) -> bool:
-    """Whether all pictures of a recording are there and have their sizes."""
-    if record["sizes"] is None:
-        return False
-    there = _sizes(store.parts(recording)) if record["start"] is None else placed
-    files = store.files(recording, record, record["start"])
-    return [there.get(file.name) for file in files] == record["sizes"].tolist()
-
-
-def _place(records: Sequence[tuple[Recording, dict[str, Any]]], store: _Store, summary: Summary) -> None:
-    """Move pictures to the numbers that they have in the sorted order of all recordings."""
-    starts, totals = {}, dict.fromkeys(SPLITS, 0)
-    for recording, record in records:
-        starts[recording] = totals[recording.split]
-        totals[recording.split] += len(record["frames"])
-    summary.pictures = totals
-    moving = [(r, record) for r, record in records if record["start"] != starts[r]]
-    if moving:  # what the tables say is not true while pictures move
-        for table in (BOXES, KEYPOINTS):
-            (store.output / table).unlink(missing_ok=True)
-    for target in (None, starts):  # first out of each other's way
-        for recording, record in moving:
-            start = None if target is None else target[recording]
-            if record["start"] == start:
-                continue
-            store.parts(recording).mkdir(parents=True, exist_ok=True)
-            sources = store.files(recording, record, record["start"])
-            for source, file in zip(sources, store.files(recording, record, start)):
-                os.replace(source, file)
-            record["start"] = start
-            store.write(recording, record)
-    shutil.rmtree(store.output / ".prepared" / "parts", ignore_errors=True)
-    for split in SPLITS:
-        valid = {picture_name(i) for i in range(totals[split])}
-        for name in set(store.placed_sizes(split)) - valid:
-            if name.endswith(".jpg"):
-                (store.output / "images" / split / name).unlink()
-
-
-def _write_tables(records: Sequence[tuple[Recording, dict[str, Any]]], output: Path) -> None:
-    """The two pickles: /train/000000.jpg -> box (4,) and joints (32, 2), picture pixels."""
+    for table in (BOXES, KEYPOINTS):  # wrong while pictures change
+        (output / table).unlink(missing_ok=True)
+    counts = {"train": 0, "test": 0}
     names, boxes, joints = [], [np.zeros((0, 4))], [np.zeros((0, JOINTS, 2))]
-    for recording, record in records:
+    for split in counts:
+        (output / "images" / split).mkdir(parents=True, exist_ok=True)
+    for recording, record in records.items():
+        split, _ = SUBJECTS[recording.subject]
         maps = crop_of_box(record["boxes"])
-        names += [f"/{recording.split}/{picture_name(record['start'] + i)}" for i in range(len(maps))]
         boxes.append(apply(maps, record["boxes"].reshape(-1, 2, 2)).reshape(-1, 4))
         joints.append(apply(maps, record["joints"]))
-    for file, rows in ((BOXES, boxes), (KEYPOINTS, joints)):
+        for i in range(len(maps)):
+            names.append(f"/{split}/{picture_name(counts[split])}")
+            _link(prepared / recording.title / picture_name(i), output / f"images{names[-1]}")
+            counts[split] += 1
+    numbered = {output / f"images{name}" for name in names}
+    for picture in (output / "images").glob("*/*.jpg"):
+        if picture not in numbered:
+            picture.unlink()
+    for table, rows in ((BOXES, boxes), (KEYPOINTS, joints)):
         # One new array, so that equal tables are equal files, whether read from records or just made.
-        dump_pickle(dict(zip(names, np.array(np.concatenate(rows), dtype=float))), output / file)
+        dump_pickle(dict(zip(names, np.array(np.concatenate(rows), dtype=float))), output / table)
+    return counts
+
+
+def _link(source: Path, target: Path) -> None:
+    if target.exists() and target.samefile(source):
+        return
+    target.unlink(missing_ok=True)
+    try:
+        os.link(source, target)
+    except OSError:  # this file system has no hard links
+        shutil.copyfile(source, target)

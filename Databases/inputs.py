@@ -1,4 +1,4 @@
-"""What `Predict.py --input` names: pictures and videos, and the boxes of the objects in them."""
+"""The pictures and videos that `Predict.py --input` names, and the boxes of the objects in them."""
 
 import glob
 import os
@@ -28,56 +28,40 @@ class Inputs:
 
 
 def find_inputs(words: Sequence[str], leave_out: Path) -> Inputs:
-    """The pictures and videos of files, folders (with all below, `leave_out` excepted) and globs.
+    """The pictures and videos of files, folder trees (except below `leave_out`) and globs.
 
-    A file that is named itself may have any ending: one that is no picture's is taken for a video's. Raises UserError
-    where something does not exist or holds no picture or video.
+    A file that is named itself may have any suffix; it counts as a video if the suffix is not a picture's. Raises
+    UserError if a file does not exist, or a folder or glob has no picture or video.
     """
-    if len(words) == 1 and os.path.isdir(words[0]):
-        return _split(Path(words[0]), _in_folder(Path(words[0]), leave_out))
-    files: list[Path] = []
-    for word in words:
-        if os.path.isdir(word):
-            files += [Path(word) / file for file in _in_folder(Path(word), leave_out)]
-        elif os.path.exists(word):
-            files.append(Path(word))
-        else:
-            files += _of_glob(word)
-    root = Path(os.path.commonpath([file.resolve().parent for file in files]))
-    return _split(root, list(dict.fromkeys(file.resolve().relative_to(root).as_posix() for file in files)))
+    files = [file for word in words for file in _find(word, leave_out)]
+    root = Path(words[0])
+    if len(words) > 1 or not root.is_dir():
+        files = list(dict.fromkeys(file.resolve() for file in files))
+        root = Path(os.path.commonpath([file.parent for file in files]))
+    names = [file.relative_to(root).as_posix() for file in files]
+    found = [name for name in names if name.lower().endswith(pictures.SUFFIXES)]
+    return Inputs(root, found, [name for name in names if not name.lower().endswith(pictures.SUFFIXES)])
 
 
-def _in_folder(folder: Path, leave_out: Path) -> list[str]:
-    files = list_files(folder, _ENDINGS, leave_out)
-    if not files:
-        raise UserError(f"--input {folder}: no picture and no video below it; correct the path")
-    return files
-
-
-def _of_glob(word: str) -> list[Path]:
-    found = [Path(file) for file in sorted(glob.glob(word, recursive=True)) if os.path.isfile(file)]
+def _find(word: str, leave_out: Path) -> list[Path]:
+    if os.path.isdir(word):
+        files, problem = list_files(Path(word), _ENDINGS, leave_out), "contains no pictures or videos"
+        found = [Path(word) / file for file in files]
+    elif os.path.exists(word):
+        return [Path(word)]
+    else:
+        problem = "matches no pictures or videos" if glob.has_magic(word) else "does not exist"
+        matches = [Path(file) for file in sorted(glob.glob(word, recursive=True))]
+        found = [file for file in matches if file.is_file() and file.name.lower().endswith(_ENDINGS)]
     if not found:
-        problem = "matches no file" if glob.has_magic(word) else "does not exist"
         raise UserError(f"--input {word} {problem}; give a picture, a folder, a video or a glob in quotes")
-    known = [file for file in found if file.name.lower().endswith(_ENDINGS)]
-    if not known:
-        raise UserError(f"--input {word} matches no picture and no video; correct it")
-    return known
-
-
-def _split(root: Path, files: list[str]) -> Inputs:
-    is_picture = [file.lower().endswith(pictures.SUFFIXES) for file in files]
-    return Inputs(
-        root,
-        [file for file, picture in zip(files, is_picture) if picture],
-        [file for file, picture in zip(files, is_picture) if not picture],
-    )
+    return found
 
 
 def boxes_of_inputs(path: Path | str, inputs: Inputs) -> dict[str, np.ndarray]:
-    """File -> boxes (k, 4), NaN for the whole picture, of a table with a row per object.
+    """File -> boxes (k, 4) of a table with a row per object; NaN: the whole picture. A video's hold for all frames.
 
-    A video's hold in all frames. Raises UserError where a file has none, or a box is empty or outside its picture.
+    Raises UserError if a file has no box, or a box is empty or outside its picture.
     """
     boxes = read_boxes_of_objects(Path(path), [*inputs.pictures, *inputs.videos])
     for file in inputs.pictures:
@@ -87,7 +71,7 @@ def boxes_of_inputs(path: Path | str, inputs: Inputs) -> dict[str, np.ndarray]:
         try:
             size = picture_size(inputs.root / file)
         except UserError:
-            continue  # it is named when its turn comes
+            continue  # the prediction of this picture reports it
         if len(bad_boxes(known, np.array(size))):
             raise UserError(
                 f"{path}: a box of {file} is empty, incomplete or outside the picture, which has "

@@ -1,5 +1,6 @@
-"""LS3D: trained on 300W-LP (450x450), tested on LS3D-balanced (any size); 68 points each."""
+"""LS3D: training on 300W-LP (450x450 pixels), test on LS3D-balanced (any size); 68 points per face."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -7,7 +8,7 @@ import numpy as np
 
 from Databases.database import FACE_CROP, REGRESSION_PICTURES, Database, ImageSet
 from Databases.normalisers import root_of_extent
-from Databases.tables import FARTHEST, load_table, rows_of
+from Databases.tables import load_table, rows_of
 from Utils.crops import face_crop
 from Utils.face_boxes import find_face
 from Utils.runtime.errors import UserError, one_line
@@ -57,9 +58,9 @@ class LS3D(Database):
 
 
 def boxes_of_points(points: np.ndarray) -> np.ndarray:
-    """Extent of the points in whole pixels, a third of its height added for the forehead: (n, G, 2) -> (n, 4).
+    """Extent of the points in whole pixels, with a third of its height added for the forehead: (n, G, 2) -> (n, 4).
 
-    From points in the files' own precision: what lies just below a whole pixel must not be rounded up to it.
+    Give points in the files' own precision: float32 may round one up to a whole pixel.
     """
     boxes = np.trunc(np.concatenate([points.min(1), points.max(1)], axis=1).astype(np.float64))
     boxes[:, 1] -= (boxes[:, 3] - boxes[:, 1]) / 3
@@ -67,7 +68,7 @@ def boxes_of_points(points: np.ndarray) -> np.ndarray:
 
 
 def _test_set(root: Path) -> ImageSet:
-    """Every **/*.jpg in order of name, with the points in the .t7 beside it."""
+    """Every **/*.jpg in order of name, with the points in its .t7 file."""
     pictures = sorted(root.glob("**/*.jpg"))
     if not pictures:
         raise UserError(f"no pictures (*.jpg) under {root}; correct LS3Dbalanced_datapath")
@@ -87,44 +88,27 @@ def _mat_file(root: Path, name: str) -> Path:
 
 
 def _read_mat(file: Path) -> np.ndarray:
-    """The key pts_3d of a MATLAB file, x and y: (68, 2) float64, picture pixels."""
+    """x and y of the key pts_3d of a MATLAB file: (68, 2) float64, picture pixels."""
     import scipy.io
 
-    if not file.is_file():
-        raise UserError(f"{file} does not exist; unpack 300W-LP with its folder `landmarks`")
-    try:
-        points = scipy.io.loadmat(file)["pts_3d"]
-    except KeyError:
-        raise UserError(f"{file} has no key pts_3d; download 300W-LP again") from None
-    except Exception as error:  # scipy raises errors of many kinds on broken files
-        raise UserError(f"{file} cannot be read ({one_line(error)}); download 300W-LP again") from error
-    return _points(points, file)
+    return _points(file, lambda: scipy.io.loadmat(file)["pts_3d"])
 
 
 def _read_t7(file: Path) -> np.ndarray:
     """A Torch7 tensor of 68 points: (68, 2) float64, picture pixels."""
+    return _points(file, lambda: read_tensor(file.read_bytes()))
+
+
+def _points(file: Path, read: Callable[[], Any]) -> np.ndarray:
     if not file.is_file():
-        raise UserError(f"{file} does not exist, its picture does; download LS3D-balanced again")
+        raise UserError(f"{file} does not exist, but its picture does; download the data set again")
     try:
-        points = read_tensor(file.read_bytes())
-    except (ValueError, OSError) as error:
-        raise UserError(f"{file} cannot be read ({one_line(error)}); download LS3D-balanced again") from error
-    return _points(points, file)
-
-
-def _points(points: Any, file: Path) -> np.ndarray:
-    if (
-        not isinstance(points, np.ndarray)
-        or points.dtype.kind not in "fiu"
-        or points.ndim != 2
-        or len(points) != LANDMARKS
-        or points.shape[1] < 2
-    ):
-        shape = "x".join(map(str, getattr(points, "shape", ()))) or type(points).__name__
-        raise UserError(f"{file} holds {shape} and not {LANDMARKS}x2 points; download it again")
-    points = points[:, :2].astype(np.float64)
-    bad = np.flatnonzero(~(np.abs(points) <= FARTHEST).all(axis=1))
-    if len(bad):
-        x, y = points[bad[0]]
-        raise UserError(f"{file}: point {bad[0]} ({x:g}, {y:g}) is no place in a picture; download it again")
+        points = np.asarray(read())[:, :2].astype(np.float64)
+    except Exception as error:  # scipy raises errors of many kinds on broken files
+        reason = f"it has no key {error}" if isinstance(error, KeyError) else one_line(error)
+        raise UserError(f"{file} cannot be read ({reason}); download it again") from error
+    if points.shape != (LANDMARKS, 2):
+        raise UserError(f"{file} holds {len(points)} points, not {LANDMARKS}; download it again")
+    if not np.isfinite(points).all():
+        raise UserError(f"{file} contains NaN or infinity; download it again")
     return points

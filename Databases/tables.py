@@ -1,4 +1,4 @@
-"""Tables of boxes and points by picture name, checked before they are used."""
+"""Tables of boxes and points by picture name."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -9,15 +9,14 @@ import numpy as np
 from Utils.runtime.errors import UserError
 from Utils.storage.files import load_pickle
 
-FARTHEST = 1e6  # pixels that a box or point may lie from a picture's corner
-SMALLEST_INSIDE = 1 / 3  # a box with less of its area than this in the picture belongs to another picture
+SMALLEST_INSIDE = 1 / 3  # share of a box's area; with less inside the picture, the box belongs to another one
 
 
 def load_table(file: Path, remedy: str) -> dict[str, Any]:
-    """A pickle of picture name -> numbers; UserError for anything else."""
+    """A pickle of picture name -> numbers."""
     table = load_pickle(file, remedy)
     if not isinstance(table, Mapping) or not all(isinstance(name, str) for name in table):
-        raise UserError(f"{file} is no dictionary of picture names; make or download it again")
+        raise UserError(f"{file} is not a dictionary of picture names; make or download it again")
     return dict(table)
 
 
@@ -30,9 +29,9 @@ def rows_of(
     remedy: str,
     dtype: type = np.float32,
 ) -> np.ndarray:
-    """The rows of a table of `file` that belong to `names`, (n, *shape) of the dtype; NaN is unknown.
+    """The rows (n, *shape) of `names` in a table that comes from `file`; NaN is unknown.
 
-    Raises UserError if a name is missing, or a row has another shape or lies beyond any picture.
+    Raises UserError if a name is missing or a row has another shape.
     """
     missing = [name for name in names if name not in table]
     if missing:
@@ -40,20 +39,18 @@ def rows_of(
     rows: np.ndarray = np.empty((len(names), *shape), dtype)
     for i, name in enumerate(names):
         try:
-            with np.errstate(over="ignore"):
-                rows[i] = np.asarray(table[name], dtype).reshape(shape)
+            rows[i] = np.asarray(table[name], dtype).reshape(shape)
         except (TypeError, ValueError, OverflowError):
             expected = "x".join(map(str, shape))
             raise UserError(f"{file}: the {what} of {name} is not {expected} numbers; {remedy}") from None
-    far = np.argwhere(np.abs(rows) > FARTHEST)[:, 0]
-    if len(far):
-        raise UserError(f"{file}: the {what} of {names[far[0]]} lies beyond any picture; {remedy}")
     return rows
 
 
 def bad_boxes(boxes: np.ndarray, size: np.ndarray | tuple[int, int] | None = None) -> np.ndarray:
-    """Indices of boxes (n, 4) that are empty, unknown, or, if the sizes ((2,) or (n, 2)) are given, mostly outside
-    the picture. Boxes of detectors may reach out of the picture a little."""
+    """Indices of boxes (n, 4) that are empty, unknown or, given picture sizes (2,) or (n, 2), mostly outside.
+
+    A detector's box may extend a little beyond the picture.
+    """
     boxes = np.asarray(boxes, np.float64)
     extent = boxes[:, 2:] - boxes[:, :2]
     good = np.isfinite(boxes).all(1) & (extent > 0).all(1)

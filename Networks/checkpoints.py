@@ -1,27 +1,25 @@
-"""Files of a training: what the checkpoints of both steps hold, and states that a killed run resumes from."""
+"""Checkpoints of both steps: what they may hold, what a resumed run takes from them, and the state of a training."""
 
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import torch
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from torch import nn
 
-from Networks.checkpoint_schema import check_checkpoint, check_optimizer
 from Networks.execution import build_fan
 from Networks.fan import FAN
-from Utils.hyperparameters import setting
+from Utils.hyperparameters import explained, setting
 from Utils.options import Options
 from Utils.runtime import distributed
-from Utils.runtime.errors import UserError, one_line
+from Utils.runtime.errors import UserError, one_line, shown
 from Utils.storage.files import load_checkpoint, save_checkpoint
 
-# What later steps take from a checkpoint beside the data set's own settings, so that they need not be told again.
-PAPER_IMAGE_SIZE = 256  # of published checkpoints, which do not say
-_OF_NETWORK = ("width", "image_size")
-_OF_LANDMARKS = ("readout",)
-# What may change when a run is resumed; everything else decides the result.
+PAPER_IMAGE_SIZE = 256  # of published checkpoints, which do not store it
+# What may change when a run is resumed. Every other setting changes the result.
 _FREE_ON_RESUME = {
     "clustering_rounds",
     "total_iterations",
@@ -31,25 +29,121 @@ _FREE_ON_RESUME = {
 }
 
 
+# What a checkpoint may hold
+
+
+def _plain(value: Any) -> Any:
+    """NumPy's scalars as Python's."""
+    return value.item() if isinstance(value, np.generic) else value
+
+
+def _numbers(channels: Any) -> Any:
+    """An array, tensor or tuple as a list."""
+    if isinstance(channels, (torch.Tensor, np.ndarray)):
+        return channels.reshape(-1).tolist()
+    return list(channels) if isinstance(channels, tuple) else channels
+
+
+def _weights(tensors: Mapping[str, Any]) -> Mapping[str, Any]:
+    for name, tensor in tensors.items():
+        if not isinstance(tensor, torch.Tensor) or not tensor.is_floating_point():
+            raise ValueError(f"{shown(name)} is not a tensor of real numbers")
+        if not bool(tensor.isfinite().all()):
+            raise ValueError(f"{name} contains NaN or infinity")
+    return tensors
+
+
+def _array(dimensions: int) -> AfterValidator:
+    """A tensor or array of finite numbers with so many dimensions, or None."""
+
+    def check(value: Any) -> Any:
+        if value is None:
+            return None
+        if not isinstance(value, (torch.Tensor, np.ndarray)):
+            raise ValueError(f"is a {type(value).__name__}, not an array of numbers")
+        array = np.asarray(value, np.float32)
+        if array.ndim != dimensions or not len(array):
+            raise ValueError(f"has the shape {array.shape}, not {dimensions} dimensions")
+        if not np.isfinite(array).all():
+            raise ValueError("contains NaN or infinity")
+        return value
+
+    return AfterValidator(check)
+
+
+Count = Annotated[int, BeforeValidator(_plain), Field(ge=0)]
+Weights = Annotated[Mapping[str, Any], AfterValidator(_weights)]
+
+
+class Checkpoint(BaseModel):
+    """The fields that this program reads; loading checks that the ones it needs are there."""
+
+    model_config = ConfigDict(strict=True)
+
+    dataset_name: str = ""
+    hyperparameters: dict[str, Any] | None = None
+    state_dict: Weights = {}
+    training_state_dict: Weights = {}
+    iteration: Count = 0
+    epoch: Count = 0
+    epoch_start: Count = 0
+    relabelled: Annotated[bool, BeforeValidator(_plain)] = False
+    labels: Annotated[str, Field(pattern=r"^[^/\x00-\x1f]+\.pickle$")] = ""
+    active_channels: Annotated[list[Count], BeforeValidator(_numbers), Field(min_length=1)] = []
+    centroid: Annotated[Any, _array(2)] = None
+    threshold: Annotated[Any, _array(1)] = None
+
+    @model_validator(mode="after")
+    def _fields_agree(self) -> "Checkpoint":
+        active, head = self.active_channels, self.state_dict.get("l1.weight")
+        if len(set(active)) < len(active):
+            raise ValueError("active_channels names a map twice")
+        if active and head is not None and head.ndim and max(active) >= len(head):
+            raise ValueError(f"active_channels names map {max(active)}, but there are {len(head)} maps")
+        if self.centroid is not None and self.threshold is not None and len(self.centroid) != len(self.threshold):
+            raise ValueError(f"centroid has {len(self.centroid)} rows, threshold {len(self.threshold)}")
+        return self
+
+
+def check_checkpoint(content: Mapping[str, Any], source: Path | str) -> None:
+    """Raise UserError naming the wrong field of a checkpoint. Missing and unknown fields pass."""
+    try:
+        Checkpoint.model_validate(dict(content))
+    except ValidationError as error:
+        raise UserError(f"{source}: {explained(error)[:200]}; get or make the file again") from None
+
+
+def require_keys(content: Mapping[str, Any], keys: tuple[str, ...], source: Path | str, kind: str) -> None:
+    """Raise UserError if the content lacks a key, because the file is of another kind."""
+    for key in keys:
+        if key not in content:
+            raise UserError(f"{source} has no {key}, so it is not {kind}; give the right file")
+
+
+# Loading
+
+
 def load_first_step(path: Path) -> dict[str, Any]:
     """The content of a checkpoint of step one; UserError for any other file."""
-    content = load_checkpoint(path, remedy="remove it to go on from an earlier checkpoint")
-    require_keys(content, ("state_dict", "iteration", "centroid"), path, "step one")
-    check_checkpoint(content, path)
-    return content
+    return _load(path, ("state_dict", "iteration", "centroid"), "a checkpoint of step one")
 
 
 def load_second_step(path: Path) -> dict[str, Any]:
-    """The content of a checkpoint of step two; UserError for any other file."""
-    content = load_checkpoint(path, remedy="remove it to go on from an earlier checkpoint")
-    require_keys(content, ("state_dict", "active_channels"), path, "step two")
-    check_checkpoint(content, path)
-    return content
+    """The content of a checkpoint of step two, `active_channels` as an array (A,); UserError for any other file."""
+    content = _load(path, ("state_dict", "active_channels"), "a checkpoint of step two")
+    return content | {"active_channels": np.array(_numbers(content["active_channels"]))}
 
 
 def load_clusters(path: Path) -> dict[str, Any]:
-    """The content of the file of the bootstrap's clusters; UserError for any other file."""
-    content = load_checkpoint(path, remedy="run the bootstrap again")
+    """The content of the bootstrap's file of clusters; UserError for any other file."""
+    return _load(path, ("centroid", "threshold"), "the bootstrap's file of clusters", "run the bootstrap again")
+
+
+def _load(
+    path: Path, keys: tuple[str, ...], kind: str, remedy: str = "remove it to go on from an earlier checkpoint"
+) -> dict[str, Any]:
+    content = load_checkpoint(path, remedy)
+    require_keys(content, keys, path, kind)
     check_checkpoint(content, path)
     return content
 
@@ -62,7 +156,7 @@ def clusters_to_state(centroids: np.ndarray | None, thresholds: np.ndarray | Non
 
 
 def clusters_from_state(content: Mapping[str, Any]) -> tuple[np.ndarray | None, np.ndarray | None]:
-    """What `clusters_to_state` wrote; published files have no thresholds."""
+    """The centroids (K, D) and thresholds (K,) of a checkpoint; published files have no thresholds."""
     centroids, thresholds = content.get("centroid"), content.get("threshold")
     return (
         None if centroids is None else np.asarray(centroids, np.float32),
@@ -71,66 +165,57 @@ def clusters_from_state(content: Mapping[str, Any]) -> tuple[np.ndarray | None, 
 
 
 def load_fan(content: Mapping[str, Any], source: Path | str, options: Options) -> FAN:
-    """The network of a checkpoint of either step; the options take its settings over as by `adopt_settings`."""
+    """The network of a checkpoint of either step; the options adopt its settings first."""
     adopt_settings(options, content, source)
     network = build_fan(content["state_dict"]["l1.weight"].shape[0], options.hyper, options.device)
-    load_fan_weights(network, content["state_dict"], source)
+    load_weights(network, content["state_dict"], source)
     return network
 
 
-def load_fan_weights(network: FAN, state_dict: Mapping[str, torch.Tensor], source: Path | str) -> None:
-    """Strict loading; UserError where the tensors are not those of the network."""
+def load_weights(
+    network: nn.Module,
+    tensors: Mapping[str, torch.Tensor],
+    source: Path | str,
+    remedy: str = "check --set width and number_of_clusters, or the file",
+) -> None:
+    """Strict loading; UserError if the tensors are not those of the network."""
     try:
-        network.load_state_dict(state_dict)
-    except (RuntimeError, TypeError, AttributeError) as error:
+        network.load_state_dict(tensors)
+    except RuntimeError as error:
+        first = str(error).splitlines()[1].strip()  # after a line that names the class alone
         raise UserError(
-            f"{source} holds other tensors than this network ({_first_complaint(error)}); "
-            f"check --set width and number_of_clusters, or the file"
+            f"{source} does not fit the network {type(network).__name__}: {first[:160]}; {remedy}"
         ) from error
-
-
-def _first_complaint(error: Exception) -> str:
-    lines = [line.strip() for line in str(error).splitlines()[1:] if line.strip()]
-    return (lines or [str(error)])[0][:160]
-
-
-def require_keys(content: Mapping[str, Any], keys: tuple[str, ...], source: Path | str, step: str) -> None:
-    """UserError where a checkpoint is not one of the step."""
-    missing = [key for key in keys if key not in content]
-    if missing:
-        raise UserError(f"{source} has no {missing[0]}: it is no checkpoint of {step}; give the file of {step}")
 
 
 def adopt_newest(
     options: Options, checkpoints: list[tuple[int, Path]], load: Callable[[Path], dict[str, Any]]
 ) -> None:
-    """Take over the settings of the last of the checkpoints (numbers and paths), before the data set is opened."""
+    """Adopt the settings of the last of the checkpoints (numbers and paths), before the data set is opened."""
     for _, path in checkpoints[-1:]:
         adopt_settings(options, load(path), path)
 
 
 def adopt_settings(options: Options, content: Mapping[str, Any], source: Path | str) -> None:
-    """Take over what decides crop and network: width, picture size, and what the data set has of its own.
+    """Take over what decides crop and network: width, picture size, the data set's own settings, and the read-out.
 
-    From the checkpoint's hyperparameters; of published ones, which have none, from the tensors and the paper. Raises
-    UserError where the content is no checkpoint's, is of another data set, or the user insists on something else.
+    Published checkpoints store no hyperparameters: the width follows from the tensors, the picture size is the
+    paper's. Raises UserError if the checkpoint is of another network or data set, or contradicts the user's --set.
     """
     check_data_set(options, content, source)
-    weights = content["state_dict"]
-    if not isinstance(weights, Mapping) or "l1.weight" not in weights:
+    head = content["state_dict"].get("l1.weight")
+    if head is None or head.ndim != 4 or head.shape[1] % 32:
         raise UserError(f"{source}: state_dict holds no FAN; give a checkpoint of this method")
-    head = weights["l1.weight"]
-    if not isinstance(head, torch.Tensor) or head.ndim != 4 or head.shape[1] < 32 or head.shape[1] % 32:
-        raise UserError(f"{source}: l1.weight is not that of a FAN; give a checkpoint of this method")
+    names = {"width", "image_size", *options.hyper.data_set_names}
+    if "active_channels" in content:
+        names.add("readout")
+    saved = content.get("hyperparameters") or {}
     values = {"width": head.shape[1], "image_size": PAPER_IMAGE_SIZE}
-    saved = _hyperparameters_of(content, source)
-    names = (*_OF_NETWORK, *options.hyper.data_set_names, *(_OF_LANDMARKS if "active_channels" in content else ()))
-    values.update({name: saved[name] for name in names if name in saved})
-    options.hyper.adopt(values, source)
+    options.hyper.adopt(values | {name: value for name, value in saved.items() if name in names}, source)
 
 
 def check_data_set(options: Options, content: Mapping[str, Any], source: Path | str) -> None:
-    """UserError where a checkpoint says that it is of another data set."""
+    """Raise UserError if a checkpoint names another data set than --dataset_name."""
     name = content.get("dataset_name", options.dataset_name)
     if name != options.dataset_name:
         raise UserError(
@@ -140,14 +225,14 @@ def check_data_set(options: Options, content: Mapping[str, Any], source: Path | 
 
 
 def check_resumed(options: Options, content: Mapping[str, Any], source: Path | str) -> None:
-    """UserError that names all settings in which a run to be resumed differs from how it was begun.
+    """Raise UserError naming every setting in which a resumed run differs from its start.
 
-    Names that only earlier versions of this program knew are passed over.
+    Settings that only earlier versions knew are ignored.
     """
     check_data_set(options, content, source)
     pairs = [
         (setting(name, before), setting(name, getattr(options.hyper, name)))
-        for name, before in _hyperparameters_of(content, source).items()
+        for name, before in (content.get("hyperparameters") or {}).items()
         if name in type(options.hyper).model_fields and name not in _FREE_ON_RESUME
     ]
     differing = [(then, now) for then, now in pairs if then != now]
@@ -159,20 +244,12 @@ def check_resumed(options: Options, content: Mapping[str, Any], source: Path | s
         )
 
 
-def _hyperparameters_of(content: Mapping[str, Any], source: Path | str) -> Mapping[str, Any]:
-    """What a checkpoint was made with; empty of a published one."""
-    saved = content.get("hyperparameters") or {}
-    if not isinstance(saved, Mapping):
-        raise UserError(f"{source}: hyperparameters are no dictionary; get or make the file again")
-    return saved
-
-
 def newest_state(
     checkpoints: list[tuple[int, Path]], state: Path, load: Callable[[Path], dict[str, Any]]
 ) -> tuple[dict[str, Any], Path] | None:
-    """The last checkpoint or the state between two, whichever is newer, and its path; the same in all processes.
+    """The last of the checkpoints (ascending numbers, paths) or the state, whichever has more iterations.
 
-    checkpoints: numbers and paths, ascending. None where there is neither.
+    Returns content and path, the same in all processes; None if neither exists.
     """
     newest = None
     if distributed.is_main():
@@ -183,11 +260,10 @@ def newest_state(
 
 
 def load_optimizer(optimizer: torch.optim.Optimizer, state: Any, source: Path | str) -> None:
-    """UserError where the state is not one of this optimiser."""
+    """Raise UserError if the state is not one of this optimiser."""
     try:
         optimizer.load_state_dict(state)
-        check_optimizer(optimizer)
-    except (ValueError, KeyError, TypeError, AttributeError, RuntimeError, IndexError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise UserError(
             f"{source}: its optimizer does not fit this network ({one_line(error)[:100]}); remove the file"
         ) from error
@@ -201,7 +277,7 @@ class StateKeeper:
         self.saved = time.monotonic()
 
     def after_look(self) -> None:
-        """Save if the time has come."""
+        """Save if the last time is long enough ago."""
         if time.monotonic() - self.saved >= self.seconds:
             self.save()
 
@@ -213,5 +289,5 @@ class StateKeeper:
         self.saved = time.monotonic()
 
     def remove(self) -> None:
-        """The state is superseded by a checkpoint."""
+        """Remove the state, which a checkpoint has made useless."""
         self.path.unlink(missing_ok=True)

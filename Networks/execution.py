@@ -5,6 +5,7 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from Databases.database import Database, ImageSet
 from Databases.loading import crop_batches, to_input, workers_for
@@ -18,7 +19,7 @@ INFERENCE_BATCH = {"cpu": 16, "cuda": 128}  # pictures
 
 
 def autocast(device: torch.device, precision: str) -> contextlib.AbstractContextManager:
-    """Mixed precision: bfloat16 on a GPU, float32 on the CPU, or what --set precision says."""
+    """Mixed precision: by default bfloat16 on a GPU and float32 on the CPU."""
     return torch.autocast(device.type, dtype=torch.bfloat16, enabled=uses_bfloat16(device, precision))
 
 
@@ -32,13 +33,13 @@ def build_fan(descriptor_channels: int | None, hyper: Hyperparameters, device: t
         torch.manual_seed(hyper.seed)
         network = FAN(descriptor_channels, hyper.width)
     if hyper.compile:
-        # Nearly all of the arithmetic; the method is replaced in this network alone.
+        # This method does nearly all of the arithmetic.
         network.forward_features = torch.compile(network.forward_features)  # type: ignore[method-assign]
     return place(network, device, hyper.precision)
 
 
 def copy_network(network: FAN, hyper: Hyperparameters) -> FAN:
-    """Another network with the same weights, at the same place, not compiled."""
+    """A network with the same weights on the same device, not compiled and without gradients."""
     copy = FAN(network.l1.out_channels, network.width)
     copy.load_state_dict(network.state_dict())
     return place(copy, network.l1.weight.device, hyper.precision).requires_grad_(False)
@@ -47,26 +48,15 @@ def copy_network(network: FAN, hyper: Hyperparameters) -> FAN:
 def place(network: FAN, device: torch.device, precision: str) -> FAN:
     """Move a network to the device, in the memory format in which it trains fastest there.
 
-    Channels last suits tensor cores, and the CPU in float32; in bfloat16 the CPU's backward pass takes half as
-    long again with it.
+    That is channels last, except in bfloat16 on the CPU, whose backward pass takes half as long again with it.
     """
     last = device.type == "cuda" or not uses_bfloat16(device, precision)
     return network.to(device).to(memory_format=torch.channels_last if last else torch.contiguous_format)
 
 
-@contextlib.contextmanager
-def share_of_cores(threads: int) -> Iterator[int]:
-    """How many threads torch may use in each of so many threads of ours: what they set, undone in the end."""
-    before = torch.get_num_threads()
-    try:
-        yield max(1, before // max(1, threads))
-    finally:
-        torch.set_num_threads(before)
-
-
 def inference_batches(
     database: Database, images: ImageSet, options: Options, indices: Sequence[int]
-) -> Iterator[tuple[torch.Tensor, np.ndarray, np.ndarray]]:
+) -> Iterator[tuple[Tensor, np.ndarray, np.ndarray]]:
     """`crop_batches` of the pictures of `indices` at the network's size, in batches that suit the device."""
     size, batch_size = options.hyper.image_size, INFERENCE_BATCH[options.device.type]
     workers = workers_for(options, len(indices))
@@ -74,18 +64,19 @@ def inference_batches(
 
 
 @torch.inference_mode()
+def heatmaps(network: FAN, pictures: Tensor, channels: np.ndarray, options: Options) -> Tensor:
+    """Crops (n, 3, S, S) uint8 -> heatmaps (n, A, G, G) of some channels (A,), on the network's device."""
+    with autocast(options.device, options.hyper.precision):
+        maps = network.forward_heatmaps(to_input(pictures.to(options.device, non_blocking=True)))
+    return maps.index_select(1, torch.from_numpy(channels).to(options.device))
+
+
 def heatmap_batches(
     network: FAN, database: Database, images: ImageSet, options: Options, channels: np.ndarray, description: str
-) -> Iterator[tuple[torch.Tensor, np.ndarray]]:
-    """Heatmaps (B, A, G, G) of some channels (A,), and the maps (B, 2, 3) from the pictures to their crops.
-
-    Batch by batch; of several processes each gets its part of the pictures.
-    """
-    wanted = torch.from_numpy(channels).to(options.device)
+) -> Iterator[tuple[Tensor, np.ndarray]]:
+    """Batches of `heatmaps` with the maps (B, 2, 3) from the pictures to their crops; each process gets its part."""
     indices = distributed.shard(len(images))
     with Progress(description, len(indices)) as progress:
         for pictures, to_crop, numbers in inference_batches(database, images, options, indices):
-            with autocast(options.device, options.hyper.precision):
-                maps = network.forward_heatmaps(to_input(pictures.to(options.device, non_blocking=True)))
-            yield maps.index_select(1, wanted), to_crop
+            yield heatmaps(network, pictures, channels, options), to_crop
             progress.update(len(numbers))

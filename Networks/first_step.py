@@ -180,7 +180,7 @@ class FirstStep(Training):
     def newest(self) -> tuple[dict[str, Any], Path] | None:
         newest = newest_state(self.experiment.first_step_checkpoints(), self.keeper.path, load_first_step)
         if newest is not None:
-            require_keys(newest[0], ("optimizer",), newest[1], "a run that can be resumed")
+            require_keys(newest[0], ("optimizer",), newest[1], "a checkpoint to resume from")
         return newest
 
     def own_state(self) -> dict[str, Any]:

@@ -13,7 +13,6 @@ from Databases.augmentation import SECOND_STEP
 from Databases.database import Database
 from Databases.loading import to_input
 from Databases.samples import GRID, SecondStepBatch, SecondStepSamples, grid_side
-from Networks.checkpoint_schema import numbers
 from Networks.checkpoints import (
     clusters_from_state,
     load_fan,
@@ -241,7 +240,7 @@ class SecondStep(Training):
         newest = newest_state(self.experiment.second_step_checkpoints(), self.keeper.path, load_second_step)
         if newest is not None:
             names = ("iteration", "epoch", "epoch_start", "labels", "optimizer")
-            require_keys(newest[0], names, newest[1], "a run that can be resumed")
+            require_keys(newest[0], names, newest[1], "a checkpoint to resume from")
         return newest
 
     def own_state(self) -> dict[str, Any]:
@@ -260,7 +259,7 @@ class SecondStep(Training):
 
     def load_own_state(self, content: Mapping[str, Any], source: Path) -> None:
         self.epoch, self.epoch_start = int(content["epoch"]), int(content["epoch_start"])
-        self.active = np.array(numbers(content["active_channels"]))
+        self.active = content["active_channels"]
         self.labels_file = self.experiment.find(self.experiment.checkpoints / content["labels"])
         names = self.database.training.names
         self.keypoints = load_labels(self.labels_file, names, self.options, range(self.number_of_clusters))

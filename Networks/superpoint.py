@@ -10,9 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from Networks.checkpoint_schema import check_checkpoint
+from Networks.checkpoints import check_checkpoint, load_weights
 from Networks.fan import in_float32
-from Utils.runtime.errors import UserError
 from Utils.storage.files import load_checkpoint
 
 CELL = 8  # pixels per side of a cell: the encoder pools three times by 2
@@ -59,7 +58,7 @@ class SuperPoint(nn.Module):
     def forward(self, gray: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """gray: (B, 1, H, W) in [0, 1] -> logits (B, 65, H // 8, W // 8), descriptors (B, 256, H // 8, W // 8).
 
-        Sizes that 8 does not divide lose the remainder at the right and at the bottom.
+        If 8 does not divide a size, the remainder is cut off at the right or the bottom.
         """
         features = self.encode(gray)
         return self.detect(features), self.describe(features)
@@ -74,10 +73,9 @@ def score_map(semi: torch.Tensor) -> torch.Tensor:
 def sample_descriptors(desc: torch.Tensor, points: torch.Tensor, images: torch.Tensor | None = None) -> torch.Tensor:
     """Bilinear samples of descriptors at points, L2-normalised.
 
-    desc: (B, C, h, w); points: (n, 2) x, y in pixels of the network's input, (0, 0) being the centre of the
-    first pixel; images: (n,) which of the B pictures each point lies in (left out: all in the first).
-    Returns (n, C). The descriptor of cell (i, j) belongs to the cell's centre, x = 8 j + 3.5, y = 8 i + 3.5;
-    points beyond the outermost centres take the nearest of these.
+    desc: (B, C, h, w); points: (n, 2) x, y in pixels of the network's input, with (0, 0) the centre of the first
+    pixel; images: (n,) the picture of each point, default: the first. Returns (n, C). The descriptor of cell (i, j)
+    belongs to the cell's centre, x = 8 j + 3.5, y = 8 i + 3.5. Points beyond the outermost centres take the nearest.
     """
     height, width = desc.shape[-2:]
     if images is None:
@@ -94,36 +92,15 @@ def sample_descriptors(desc: torch.Tensor, points: torch.Tensor, images: torch.T
 
 
 def load_superpoint(path: Path | str = "", device: torch.device | str = "cpu") -> SuperPoint:
-    """SuperPoint for inference, from a `superpoint_v1.pth` or, where `path` is empty, from our own weights.
+    """SuperPoint for inference, from a `superpoint_v1.pth` or, if `path` is empty, from our own weights.
 
-    Half precision is widened to float32; the channels come last in memory, which is fastest on any device.
-    Raises UserError where the file is missing or damaged or where its tensors are not those of SuperPoint.
+    The channels come last in memory, which is fastest on any device. Raises UserError if the file is missing,
+    damaged or not SuperPoint's.
     """
     source = Path(path) if str(path).strip() else SHIPPED_WEIGHTS
     network = SuperPoint()
-    content = load_checkpoint(source, remedy="set path_to_superpoint_checkpoint to a file or leave it empty")
-    check_tensors(content, network.state_dict(), source)
-    network.load_state_dict({name: tensor.float() for name, tensor in content.items()})
-    return network.requires_grad_(False).eval().to(device).to(memory_format=torch.channels_last)
-
-
-def check_tensors(
-    content: dict,
-    expected: dict[str, torch.Tensor],
-    source: Path,
-    remedy: str = "give a superpoint_v1.pth or leave path_to_superpoint_checkpoint empty",
-) -> None:
-    """UserError where a content is not the expected tensors, or has numbers that are none."""
-    missing = [name for name in expected if name not in content]
-    unknown = [str(name) for name in content if name not in expected]
-    if missing or unknown:
-        odd = f"lacks {missing[0]}" if missing else f"has {unknown[0]}"
-        raise UserError(f"{source} holds no SuperPoint: it {odd}; {remedy}")
-    for name, tensor in expected.items():
-        shape = tuple(getattr(content[name], "shape", ()))
-        if not isinstance(content[name], torch.Tensor) or shape != tuple(tensor.shape):
-            raise UserError(
-                f"{source} holds no SuperPoint: {name} has shape {shape} where {tuple(tensor.shape)} "
-                f"is expected; {remedy}"
-            )
+    remedy = "give a superpoint_v1.pth or leave path_to_superpoint_checkpoint empty"
+    content = load_checkpoint(source, remedy)
     check_checkpoint({"state_dict": content}, source)
+    load_weights(network, content, source, remedy)
+    return network.requires_grad_(False).eval().to(device).to(memory_format=torch.channels_last)

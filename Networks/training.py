@@ -12,7 +12,7 @@ from Databases.database import Database
 from Databases.groundtruth import LabelQuality, movement_figures
 from Databases.loading import training_batches
 from Databases.samples import FirstStepSamples, SecondStepSamples
-from Networks.checkpoints import StateKeeper, check_resumed, load_fan_weights, load_optimizer
+from Networks.checkpoints import StateKeeper, check_resumed, load_optimizer, load_weights
 from Networks.fan import FAN
 from Networks.recipe import Recipe
 from Utils.keypoints import KeypointTable
@@ -174,9 +174,9 @@ class Training(ABC):
             return
         content, path = newest
         check_resumed(self.options, content, path)
-        load_fan_weights(self.network, content.get("training_state_dict", content["state_dict"]), path)
+        load_weights(self.network, content.get("training_state_dict", content["state_dict"]), path)
         if self.average:
-            load_fan_weights(self.average.network, content["state_dict"], path)
+            load_weights(self.average.network, content["state_dict"], path)
         load_optimizer(self.optimizer, content["optimizer"], path)
         self.iteration = int(content["iteration"])
         self.load_own_state(content, path)

@@ -1,9 +1,8 @@
 """Crops as affine maps of points, and the pixels that belong to them.
 
-A map is a float64 (2, 3) matrix m: `points @ m[:, :2].T + m[:, 2]`, from picture to crop. Points are
-continuous: a crop that resizes its window by a factor of s takes the window's corner (x, y) to (0, 0) and
-(x + w, y + h) to (s w, s h). Pixel *indices* are half a pixel off from that, `pixel_map`, which is what
-cv2.resize does too.
+A map is a float64 (2, 3) matrix m: `points @ m[:, :2].T + m[:, 2]`, from picture to crop. Points are continuous: a
+crop that resizes its window by a factor s maps the window's corner (x, y) to (0, 0) and (x + w, y + h) to (s w, s h).
+Pixel indices are half a pixel less, see `pixel_map`; cv2.resize does the same.
 """
 
 import cv2
@@ -28,7 +27,7 @@ def face_window(box: np.ndarray, width: int, height: int) -> tuple[int, int, int
 
 
 def padded_window(box: np.ndarray, width: np.ndarray | int, height: np.ndarray | int, margin: float) -> np.ndarray:
-    """Box (..., 4) grown on each side by `margin` x its mean side, cut off at the picture: (..., 4) int64.
+    """Box (..., 4) grown on each side by `margin` x its mean side, clipped to the picture: (..., 4) int64.
 
     Right and bottom are excluded.
     """
@@ -41,10 +40,7 @@ def padded_window(box: np.ndarray, width: np.ndarray | int, height: np.ndarray |
 
 
 def window_crop(window: np.ndarray | tuple[int, int, int, int], size: int) -> np.ndarray:
-    """The map (2, 3) that takes a window x1, y1, x2, y2 to size x size pixels.
-
-    Raises UserError where the window is empty: its box lies outside the picture.
-    """
+    """The map (2, 3) that takes a window x1, y1, x2, y2 to size x size pixels; UserError if the window is empty."""
     x1, y1, x2, y2 = (float(value) for value in window)
     if x2 - x1 < 1 or y2 - y1 < 1:
         raise UserError("a box lies outside its picture or is empty; run `python -m Databases.check` to see which")
@@ -53,10 +49,7 @@ def window_crop(window: np.ndarray | tuple[int, int, int, int], size: int) -> np
 
 
 def face_crop(box: np.ndarray, width: int, height: int, size: int) -> np.ndarray:
-    """The map picture -> crop, (2, 3), of the method's face crop (`face_window`) to size x size pixels.
-
-    Raises UserError where a box leaves nothing of the picture.
-    """
+    """The map picture -> crop, (2, 3), of the method's face crop (`face_window`) to size x size pixels."""
     return window_crop(face_window(box, width, height), size)
 
 
@@ -91,16 +84,13 @@ def invert(m: np.ndarray) -> np.ndarray:
 
 
 def compose(outer: np.ndarray, inner: np.ndarray) -> np.ndarray:
-    """The map (..., 2, 3) that applies `inner` first and `outer` to what comes out."""
+    """The map (..., 2, 3) that applies `inner` first, then `outer`."""
     linear = outer[..., :2] @ inner[..., :2]
     return np.concatenate([linear, outer[..., :2] @ inner[..., 2:] + outer[..., 2:]], axis=-1)
 
 
 def pixel_map(m: np.ndarray) -> np.ndarray:
-    """The map of pixel indices, (..., 2, 3), that goes with a map of points.
-
-    The pixel of index i covers [i, i + 1], so that its centre is the point i + 0.5.
-    """
+    """The map of pixel indices, (..., 2, 3), of a map of points: the centre of pixel i is the point i + 0.5."""
     shifted = np.array(m, np.float64)
     shifted[..., 2] += m[..., :2].sum(-1) / 2 - 0.5
     return shifted
@@ -111,9 +101,8 @@ def warp(
 ) -> np.ndarray:
     """Pixels of a crop: picture (H, W[, C]), map of points (2, 3) -> (size, size[, C]), bilinear.
 
-    `size` may be (width, height). A window of whole pixels inside the picture is cut out and resized with
-    cv2.resize, any other map warped with cv2.warpAffine; both have half-pixel centres. border: OpenCV's name of what
-    lies outside the picture, black by default.
+    size: side, or (width, height). A window of whole pixels inside the picture is resized with cv2.resize; other maps
+    are applied with cv2.warpAffine. border: OpenCV's border mode, black by default.
     """
     width, height = size if isinstance(size, tuple) else (size, size)
     window = _whole_pixels(m, (width, height), picture.shape[1], picture.shape[0])
@@ -124,10 +113,7 @@ def warp(
 
 
 def look(picture: np.ndarray, m: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """What is seen of a picture (H, W, 3) under a map (2, 3): (height, width, 3) for a size (width, height).
-
-    The picture itself where that is all of it; means of pixels where it shrinks, so that nothing fine is skipped.
-    """
+    """`warp` for viewing, to a size (width, height): a picture (H, W, 3) that shrinks is averaged, not sampled."""
     window = _whole_pixels(m, size, picture.shape[1], picture.shape[0])
     if window is None:
         return warp(picture, m, size)
@@ -140,7 +126,7 @@ def look(picture: np.ndarray, m: np.ndarray, size: tuple[int, int]) -> np.ndarra
 
 
 def _whole_pixels(m: np.ndarray, size: tuple[int, int], width: int, height: int) -> np.ndarray | None:
-    """The window x1, y1, x2, y2 that an upright map takes to the crop, where it is one of whole pixels."""
+    """The window x1, y1, x2, y2 of an upright map if it consists of whole pixels inside the picture, else None."""
     if m[0, 1] or m[1, 0] or m[0, 0] <= 0 or m[1, 1] <= 0:
         return None
     corners = apply(invert(m), np.array([[0.0, 0.0], size]))

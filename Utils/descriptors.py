@@ -1,9 +1,8 @@
-"""Descriptors of a whole data set: on disk in large chunks, in memory only a piece at a time."""
+"""Descriptors of a whole data set: on disk in large chunks, in memory a piece at a time."""
 
 import contextlib
 import os
 import shutil
-import socket
 import tempfile
 import weakref
 from collections.abc import Iterator
@@ -15,30 +14,24 @@ import tables
 from Utils.runtime import distributed
 from Utils.runtime.errors import UserError
 
-_PREFIX = ".descriptors"
-_CHUNK_BYTES = 1 << 20  # of one HDF5 chunk; far below it HDF5's own bookkeeping shows, far above it the cache suffers
-_BUFFER_ROWS = 8192  # rows that wait in memory before they are written together
+_CHUNK_BYTES = 1 << 20  # of one HDF5 chunk; much smaller ones cost bookkeeping, much larger ones miss the cache
+_BUFFER_ROWS = 8192  # written together
 
 
 class DescriptorStore:
-    """Append-only rows of (descriptor, point, image, score, flag) in a temporary PyTables file.
+    """Append-only rows of (descriptor, point, image, flag) in a temporary PyTables file, in the order of images.
 
-    The file is unlinked as soon as it is open, so it is gone when this process is, however that ends. Where
-    the system does not let go of an open file's name, it is removed by `close`, at exit, or by the next store
-    made in the same folder.
-
-    Rows come in the order of their image index. Memory: one buffer of `_BUFFER_ROWS` rows.
+    The file loses its name as soon as it is open, so it ends with the process. Memory: one buffer of `_BUFFER_ROWS`
+    rows. folder: of the file, made if missing; dimension: of a descriptor.
     """
 
     def __init__(self, folder: Path | str, dimension: int = 256) -> None:
-        """folder: where the file goes, made if missing; dimension: of a descriptor."""
         self.dimension = dimension
         self._folder = Path(folder)
         self._columns = {
             "descriptor": (np.dtype(np.float32), (dimension,)),
             "point": (np.dtype(np.float32), (2,)),
             "image": (np.dtype(np.int32), ()),
-            "score": (np.dtype(np.float32), ()),
             "flag": (np.dtype(np.bool_), ()),
         }
         self._buffer: list[tuple[np.ndarray, ...]] = []
@@ -50,14 +43,11 @@ class DescriptorStore:
 
     def _open(self) -> tables.File:
         self._folder.mkdir(parents=True, exist_ok=True)
-        sweep(self._folder)
-        prefix = f"{_PREFIX}-{socket.gethostname()}-{os.getpid()}-"
-        handle, name = tempfile.mkstemp(prefix=prefix, suffix=".h5", dir=self._folder)
+        handle, name = tempfile.mkstemp(prefix=".descriptors", suffix=".h5", dir=self._folder)
         os.close(handle)
         file = tables.open_file(name, "w")
-        with contextlib.suppress(OSError):
-            os.unlink(name)
-        self._finalizer = weakref.finalize(self, _remove, file, name)
+        os.unlink(name)
+        self._finalizer = weakref.finalize(self, _close, file)
         return file
 
     def _create(self, name: str, dtype: np.dtype, shape: tuple[int, ...]) -> tables.EArray:
@@ -67,24 +57,17 @@ class DescriptorStore:
         return self._file.create_earray("/", name, atom, (0, *shape), chunkshape=chunk)
 
     def append(
-        self,
-        descriptors: np.ndarray,
-        points: np.ndarray,
-        images: np.ndarray,
-        scores: np.ndarray | None = None,
-        flags: np.ndarray | None = None,
+        self, descriptors: np.ndarray, points: np.ndarray, images: np.ndarray, flags: np.ndarray | None = None
     ) -> None:
-        """Add n rows: descriptors (n, dimension), points (n, 2), images (n,) int, scores (n,), flags (n,) bool.
+        """Add n rows: descriptors (n, dimension), points (n, 2), images (n,) int, flags (n,) bool, true by default.
 
-        Images must not go down, neither here nor from one call to the next. Missing scores are 1, missing
-        flags true. Raises UserError where the disk has no room.
+        Image numbers never decrease, also from one call to the next. Raises UserError if the disk is full.
         """
         count = len(descriptors)
         if count == 0:
             return
-        scores = np.ones(count) if scores is None else scores
         flags = np.ones(count, bool) if flags is None else flags
-        values = zip(self._columns.values(), (descriptors, points, images, scores, flags), strict=True)
+        values = zip(self._columns.values(), (descriptors, points, images, flags), strict=True)
         row = tuple(np.array(value, dtype).reshape(count, *shape) for (dtype, shape), value in values)
         numbers = row[2]
         if numbers[0] < self._last_image or (np.diff(numbers) < 0).any():
@@ -97,7 +80,7 @@ class DescriptorStore:
             self.flush()
 
     def flush(self) -> None:
-        """Write what waits in memory."""
+        """Write the rows that are still in memory."""
         if not self._buffer:
             return
         try:
@@ -114,7 +97,7 @@ class DescriptorStore:
         return self._length
 
     def column(self, name: str) -> np.ndarray:
-        """A whole small column, (len, ...): point (float32 x, y), image (int32), score (float32), flag (bool)."""
+        """A whole small column, (len, ...): point (float32 x, y), image (int32), flag (bool)."""
         self.flush()
         return self._arrays[name][:]
 
@@ -133,7 +116,7 @@ class DescriptorStore:
     ) -> tuple[np.ndarray, np.ndarray]:
         """A random subset that depends on the seed alone: ascending rows (m,), descriptors (m, dimension) float32.
 
-        All rows where there are at most max_rows. among: (len,) bool, the rows to choose from.
+        At most max_rows of them. among: (len,) bool, the rows to choose from.
         """
         rows = np.arange(self._length) if among is None else np.flatnonzero(among)
         if len(rows) > max_rows:
@@ -147,13 +130,10 @@ class DescriptorStore:
 
     def image_offsets(self, number_of_images: int) -> np.ndarray:
         """Offsets (number_of_images + 1,) int64: the rows of image i are offsets[i]:offsets[i + 1]."""
-        counts = np.bincount(self.column("image"), minlength=number_of_images)
-        if len(counts) > number_of_images:
-            raise ValueError(f"rows of image {len(counts) - 1}, but only {number_of_images} images")
-        return np.concatenate([[0], np.cumsum(counts)])
+        return np.concatenate([[0], np.cumsum(np.bincount(self.column("image"), minlength=number_of_images))])
 
     def close(self) -> None:
-        """Let go of the file."""
+        """Close the file, which deletes it."""
         self._buffer, self._buffered = [], 0
         self._finalizer()
 
@@ -165,10 +145,10 @@ class DescriptorStore:
 
 
 def collect_rows(store: DescriptorStore) -> None:
-    """Move the rows of all processes' stores into the main one's, in order of rank; bounded memory."""
+    """Move the rows of all processes into the main one's store, in order of rank, a piece at a time."""
     for sender in range(1, distributed.world()):
         if distributed.rank() == sender:
-            columns = [store.column(name) for name in ("point", "image", "score", "flag")]
+            columns = [store.column(name) for name in ("point", "image", "flag")]
             for start, descriptors in store.chunks():
                 rows = slice(start, start + len(descriptors))
                 distributed.send_to_main((descriptors, *(column[rows] for column in columns)))
@@ -178,27 +158,7 @@ def collect_rows(store: DescriptorStore) -> None:
                 store.append(*received)
 
 
-def sweep(folder: Path | str) -> None:
-    """Remove files of stores in `folder` whose process on this machine has ended."""
-    for path in Path(folder).glob(f"{_PREFIX}-{socket.gethostname()}-*-*.h5"):
-        number = path.name.removeprefix(f"{_PREFIX}-{socket.gethostname()}-").split("-")[0]
-        if number.isdigit() and not _is_running(int(number)):
-            path.unlink(missing_ok=True)
-
-
-def _is_running(process: int) -> bool:
-    try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    except OSError:
-        return True
-    return True
-
-
-def _remove(file: tables.File, name: str) -> None:
+def _close(file: tables.File) -> None:
     if file.isopen:
         with contextlib.suppress(tables.HDF5ExtError, OSError):
             file.close()
-    with contextlib.suppress(OSError):
-        os.unlink(name)

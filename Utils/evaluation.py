@@ -21,7 +21,7 @@ _REGRESSION_IMAGES = 1000
 class Errors:
     """Normalised errors, as fractions.
 
-    forward: (G,) per groundtruth point, NaN where it is nowhere known; backward: (L,) per kept landmark;
+    forward: (G,) per groundtruth point, NaN for one that no image has; backward: (L,) per kept landmark;
     landmarks: (L,) int64, which landmarks are kept; notes: lines for the log.
     """
 
@@ -60,34 +60,31 @@ def evaluate(
     seed: int = 0,
     missing_limit: float = 0.2,
 ) -> Errors:
-    """Forward and backward errors of landmarks.
+    """Forward errors (landmarks -> groundtruth) and backward errors (groundtruth -> landmarks).
 
-    normalisers: (n,) pixels; an image where it is NaN or not positive is not tested. ridge_samples: N, the
-    training images of a regressor. seed: chooses those of the forward regressors. missing_limit: landmarks
-    missing in this share of the images or more are left out.
-    Raises UserError where no regression or no test image has groundtruth.
+    normalisers: (n,) pixels; an image where it is NaN or not positive is not tested. ridge_samples: N, the training
+    images of a regressor. seed: chooses those of the forward regressors. missing_limit: landmarks missing in this
+    share of the images or more are left out. A landmark that no training or no test image has gets backward error 1.
+    Raises UserError if no regression image or no test image has groundtruth.
     """
     train, test, notes = _split(predictions, normalisers, ridge_samples)
     landmarks = seen_landmarks(predictions.points, missing_limit)
     points, truth = predictions.points[:, landmarks], predictions.groundtruth
-    forward = forward_errors(
-        _without_gaps(points[train], notes),
-        truth[train],
-        fill_by_means(points[test], points[train]),
-        truth[test],
-        normalisers[test],
-        ridge_samples,
-        seed,
-    )
+
+    inputs, test_inputs = _without_gaps(points[train], notes), fill_by_means(points[test], points[train])
+    total = np.zeros(truth.shape[1])
+    for number in range(_REGRESSORS):
+        rng = np.random.default_rng([seed, number])
+        chosen = rng.choice(len(train), min(ridge_samples, len(train)), replace=False)
+        predicted = regress(inputs[chosen], truth[train[chosen]], test_inputs)
+        total += known_mean(normalised_errors(predicted, truth[test], normalisers[test]))
+    forward = total / _REGRESSORS
+
     first = train[:ridge_samples]
-    backward = backward_errors(
-        fill_by_means(truth[first], truth[train]),
-        points[first],
-        fill_by_means(truth[test], truth[train]),
-        points[test],
-        normalisers[test],
-    )
-    return Errors(forward, backward, landmarks, notes)
+    inputs, test_inputs = fill_by_means(truth[first], truth[train]), fill_by_means(truth[test], truth[train])
+    predicted = regress(inputs, points[first], test_inputs)
+    backward = known_mean(normalised_errors(predicted, points[test], normalisers[test]))
+    return Errors(forward, np.where(np.isnan(backward), 1.0, backward), landmarks, notes)
 
 
 def mean_shape_errors(predictions: Predictions, normalisers: np.ndarray) -> np.ndarray:
@@ -107,59 +104,18 @@ def seen_landmarks(points: np.ndarray, missing_limit: float = 0.2) -> np.ndarray
     return np.flatnonzero(missing_share(points) < missing_limit)
 
 
-def forward_errors(
-    train_points: np.ndarray,
-    train_truth: np.ndarray,
-    test_points: np.ndarray,
-    test_truth: np.ndarray,
-    normalisers: np.ndarray,
-    ridge_samples: int,
-    seed: int,
-) -> np.ndarray:
-    """Landmarks -> groundtruth: errors (G,), mean over test images and 10 regressors.
-
-    train_points (n, L, 2) and test_points (m, L, 2) without NaN; train_truth (n, G, 2), test_truth (m, G, 2);
-    normalisers (m,). A regressor learns from min(ridge_samples, n) random training images.
-    """
-    count = len(train_points)
-    total = np.zeros(test_truth.shape[1])
-    for number in range(_REGRESSORS):
-        rng = np.random.default_rng([seed, number])
-        chosen = rng.choice(count, min(ridge_samples, count), replace=False)
-        predicted = regress(train_points[chosen], train_truth[chosen], test_points)
-        total += known_mean(normalised_errors(predicted, test_truth, normalisers))
-    return total / _REGRESSORS
-
-
-def backward_errors(
-    train_truth: np.ndarray,
-    train_points: np.ndarray,
-    test_truth: np.ndarray,
-    test_points: np.ndarray,
-    normalisers: np.ndarray,
-) -> np.ndarray:
-    """Groundtruth -> each landmark: errors (L,), mean over the test images where it is seen.
-
-    train_truth (n, G, 2) and test_truth (m, G, 2) without NaN; train_points (n, L, 2), test_points (m, L, 2);
-    normalisers (m,). A landmark that is seen in no training or in no test image counts 1.
-    """
-    predicted = regress(train_truth, train_points, test_truth)
-    errors = known_mean(normalised_errors(predicted, test_points, normalisers))
-    return np.where(np.isnan(errors), 1.0, errors)
-
-
 def regress(inputs: np.ndarray, targets: np.ndarray, test_inputs: np.ndarray) -> np.ndarray:
-    """Predict points of test images by ridge regression: (m, B, 2), NaN for a target that is never known.
+    """Predict points of test images by ridge regression: (m, B, 2), NaN for a target that no training image has.
 
     inputs (n, A, 2) and test_inputs (m, A, 2) without NaN; targets (n, B, 2), each learned from the images
-    where it is known. R = Y'X (X'X + 0.01 max(X'X) I)^-1, with X and Y divided by 256 and centred.
+    that have it. R = Y'X (X'X + 0.01 max(X'X) I)^-1, with X and Y divided by 256 and centred.
     """
     x = inputs.reshape(len(inputs), -1) / CROP
     y = targets.reshape(len(targets), -1) / CROP
     known = ~np.isnan(targets).any(axis=2)
     weights = np.zeros((y.shape[1], x.shape[1]))
     offset = np.full(y.shape[1], np.nan)
-    # Targets that are known in the same images share one regression; mostly all of them do.
+    # Targets with the same images share one regression.
     patterns, group = np.unique(known.T, axis=0, return_inverse=True)
     for number, rows in enumerate(patterns):
         if rows.any():
@@ -176,7 +132,7 @@ def fit_ridge(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     x, y = x - x_mean, y - y_mean
     gram = x.T @ x
     largest = gram.max(initial=0)
-    if largest == 0:  # no inputs, or one that never changes: nothing but the mean can be learned
+    if largest == 0:  # without inputs that change, only the mean can be learned
         return np.zeros((y.shape[1], x.shape[1])), y_mean
     gram.flat[:: len(gram) + 1] += _RIDGE * largest
     weights = np.linalg.solve(gram, x.T @ y).T
@@ -191,7 +147,7 @@ def normalised_errors(predicted: np.ndarray, truth: np.ndarray, normalisers: np.
 
 
 def column_means(points: np.ndarray) -> np.ndarray:
-    """Mean (k, 2) of the known ones of points (n, k, 2); the middle of the crop for one that is never known."""
+    """Mean (k, 2) of the known ones of points (n, k, 2); the middle of the crop for a point that is never known."""
     means = known_mean(points)
     return np.where(np.isnan(means), CROP / 2, means)
 
@@ -202,7 +158,7 @@ def fill_by_means(points: np.ndarray, train_points: np.ndarray) -> np.ndarray:
 
 
 def known_mean(values: np.ndarray) -> np.ndarray:
-    """Mean over the first axis of what is not NaN; NaN where everything is."""
+    """Mean over the first axis without the NaN; NaN if all values are."""
     known = ~np.isnan(values)
     count = known.sum(axis=0)
     total = values.sum(axis=0, where=known)
@@ -218,11 +174,11 @@ def _split(
     test = np.flatnonzero(predictions.is_test & known & (normalisers > 0))
     for images, kind in ((train, "regression"), (test, "test")):
         if len(images) == 0:
-            raise UserError(f"there is no {kind} image with groundtruth; evaluate more images")
+            raise UserError(f"no {kind} image has groundtruth; evaluate more images")
     notes = []
     left_out = predictions.is_test.sum() - len(test)
     if left_out:
-        notes.append(f"{left_out} test images without groundtruth or normaliser are left out")
+        notes.append(f"{left_out} test images are left out, without groundtruth or normaliser")
     if len(train) < _REGRESSION_IMAGES:
         notes.append(f"{len(train)} regression images, fewer than {_REGRESSION_IMAGES}: all are used")
     if len(train) < ridge_samples:

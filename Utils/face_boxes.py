@@ -1,7 +1,7 @@
 """Boxes of faces by the cascades that OpenCV ships, in the method's convention.
 
-The method's boxes are the extent of 68 landmarks with a third of its height added for the forehead, which
-is not what a cascade finds. A fixed linear map takes the one to the other.
+The method's boxes are the extent of 68 landmarks, plus a third of its height for the forehead. A fixed linear map
+turns a cascade's detection into such a box.
 """
 
 import threading
@@ -14,43 +14,36 @@ import numpy as np
 from Utils.runtime.errors import UserError
 from Utils.storage.pictures import read_picture, to_gray
 
-# In the order in which they are asked; the second is asked where the first finds nothing, and so on. Profiles
-# are looked for facing both ways.
+# Each is tried if the ones before found nothing. Profiles are searched facing both ways.
 CASCADES = ("frontalface_default", "frontalface_alt2", "profileface")
-# x1, y1, x2, y2 of the method's box in a detection of unit side: medians over 550 photos with 68 labelled
-# points, of 178x218 and 256x256 pixels.
+# x1, y1, x2, y2 of the method's box in a detection of side 1: medians over 550 photos with 68 labelled points.
 FROM_DETECTION = {
     "frontalface_default": (0.074, -0.036, 0.922, 1.084),
     "frontalface_alt2": (0.057, -0.042, 0.926, 1.104),
     "profileface": (0.023, 0.046, 0.791, 1.039),
 }
-PADDING = 0.25  # of the longer side; the cascades miss faces that touch the border
-SMALLEST = 0.2  # of the shorter side; the pictures show one large face each
+PADDING = 0.25  # of the longer side; the cascades miss faces at the border
+SMALLEST = 0.2  # of the shorter side; each picture shows one large face
 SCALE_STEP, NEIGHBOURS = 1.1, 3
 LONGEST_SIDE = 320  # larger pictures are shrunk for the search
-SAME_PLACE = 0.5  # intersection over union with the median box, of boxes that belong to aligned pictures
+SAME_PLACE = 0.5  # least intersection over union with the median box in aligned pictures
 
 
-_of_thread = threading.local()  # a cascade is used by one thread at a time
+_of_thread = threading.local()  # each thread needs its own cascades
 
 
 def _cascade(name: str) -> cv2.CascadeClassifier:
-    """One of the cascades, loaded once in each thread."""
     if not hasattr(_of_thread, name):
-        setattr(_of_thread, name, _load_cascade(name))
+        path = Path(cv2.data.haarcascades) / f"haarcascade_{name}.xml"
+        cascade = cv2.CascadeClassifier(str(path))
+        if cascade.empty():
+            raise UserError(f"{path} does not exist; it is part of opencv-python: install that again")
+        setattr(_of_thread, name, cascade)
     return getattr(_of_thread, name)
 
 
-def _load_cascade(name: str) -> cv2.CascadeClassifier:
-    path = Path(cv2.data.haarcascades) / f"haarcascade_{name}.xml"
-    cascade = cv2.CascadeClassifier(str(path))
-    if cascade.empty():
-        raise UserError(f"{path} does not exist, it is part of opencv-python; install that again")
-    return cascade
-
-
 def find_face(picture: np.ndarray) -> np.ndarray | None:
-    """The surest face of a picture (H, W, 3): its box x1, y1, x2, y2 in picture pixels, None where none is."""
+    """The surest face of a picture (H, W, 3): its box x1, y1, x2, y2 in picture pixels, or None."""
     gray = to_gray(picture)
     shrink = min(1.0, LONGEST_SIDE / max(gray.shape))
     if shrink < 1:
@@ -67,33 +60,24 @@ def find_face(picture: np.ndarray) -> np.ndarray | None:
 
 def _best(name: str, gray: np.ndarray, smallest: int) -> np.ndarray | None:
     """The surest detection of one cascade as a box of the method's convention."""
-    candidates = [(*_detect(name, gray, smallest), False)]
-    if name == "profileface":
-        candidates.append((*_detect(name, np.ascontiguousarray(gray[:, ::-1]), smallest), True))
-    candidates = [candidate for candidate in candidates if candidate[1] > -np.inf]
+    candidates = []
+    for mirrored in (False, True) if name == "profileface" else (False,):
+        seen = np.ascontiguousarray(gray[:, ::-1]) if mirrored else gray
+        found, _, weights = _cascade(name).detectMultiScale3(
+            seen, SCALE_STEP, NEIGHBOURS, minSize=(smallest, smallest), outputRejectLevels=True
+        )
+        candidates += [(float(weight), mirrored, place) for weight, place in zip(np.ravel(weights), found)]
     if not candidates:
         return None
-    (x, y, side, _), _, mirrored = max(candidates, key=lambda candidate: candidate[1])
-    x1, y1, x2, y2 = np.array(FROM_DETECTION[name]) * side
-    box = np.array([x + x1, y + y1, x + x2, y + y2])
+    _, mirrored, (x, y, side, _) = max(candidates, key=lambda candidate: candidate[0])
+    box = np.array([x, y, x, y]) + np.array(FROM_DETECTION[name]) * side
     if mirrored:
         box[[0, 2]] = gray.shape[1] - box[[2, 0]]
     return box
 
 
-def _detect(name: str, gray: np.ndarray, smallest: int) -> tuple[np.ndarray, float]:
-    """x, y, width, height of the surest detection and how sure it is, -inf where there is none."""
-    found, _, weights = _cascade(name).detectMultiScale3(
-        gray, SCALE_STEP, NEIGHBOURS, minSize=(smallest, smallest), outputRejectLevels=True
-    )
-    if not len(found):
-        return np.zeros(4), -np.inf
-    best = int(np.argmax(np.ravel(weights)))
-    return np.asarray(found[best], float), float(np.ravel(weights)[best])
-
-
 def find_face_in_file(folder: Path, file: str) -> tuple[tuple[int, int], np.ndarray | None]:
-    """(width, height) of a picture below `folder`, and its face's box. Raises UserError where it is unreadable."""
+    """(width, height) of a picture below `folder`, and its face's box. Raises UserError if it is unreadable."""
     picture = read_picture(Path(folder) / file)
     return picture.shape[1::-1], find_face(picture)
 
@@ -106,7 +90,7 @@ def intersection_over_union(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 
 
 def are_aligned(boxes: np.ndarray, sizes: np.ndarray) -> bool:
-    """Whether pictures (boxes (n, 4), NaN where none was found; sizes (n, 2)) show the face in one place."""
+    """Whether pictures (boxes (n, 4), NaN without a face; sizes (n, 2)) show the face in the same place."""
     found = boxes[~np.isnan(boxes).any(1)]
     if not len(found) or (sizes != sizes[0]).any():
         return False
@@ -114,9 +98,11 @@ def are_aligned(boxes: np.ndarray, sizes: np.ndarray) -> bool:
 
 
 def settle_aligned(boxes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Boxes (n, 4) of aligned pictures -> boxes (n, 4), and which of them (n,) are the median box: where none
-    was found, or one so far from the median that it is no face. The others go half the way to the median,
-    which halves the detector's scatter. Raises UserError where none was found at all."""
+    """Boxes (n, 4) of aligned pictures -> boxes (n, 4), and whether each was replaced (n,).
+
+    The median box replaces missing boxes and those far from it, which are not faces. The others move half the way to
+    the median, which halves the detector's scatter. Raises UserError if no picture has a face.
+    """
     known = ~np.isnan(boxes).any(1)
     if not known.any():
         raise UserError("no face was found in any picture; write boxes.csv by hand")

@@ -1,4 +1,4 @@
-"""The paper's hyperparameters, and how those of a run are put together: recipe, preset, data set, user."""
+"""The paper's hyperparameters, and those of a run: defaults of recipe, preset and data set, then the user's."""
 
 import difflib
 from collections.abc import Mapping, Sequence
@@ -18,7 +18,7 @@ from pydantic import (
 
 from Utils.runtime.errors import UserError, one_line, shown
 
-# Size and length of a training, on top of a recipe: the paper's, or some minutes on two CPU cores.
+# Size and length of a training: the paper's, or some minutes on two CPU cores.
 PRESETS: dict[str, dict[str, Any]] = {
     "full": {},
     "small": {
@@ -37,7 +37,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "min_cluster_points": 50,
     },
 }
-# The Demo's: there, rounds of step one gain less than step two's own labels do, and take longer.
+# The Demo's: its rounds of step one take longer and gain less than step two.
 PRESETS["brief"] = PRESETS["small"] | {
     "iterations_first": 400,
     "clustering_rounds": 0,
@@ -46,7 +46,7 @@ PRESETS["brief"] = PRESETS["small"] | {
     "iterations_before_merging": 550,
 }
 
-# Marks a field that may differ from what a network was trained with when the network is used.
+# Marks a field that may differ between a network's training and its use.
 FREE_AFTER_TRAINING = "free after training"
 
 Readout = Annotated[
@@ -60,12 +60,12 @@ Readout = Annotated[
 
 
 def _split(value: Any) -> Any:
-    """`1,2,3` as three texts; anything else as it is."""
+    """`1,2,3` as three texts; other values unchanged."""
     return tuple(part for part in value.split(",") if part.strip()) if isinstance(value, str) else value
 
 
 class Hyperparameters(BaseModel):
-    """The paper's, and how a training runs. A recipe's class adds its own, a data set's class those of its pictures.
+    """The paper's, and settings of a training run. Recipes and data sets add their own.
 
     Each description is the field's line in docs/training.md.
     """
@@ -143,9 +143,9 @@ class Hyperparameters(BaseModel):
         return self._data_set_names
 
     def adopt(self, values: Mapping[str, Any], source: Path | str) -> None:
-        """Take over what a checkpoint was trained with, so that later steps need not be told again.
+        """Take over the values of a checkpoint, so that the user need not repeat them.
 
-        Raises UserError if the user asked for something else that must not differ, and for impossible values.
+        Raises UserError for values out of range, and if the user set another value that must not differ.
         """
         try:
             type(self).model_validate(self.model_dump() | dict(values), strict=True)
@@ -163,10 +163,10 @@ class Hyperparameters(BaseModel):
 
 
 class DataSet(Protocol):
-    """What a data set's class says of hyperparameters."""
+    """The part of a data set's class that concerns hyperparameters."""
 
-    settings: ClassVar[type[BaseModel]]  # its own, with their defaults
-    defaults: ClassVar[dict[str, Any]]  # those that it changes
+    settings: ClassVar[type[BaseModel]]  # its own hyperparameters
+    defaults: ClassVar[dict[str, Any]]  # for hyperparameters of the paper or recipe
 
 
 def hyperparameters(
@@ -176,9 +176,9 @@ def hyperparameters(
 ) -> Hyperparameters:
     """The recipe's defaults, then the preset's, the data set's, and the user's NAME=VALUE settings.
 
-    recipes: name -> class; without any, the names are the paper's, whatever the recipe is called. What comes back is
-    of the recipe's class and of the data set's. Raises UserError on an unknown name (naming the nearest known one)
-    and on values of the wrong type or range.
+    recipes: name -> class; without recipes only the paper's names are known. The result's class inherits from the
+    recipe's class and the data set's. Raises UserError for an unknown name (and tells the nearest known one), and for
+    values of the wrong type or range.
     """
     given = _read_settings(settings)
     defaults, own = (database.defaults, database.settings) if database else ({}, BaseModel)
@@ -202,7 +202,7 @@ def hyperparameters(
 
 
 def _read_settings(settings: Sequence[str]) -> dict[str, str]:
-    """NAME=VALUE as name -> text; of a name that is given twice the last."""
+    """NAME=VALUE as name -> text; the last one counts."""
     pairs = {}
     for text in settings:
         name, equals, value = text.partition("=")

@@ -11,7 +11,7 @@ import torch
 from Utils.runtime.errors import UserError
 from Utils.storage.files import dump_pickle, load_pickle
 
-MOST_CELLS, MOST_CLUSTERS = 10_000, 100_000  # of labels whose grid and clusters are not known
+MOST_CELLS, MOST_CLUSTERS = 10_000, 100_000  # accepted in a file if the caller does not know the numbers
 
 
 def suppress(
@@ -25,14 +25,14 @@ def suppress(
 
     Returns the kept indices (m,) int64, on the device of `points`, sorted by image, then by descending score.
     """
-    from torchvision.ops import nms  # takes as long to import as all else together, and most scripts need none
+    from torchvision.ops import nms  # slow to import, and most scripts do not need it
 
     if len(points) == 0:
         return torch.zeros(0, dtype=torch.int64, device=points.device)
     order = torch.argsort(scores, stable=True, descending=True)
     order = order[torch.argsort(images[order], stable=True)]
     _, counts = torch.unique_consecutive(images[order], return_counts=True)
-    centres = points[order].double()  # single precision would round the overlaps of fractional points
+    centres = points[order].double()  # single precision rounds overlaps
     squares = torch.cat([centres - half_side, centres + half_side], dim=1)
     ranks = torch.arange(len(order), 0, -1, dtype=squares.dtype, device=squares.device)
     # torchvision's batched_nms takes 30 times as long for the pictures of a whole data set.
@@ -46,8 +46,7 @@ def detect(
     """Points of a batch of score maps above a threshold, after suppression.
 
     score_maps: (B, H, W). Returns points (n, 2) float32 x, y in map pixels, scores (n,) and images (n,) int64
-    (index in the batch), sorted by image, then by descending score; on the device of the maps, so that the
-    caller moves them to the host once.
+    (index in the batch), on the device of the maps, sorted by image, then by descending score.
     """
     images, y, x = torch.nonzero(score_maps > threshold, as_tuple=True)
     scores = score_maps[images, y, x]
@@ -58,21 +57,15 @@ def detect(
 
 @dataclass(frozen=True)
 class KeypointTable:
-    """Keypoints of many images in three flat arrays, so that worker processes share and slice them cheaply.
+    """Keypoints of many images in three flat arrays, which worker processes share and slice cheaply.
 
     names: (n,) str, one per image, all different; offsets: (n + 1,) int64, the points of image i are
-    points[offsets[i]:offsets[i + 1]]; points: (total, 3) float32: x, y in grid cells, cluster (-1: none).
+    points[offsets[i]:offsets[i + 1]]; points: (total, 3) float32: x, y in grid cells, cluster (-1 without one).
     """
 
     names: np.ndarray
     offsets: np.ndarray
     points: np.ndarray
-
-    def __post_init__(self) -> None:
-        if self.points.ndim != 2 or self.points.shape[1] != 3:
-            raise ValueError(f"points are {self.points.shape}, not (total, 3)")
-        if self.offsets.shape != (len(self.names) + 1,) or self.offsets[-1] != len(self.points):
-            raise ValueError("offsets do not fit names and points")
 
     @classmethod
     def from_lists(
@@ -80,71 +73,48 @@ class KeypointTable:
     ) -> "KeypointTable":
         """Build a table from one (n, 3) array per name; an empty array is an image without points.
 
-        Raises UserError, beginning with `source`, for other shapes, values that are not numbers, unknown
-        coordinates, a name that comes twice.
+        Raises UserError, beginning with `source`, for other shapes and for x and y that are not finite numbers.
         """
         names = np.asarray(names, dtype=str)
         arrays = [_as_points(name, values, source) for name, values in zip(names, lists, strict=True)]
-        offsets = np.zeros(len(arrays) + 1, dtype=np.int64)
-        np.cumsum([len(array) for array in arrays], out=offsets[1:])
         points = np.concatenate([np.zeros((0, 3), np.float32), *arrays])
-        return cls._checked(names, offsets, points, source)
+        return cls(names, _offsets([len(array) for array in arrays]), points)
 
     @classmethod
     def from_flat(cls, names: Sequence[str] | np.ndarray, images: np.ndarray, points: np.ndarray) -> "KeypointTable":
         """Build a table from points (total, 3) in any order and the index of each one's name (total,)."""
         names = np.asarray(names, dtype=str)
         order = np.argsort(images, kind="stable")
-        offsets = np.zeros(len(names) + 1, dtype=np.int64)
-        np.cumsum(np.bincount(images, minlength=len(names)), out=offsets[1:])
-        return cls._checked(names, offsets, np.asarray(points, np.float32)[order], "keypoints")
+        counts = np.bincount(images, minlength=len(names))
+        return cls(names, _offsets(counts), np.asarray(points, np.float32)[order])
 
     @classmethod
     def from_dict(cls, content: Mapping[str, np.ndarray], source: str = "keypoints") -> "KeypointTable":
         """Build a table from a dictionary image name -> (n, 3); errors as in `from_lists`."""
-        if not isinstance(content, Mapping):
-            raise UserError(f"{source}: a {type(content).__name__} and no dictionary of image names; make it again")
-        if not all(isinstance(name, str) for name in content):
-            raise UserError(f"{source}: the keys are no image names; make it again")
+        if not isinstance(content, Mapping) or not all(isinstance(name, str) for name in content):
+            raise UserError(f"{source} is not a dictionary with image names as keys; make the file again")
         return cls.from_lists(list(content), content.values(), source)
 
     @classmethod
     def load(cls, path: Path | str, side: int | None = None, clusters: int | None = None) -> "KeypointTable":
         """Read a pseudo-groundtruth pickle: dictionary name -> (n, 3) x, y, cluster.
 
-        Raises UserError where it is none, or has a point off the grid of so many cells per side, or of a cluster
-        that is none of so many.
+        Raises UserError for other content, and for a point outside the grid of `side` cells or the `clusters`.
         """
         table = cls.from_dict(load_pickle(path), str(path))
-        table._require_places(str(path), side or MOST_CELLS, clusters or MOST_CLUSTERS)
+        side, clusters = side or MOST_CELLS, clusters or MOST_CLUSTERS
+        x, y, cluster = table.points.T
+        off = (x < 0) | (y < 0) | (x >= side) | (y >= side)
+        bad = np.flatnonzero(off | (cluster < -1) | (cluster >= clusters) | (cluster != np.rint(cluster)))
+        if len(bad):
+            image = table.names[table.images()[bad[0]]]
+            what = f"off the grid of {side} cells" if off[bad[0]] else f"of none of the {clusters} clusters"
+            point = ", ".join(f"{value:g}" for value in table.points[bad[0]])
+            raise UserError(f"{path}: the point ({point}) of {image} is {what}; make the file again")
         return table
 
-    def _require_places(self, source: str, side: int, clusters: int) -> None:
-        x, y, cluster = self.points.T
-        off = (x < 0) | (y < 0) | (x >= side) | (y >= side)
-        unknown = (cluster < -1) | (cluster >= clusters) | (cluster != np.rint(cluster))
-        bad = np.flatnonzero(off | unknown)
-        if len(bad):
-            image = np.searchsorted(self.offsets, bad[0], side="right") - 1
-            what = f"off the grid of {side} cells" if off[bad[0]] else f"of none of {clusters} clusters"
-            point = ", ".join(f"{value:g}" for value in self.points[bad[0]])
-            raise UserError(f"{source}: the point ({point}) of {self.names[image]} is {what}; make the file again")
-
-    @classmethod
-    def _checked(cls, names: np.ndarray, offsets: np.ndarray, points: np.ndarray, source: str) -> "KeypointTable":
-        bad = ~np.isfinite(points[:, :2]).all(axis=1)
-        if bad.any():
-            image = np.searchsorted(offsets, np.argmax(bad), side="right") - 1
-            raise UserError(f"{source}: a point of {names[image]} has no finite x and y; make the file again")
-        ordered = np.sort(names)
-        twice = ordered[1:][ordered[1:] == ordered[:-1]]
-        if len(twice):
-            raise UserError(f"{source}: {twice[0]} comes twice; give each image one entry")
-        points[~np.isfinite(points[:, 2]), 2] = -1
-        return cls(names, offsets, points)
-
     def save(self, path: Path | str) -> None:
-        """Write the pickle that `load` reads, whole or not at all; images without points are in it too."""
+        """Write the pickle that `load` reads; it includes images without points."""
         dump_pickle(self.to_dict(), path)
 
     def to_dict(self) -> dict[str, np.ndarray]:
@@ -168,7 +138,7 @@ class KeypointTable:
         return np.repeat(np.arange(len(self.names)), self.counts())
 
     def clusters(self) -> np.ndarray:
-        """Cluster of each point, (total,) int64, -1: none."""
+        """Cluster of each point, (total,) int64, -1 without one."""
         return self.points[:, 2].astype(np.int64)
 
     def cluster_counts(self, number_of_clusters: int = 0) -> np.ndarray:
@@ -177,7 +147,7 @@ class KeypointTable:
         return np.bincount(clusters[clusters >= 0], minlength=number_of_clusters)
 
     def figures(self) -> dict[str, float]:
-        """What to watch of a pseudo-groundtruth: keypoints_per_picture, and clusters that have a point."""
+        """Measures of a pseudo-groundtruth: keypoints_per_picture, and clusters that have a point."""
         return {
             "keypoints_per_picture": len(self.points) / max(len(self), 1),
             "clusters": float((self.cluster_counts() > 0).sum()),
@@ -189,14 +159,14 @@ class KeypointTable:
         return f"{figures['keypoints_per_picture']:.1f} keypoints per picture in {figures['clusters']:.0f} clusters"
 
     def places(self, number_of_clusters: int) -> np.ndarray:
-        """Grid x, y of each cluster's point in each image (n, number_of_clusters, 2), NaN where it has none."""
+        """Grid x, y of each cluster's point in each image (n, number_of_clusters, 2), NaN without one."""
         places = np.full((len(self), number_of_clusters, 2), np.nan)
         rows = self.clusters() >= 0
         places[self.images()[rows], self.clusters()[rows]] = self.points[rows, :2]
         return places
 
     def index(self, names: Sequence[str] | np.ndarray) -> np.ndarray:
-        """Row of each name in this table, (m,) int64, -1 where it has none."""
+        """Row of each name in this table, (m,) int64, -1 for an unknown name."""
         names = np.asarray(names, dtype=str)
         if len(self.names) == 0:
             return np.full(len(names), -1)
@@ -209,25 +179,33 @@ class KeypointTable:
         names = np.asarray(names, dtype=str)
         rows = self.index(names)
         lengths = np.where(rows >= 0, self.counts()[rows], 0) if len(self) else np.zeros(len(names), np.int64)
-        offsets = np.zeros(len(names) + 1, dtype=np.int64)
-        np.cumsum(lengths, out=offsets[1:])
+        offsets = _offsets(lengths)
         first = self.offsets[rows.clip(min=0)] - offsets[:-1]
         return KeypointTable(names, offsets, self.points[np.repeat(first, lengths) + np.arange(offsets[-1])])
 
     def keep(self, mask: np.ndarray) -> "KeypointTable":
         """The table with only the points where mask (total,) is true; every image stays."""
-        offsets = np.concatenate([[0], np.cumsum(mask, dtype=np.int64)])[self.offsets]
+        offsets = _offsets(mask)[self.offsets]
         return KeypointTable(self.names, offsets, self.points[mask])
 
 
+def _offsets(counts: Sequence[int] | np.ndarray) -> np.ndarray:
+    """Counts (n,) -> where each begins, and the total: (n + 1,) int64."""
+    return np.concatenate([[0], np.cumsum(counts, dtype=np.int64)])
+
+
 def _as_points(name: str, values: Any, source: str) -> np.ndarray:
+    """(n, 3) float32; a cluster that is unknown becomes -1."""
     try:
-        with np.errstate(over="ignore"):  # what is too large becomes infinite, and is refused
-            array = np.asarray(values, dtype=np.float32)
+        with np.errstate(over="ignore"):  # numbers that are too large become infinite
+            array = np.array(values, dtype=np.float32)
     except (TypeError, ValueError, OverflowError):
-        raise UserError(f"{source}: the entry of {name} is no array of numbers; make the file again") from None
+        raise UserError(f"{source}: the entry of {name} is not an array of numbers; make the file again") from None
     if array.size == 0:
         return np.zeros((0, 3), np.float32)
     if array.ndim != 2 or array.shape[1] != 3:
         raise UserError(f"{source}: the entry of {name} has shape {array.shape}, not (n, 3); make the file again")
+    if not np.isfinite(array[:, :2]).all():
+        raise UserError(f"{source}: a point of {name} has no finite x and y; make the file again")
+    array[~np.isfinite(array[:, 2]), 2] = -1
     return array

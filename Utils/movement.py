@@ -1,7 +1,7 @@
 """Whether a landmark moves with the object: how much of its movement the groundtruth explains.
 
-A landmark that keeps its place in the crop has small errors in both directions, and is none. Its movement tells.
-All points are in pixels of the 256x256 crop; unknown points are NaN and take no part.
+A useless landmark that never moves in the crop has small errors in both directions; only its movement tells.
+All points are in pixels of the 256x256 crop; unknown points are NaN and do not count.
 """
 
 from dataclasses import dataclass, fields
@@ -12,16 +12,16 @@ from Utils.evaluation import CROP, fill_by_means, fit_ridge
 
 FOLLOWS = 0.8  # R2 from which a landmark counts as one that follows its part
 OFTEN = 0.8  # share of the pictures in which a landmark has to be found to count
-FEWEST = 20  # pictures with a landmark on either side of the split, below which nothing is said of it
+FEWEST = 20  # pictures with a landmark that each half needs for a result
 
 
 @dataclass(frozen=True)
 class Movement:
-    """Of L landmarks, each (L,), NaN where a landmark is in too few pictures.
+    """Each (L,) for L landmarks, NaN for a landmark in too few pictures.
 
     found: share of the pictures with it; residual: rms distance in pixels between the landmark and what the
     groundtruth predicts; movement: rms distance in pixels from its mean place; r2: 1 - residual^2 / movement^2,
-    near 1 for a landmark that follows its part, 0 for one that is painted on the crop.
+    near 1 for a landmark that follows its part, 0 for one that stays at a place of the crop.
     """
 
     found: np.ndarray
@@ -34,28 +34,28 @@ class Movement:
         return (self.found > OFTEN) & (np.nan_to_num(self.r2, nan=-1) > FOLLOWS)
 
     def often_found(self) -> "Movement":
-        """Of the landmarks alone that are found in over `OFTEN` of the pictures."""
+        """The part for landmarks that are found in over `OFTEN` of the pictures."""
         kept = self.found > OFTEN
         return Movement(self.found[kept], self.residual[kept], self.movement[kept], self.r2[kept])
 
     def means(self) -> dict[str, float]:
-        """residual, movement and r2 as means over the landmarks of which something is said, NaN without any."""
+        """residual, movement and r2 as means over the landmarks with a result, NaN without any."""
         known = ~np.isnan(self.r2)
         values = {"residual": self.residual, "movement": self.movement, "r2": self.r2}
         return {name: float(value[known].mean()) if known.any() else float("nan") for name, value in values.items()}
 
     def describe(self) -> str:
-        """Such as `residual 12.1 px, R2 0.64`, means over the landmarks."""
+        """For example `residual 12.1 px, R2 0.64`: means over the landmarks."""
         means = self.means()
         return f"residual {means['residual']:.1f} px, R2 {means['r2']:.2f}"
 
 
 def explained_movement(points: np.ndarray, groundtruth: np.ndarray, seed: int = 0) -> Movement:
-    """How far the groundtruth explains where landmarks are.
+    """How well the groundtruth predicts the landmarks.
 
     points (n, L, 2) and groundtruth (n, G, 2) of the same pictures. The pictures are split in two at random; the
     evaluation's ridge regression from groundtruth to a landmark is fitted on either half and predicts the other.
-    Pictures without groundtruth take no part, single unknown points count as their means.
+    Pictures without groundtruth do not count; single unknown points are replaced by their means.
     """
     known = ~np.isnan(groundtruth).any(axis=2).all(axis=1)
     points, truth = points[known], fill_by_means(groundtruth[known], groundtruth[known])
@@ -83,10 +83,10 @@ def explained_movement(points: np.ndarray, groundtruth: np.ndarray, seed: int = 
 
 
 def explained_by_the_others(points: np.ndarray) -> Movement:
-    """How far the other landmarks explain where each one is: what can be told of movement without groundtruth.
+    """How well the other landmarks predict each one: a measure of movement without groundtruth.
 
-    points (n, L, 2), as for `explained_movement`. The others are those found in over `OFTEN` of the pictures, unknown
-    ones at their means.
+    points (n, L, 2), as for `explained_movement`. The others are those found in over `OFTEN` of the pictures; missing
+    points are replaced by their means.
     """
     count = points.shape[1]
     often = ~np.isnan(points).any(axis=2)

@@ -11,42 +11,42 @@ import torch
 import yaml
 
 from Utils.hyperparameters import DataSet, Hyperparameters, hyperparameters
-from Utils.runtime.arguments import MOST_WORKERS, Parser, checked_path
+from Utils.runtime.arguments import MOST_WORKERS, Parser, checked_path, path_of, whole
 from Utils.runtime.errors import UserError, one_line, shown
 
-LONGEST_NAME = 200  # bytes of an experiment's name: its checkpoints' names are longer, and no file's above 255
+LONGEST_NAME = 200  # bytes; the names of checkpoints are longer, and names of files end at 255
 
 
 class Paths:
-    """The paths file: a mapping of keys to folders and files; None: one without any."""
+    """The paths file: a mapping of keys to folders and files. None stands for an empty one."""
 
     def __init__(self, file: Path | str | None) -> None:
         self._values: dict[str, Any] = {}
         if file is None:
             self.file = Path("the paths file")
             return
-        self.file = _path("--paths", file)
+        self.file = Path(file)
         if not self.file.is_file():
-            raise UserError(f"{self.file} does not exist; name the paths file with --paths")
+            raise UserError(f"{self.file} does not exist; give the paths file with --paths")
         try:
             content = yaml.safe_load(self.file.read_text(encoding="utf-8"))
         except (yaml.YAMLError, ValueError, RecursionError) as error:
             raise UserError(f"{self.file} is not readable as YAML: {one_line(error)[:300]}") from error
         if not isinstance(content, dict):
-            raise UserError(f"{self.file} is no mapping; write lines of the form `key: path`")
+            raise UserError(f"{self.file} is not a mapping; write lines of the form `key: path`")
         self._values = content
 
     def get(self, key: str) -> str:
-        """The value of a key, "" where it is missing or empty."""
+        """The value of a key, "" if it is missing or empty."""
         value = self._values.get(key)
         if value is None:
             return ""
         if not isinstance(value, str):
-            raise UserError(f"{self.file}: {key} is {shown(value)} and no path; put it in quotes")
+            raise UserError(f"{self.file}: {key} is {shown(value)}, not a path; put it in quotes")
         return value.strip()
 
     def require(self, key: str) -> str:
-        """The value of a key that must be there."""
+        """The value of a key; UserError if it is missing or empty."""
         if key not in self._values:
             raise UserError(f"{self.file} has no key {key}; add the line `{key}: <path>`")
         value = self.get(key)
@@ -55,15 +55,15 @@ class Paths:
         return value
 
     def optional(self, key: str) -> Path | str:
-        """The file that a key names, "" where it is missing or empty."""
+        """The file that a key names, "" if the key is missing or empty."""
         value = self.get(key)
         return _path(f"{self.file}: {key}", value) if value else ""
 
     def folder(self, key: str) -> Path:
-        """The directory that a key names, which must exist."""
+        """The directory that a key names; UserError if it does not exist."""
         folder = _path(f"{self.file}: {key}", self.require(key))
         if not folder.is_dir():
-            raise UserError(f"{self.file}: {key} names {folder}, which is no directory; correct the path")
+            raise UserError(f"{self.file}: {key} names {folder}, which is not a directory; correct the path")
         return folder
 
 
@@ -80,13 +80,13 @@ class Options:
     log_path: Path
     device: torch.device
     hyper: Hyperparameters
-    images: str | None = None
+    images: Path | None = None
     visualisation: str = ""
-    predictions: str | None = None
+    predictions: Path | None = None
     own: argparse.Namespace = field(default_factory=argparse.Namespace)  # the script's own flags
 
     def facts(self) -> dict[str, Any]:
-        """What the record of a run says of it, as plain values."""
+        """The options as plain values, for the record of the run."""
         return {
             "dataset_name": self.dataset_name,
             "experiment_name": self.experiment_name,
@@ -108,11 +108,9 @@ def parse(
 ) -> Options:
     """Read the command line of a script.
 
-    `databases` maps the names that --dataset_name takes to the data sets' classes, `recipes` those that --set recipe
-    takes to the classes of their hyperparameters. `flags` names the options beside the common ones: resume,
-    visualisation, predictions, experiment (then --experiment_name is required). `own` adds flags that only this
-    script has; they come back in `Options.own`. `settings`: NAME=VALUE that hold unless the user says otherwise.
-    Raises UserError; a syntax error of the command line ends the program with code 2 (argparse).
+    databases: name -> class of the data set, for --dataset_name; recipes: name -> class of its hyperparameters, for
+    --set recipe. flags: the options beside the common ones, of experiment, resume, visualisation and predictions.
+    own: adds flags of this script alone, which `Options.own` returns. settings: NAME=VALUE that a user may override.
     """
     parser = Parser(description=description)
     add = parser.add_argument
@@ -121,8 +119,8 @@ def parse(
         add("--experiment_name", required=True, metavar="NAME", help="any name; the same for all steps")
     add(
         "--num_workers",
-        type=int,
-        default=None,
+        type=whole(0, MOST_WORKERS),
+        default=min(16, available_cores()),
         help="processes that load pictures (default: cores, at most 16)",
     )
     if "resume" in flags:
@@ -131,31 +129,41 @@ def parse(
         choices = ("Step1_Keypoints", "Step1_Clusters", "Step2")
         add("--visualisation", required=True, choices=choices, help="which pictures to draw")
     if "predictions" in flags:
-        add("--predictions", metavar="FILE", help="evaluate a saved predictions pickle, without a network")
+        add(
+            "--predictions",
+            type=path_of,
+            metavar="FILE",
+            help="evaluate a saved predictions pickle, without a network",
+        )
     if own is not None:
         own(parser)
-    add("--paths", default="paths/main.yaml", metavar="FILE", help="the paths file (default: %(default)s)")
-    add("--data_path", default="data/", metavar="DIR", help="lists and boxes (default: %(default)s)")
-    add("--images", metavar="DIR", help="pictures of the data set Custom, instead of Custom_datapath")
+    add(
+        "--paths",
+        type=path_of,
+        default="paths/main.yaml",
+        metavar="FILE",
+        help="the paths file (default: %(default)s)",
+    )
+    add("--data_path", type=path_of, default="data/", metavar="DIR", help="lists and boxes (default: %(default)s)")
+    add("--images", type=path_of, metavar="DIR", help="pictures of the data set Custom, instead of Custom_datapath")
     add("--device", default="auto", metavar="DEVICE", help="auto, cpu, cuda or cuda:n (default: %(default)s)")
     add("--set", action="append", default=[], metavar="NAME=VALUE", dest="settings", help="a hyperparameter")
     given = parser.parse_args(argv)
 
     paths = Paths(given.paths)
-    of_predictions = getattr(given, "predictions", None)
     return Options(
         dataset_name=given.dataset_name,
         experiment_name=_experiment_name(given.experiment_name) if "experiment" in flags else "",
-        num_workers=_num_workers(given.num_workers),
+        num_workers=given.num_workers,
         resume=getattr(given, "resume", False),
         paths=paths,
-        data_path=_path("--data_path", given.data_path),
+        data_path=given.data_path,
         log_path=_path(f"{paths.file}: log_path", paths.require("log_path")),
         device=_device(given.device),
         hyper=hyperparameters([*settings, *given.settings], recipes, databases[given.dataset_name]),
-        images=None if given.images is None else str(_path("--images", given.images)),
+        images=given.images,
         visualisation=getattr(given, "visualisation", ""),
-        predictions=None if of_predictions is None else str(_path("--predictions", of_predictions)),
+        predictions=getattr(given, "predictions", None),
         own=given,
     )
 
@@ -163,14 +171,14 @@ def parse(
 def default_options(
     dataset_name: str, databases: Mapping[str, type[DataSet]], settings: Sequence[str] = (), device: str = "auto"
 ) -> Options:
-    """The options of a program without a command line, to use a trained network, whatever its recipe.
+    """The options of a program that uses a trained network of any recipe without a command line or a paths file.
 
-    settings: NAME=VALUE as of --set. There are no paths.
+    settings: NAME=VALUE, as with --set.
     """
     return Options(
         dataset_name=dataset_name,
         experiment_name="",
-        num_workers=_num_workers(None),
+        num_workers=min(16, available_cores()),
         resume=False,
         paths=Paths(None),
         data_path=Path("data"),
@@ -201,21 +209,13 @@ def available_cores() -> int:
     return os.cpu_count() or 1
 
 
-def _num_workers(given: int | None) -> int:
-    if given is None:
-        return min(16, available_cores())
-    if not 0 <= given <= MOST_WORKERS:
-        raise UserError(f"--num_workers {given}: give 0 to {MOST_WORKERS}")
-    return given
-
-
 def _device(text: str) -> torch.device:
     if text == "auto" and not torch.cuda.is_available():
         text = "cpu"
     if text in ("auto", "cuda"):
         text = f"cuda:{os.environ.get('LOCAL_RANK', '0')}"  # torchrun: one GPU per process
     elif text.startswith("cuda:") and int(os.environ.get("WORLD_SIZE", "1")) > 1:
-        raise UserError(f"--device {text}: with several processes give cuda; each takes a GPU of its own")
+        raise UserError(f"--device {text}: give cuda; each process takes its own GPU")
     try:
         device = torch.device(text)
     except (RuntimeError, ValueError):
@@ -225,5 +225,5 @@ def _device(text: str) -> torch.device:
     if device.type == "cuda" and not torch.cuda.is_available():
         raise UserError(f"--device {text}: this machine has no CUDA GPU that torch can use; give --device cpu")
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        raise UserError(f"--device {text}: there are only {torch.cuda.device_count()} GPUs")
+        raise UserError(f"--device {text}: this machine has {torch.cuda.device_count()} GPUs")
     return device

@@ -8,7 +8,8 @@ import numpy as np
 from Utils.runtime.errors import UserError, shown
 from Utils.storage.files import dump_pickle, load_pickle
 
-FARTHEST = 1e6  # pixels from a crop of 256 pixels that a groundtruth point may lie
+FARTHEST = 1e6  # pixels of the crop
+_KEYS = {"prediction", "groundtruth", "is_it_test_sample"}
 _REMEDY = "write it with Test.py, or see docs/testing.md for the layout"
 
 
@@ -16,7 +17,7 @@ _REMEDY = "write it with Test.py, or see docs/testing.md for the layout"
 class Predictions:
     """Images in a fixed order; points in pixels of the 256x256 crop.
 
-    names: (n,) str; points: (n, L, 2) float64, NaN = not detected; groundtruth: (n, G, 2) float64, NaN =
+    names: (n,) str; points: (n, L, 2) float64, NaN if not detected; groundtruth: (n, G, 2) float64, NaN if
     unknown; is_test: (n,) bool, false for the regression images.
     """
 
@@ -24,12 +25,6 @@ class Predictions:
     points: np.ndarray
     groundtruth: np.ndarray
     is_test: np.ndarray
-
-    def __post_init__(self) -> None:
-        count = len(self.names)
-        for array, dimensions in ((self.points, 3), (self.groundtruth, 3), (self.is_test, 1)):
-            if len(array) != count or array.ndim != dimensions:
-                raise ValueError(f"an array of shape {array.shape} for {count} images")
 
 
 def save_predictions(predictions: Predictions, path: Path | str) -> None:
@@ -43,47 +38,33 @@ def load_predictions(path: Path | str) -> Predictions:
     """Read what `save_predictions` writes, made by any method. Raises UserError for another layout."""
     content = load_pickle(path, _REMEDY)
     if not isinstance(content, dict) or not content:
-        raise UserError(f"{path} holds no dictionary of images; {_REMEDY}")
-    columns: list[list] = [[], [], []]
+        raise UserError(f"{path} is not a dictionary of images; {_REMEDY}")
+    points, groundtruth, is_test = [], [], []
     for name, entry in content.items():
-        try:
-            row = (entry["prediction"], entry["groundtruth"], entry["is_it_test_sample"])
-        except (TypeError, KeyError, IndexError):
-            raise UserError(
-                f"{path}: the entry of {name} lacks 'prediction', 'groundtruth' or 'is_it_test_sample'; {_REMEDY}"
-            ) from None
-        for column, value in zip(columns, row, strict=True):
-            column.append(value)
-    odd = [name for name in content if not isinstance(name, str)]
-    if odd:
-        raise UserError(f"{path}: the key {shown(odd[0])} is no image name; {_REMEDY}")
-    names = np.array(list(content))
-    for name, value in zip(names, columns[2], strict=True):
-        if not isinstance(value, (bool, np.bool_, int, np.integer)) or value not in (0, 1):
-            raise UserError(f"{path}: 'is_it_test_sample' of {name} is neither true nor false; {_REMEDY}")
-    points = _stacked(path, names, columns[0], "prediction")
-    groundtruth = _stacked(path, names, columns[1], "groundtruth")
-    return Predictions(names, points, groundtruth, np.array([bool(value) for value in columns[2]]))
+        where = f"{path}: the entry of {name}"
+        if not isinstance(name, str):
+            raise UserError(f"{path}: the key {shown(name)} is not an image name; {_REMEDY}")
+        if not isinstance(entry, dict) or not set(entry) >= _KEYS:
+            raise UserError(f"{where} lacks 'prediction', 'groundtruth' or 'is_it_test_sample'; {_REMEDY}")
+        flag = entry["is_it_test_sample"]
+        if not isinstance(flag, (int, np.generic)) or flag not in (0, 1):
+            raise UserError(f"{where} has 'is_it_test_sample' neither true nor false; {_REMEDY}")
+        points.append(_points(where, entry, "prediction"))
+        groundtruth.append(_points(where, entry, "groundtruth"))
+        is_test.append(bool(flag))
+        if points[-1].shape != points[0].shape or groundtruth[-1].shape != groundtruth[0].shape:
+            raise UserError(f"{where} has another number of points than the first image; {_REMEDY}")
+    return Predictions(np.array(list(content)), np.stack(points), np.stack(groundtruth), np.array(is_test))
 
 
-def _stacked(path: Path | str, names: np.ndarray, values: list, what: str) -> np.ndarray:
-    """(n, k, 2) float64 of n arrays (k, 2)."""
-    arrays = []
-    for name, value in zip(names, values, strict=True):
-        try:
-            array = np.asarray(value, np.float64)
-        except (TypeError, ValueError, OverflowError):
-            raise UserError(f"{path}: the {what} of {name} is no array of numbers; {_REMEDY}") from None
-        if array.ndim != 2 or array.shape[1] != 2:
-            raise UserError(f"{path}: the {what} of {name} has shape {array.shape}, not (points, 2); {_REMEDY}")
-        beyond = np.abs(np.nan_to_num(array, nan=0.0, posinf=np.inf, neginf=np.inf)) > FARTHEST
-        if beyond.any():
-            raise UserError(
-                f"{path}: the {what} of {name} has {array[beyond][0]:g}, which is no place in a crop of 256 pixels; "
-                f"{_REMEDY}"
-            )
-        arrays.append(array)
-        first, count = len(arrays[0]), len(array)
-        if count != first:
-            raise UserError(f"{path}: the {what} of {name} has {count} points, that of {names[0]} {first}; {_REMEDY}")
-    return np.stack(arrays)
+def _points(where: str, entry: dict, key: str) -> np.ndarray:
+    """(k, 2) float64."""
+    try:
+        array = np.asarray(entry[key], np.float64)
+    except (TypeError, ValueError, OverflowError):
+        raise UserError(f"{where}: '{key}' is not an array of numbers; {_REMEDY}") from None
+    if array.ndim != 2 or array.shape[1] != 2:
+        raise UserError(f"{where}: '{key}' has shape {array.shape}, not (points, 2); {_REMEDY}")
+    if (np.abs(array) > FARTHEST).any():
+        raise UserError(f"{where}: '{key}' has a point over {FARTHEST:g} pixels away; {_REMEDY}")
+    return array

@@ -1,6 +1,6 @@
 """Smoothing of points in videos: the One-Euro filter (Casiez, Roussel, Vogel, CHI 2012).
 
-A low-pass filter whose cutoff rises with speed: points that rest do not tremble, points that move lag little.
+A low-pass filter whose cutoff rises with speed: resting points do not tremble, and moving points lag little.
 """
 
 import math
@@ -14,9 +14,9 @@ SPEED_CUTOFF = 1.0  # hertz, of the speed's own filter
 
 
 class OneEuro:
-    """The filter of any number of points, frame by frame.
+    """The filter for any number of points, frame by frame.
 
-    rate: frames per second. A point that is missing (NaN) stays missing, and starts afresh when it comes back.
+    rate: frames per second. A missing point (NaN) stays missing, and starts afresh when it returns.
     """
 
     def __init__(self, rate: float, minimum_cutoff: float = MINIMUM_CUTOFF, speed_gain: float = SPEED_GAIN) -> None:
@@ -39,6 +39,6 @@ class OneEuro:
 
 
 def _share(cutoff: np.ndarray | float, rate: float) -> np.ndarray | float:
-    """How far a low-pass filter of this cutoff in hertz goes towards a new value."""
+    """The weight of a new value in a low-pass filter of this cutoff in hertz."""
     turn = 2 * math.pi * cutoff / rate
     return turn / (turn + 1)

@@ -3,9 +3,8 @@
     python benchmarks/assignment.py                      # 160,000 pictures x 60 keypoints, 256 dimensions
     python benchmarks/assignment.py --pictures 10000 --repeats 3
 
-Descriptors are synthetic: clusters on the unit sphere, with noise and clutter. The floor is the same arithmetic
-with nothing around it: the k-means of FAISS on rows in memory, one matrix product per chunk in memory, and
-SciPy's assignment of one image's costs as often as there are images.
+Descriptors are synthetic: clusters on the unit sphere, with noise and clutter. The floor is the bare arithmetic: the
+k-means of FAISS on rows in memory, a matrix product per chunk in memory, and SciPy's assignment for each image.
 """
 
 import argparse
@@ -32,7 +31,7 @@ CLUSTERS = 100
 
 
 def fill(store: DescriptorStore, pictures: int, keypoints: int, batch: int = 64) -> None:
-    """Each picture has most of its keypoints from different clusters, the rest is clutter."""
+    """Most keypoints of a picture are of different clusters, the rest is clutter."""
     rng = np.random.default_rng(0)
     centres = rng.standard_normal((CLUSTERS, DIMENSION), dtype=np.float32)
     for first in range(0, pictures, batch):
@@ -68,7 +67,7 @@ def floor(descriptors: np.ndarray, pictures: int, keypoints: int) -> dict[str, f
 
 
 def measure(arguments: argparse.Namespace, folder: str) -> tuple[list[dict[str, float]], float]:
-    """One dictionary stage -> seconds per repeat, and the share of rows with a cluster."""
+    """For each repeat the seconds by stage; and the share of rows with a cluster."""
     runs = []
     with DescriptorStore(folder, DIMENSION) as store:
         start = time.perf_counter()

@@ -2,8 +2,8 @@
 
     python benchmarks/evaluation.py
 
-The floor is its arithmetic with nothing around it: for 10 regressors and for each landmark one Gram matrix and
-one solution, and the products with all test pictures. `completion` is what missing landmarks cost on top.
+The floor is the bare arithmetic: a Gram matrix and its solution for each of 10 regressors and for each landmark, and
+the products with all test pictures. `completion` is the extra cost of missing landmarks.
 """
 
 import argparse

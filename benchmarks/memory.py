@@ -3,11 +3,11 @@
     python benchmarks/memory.py                                # 162,770 pictures x 60 keypoints, a small network
     python benchmarks/memory.py --image_size 256 --width 256 --seconds 120
 
-It makes the folder of a CelebA download of which every picture is a hard link to one of a few free ones, with its
-lists, boxes and keypoints, runs the scripts on it, and adds up the proportional set sizes (PSS: shared pages
-counted once) of a script and its workers, several times a second. Linux only. Stages that would take hours are
-stopped after `--seconds`, when what they hold no longer grows; the rest runs to its end. The store of descriptors
-needs 1 kB of disk per keypoint in `--folder`.
+It makes a folder like a CelebA download, with lists, boxes and keypoints, in which every picture is a hard link to
+one of a few free pictures. It runs the scripts on this folder and, several times a second, adds up the proportional
+set sizes (PSS: shared pages count once) of a script and its workers. Linux only. Stages that would take hours are
+stopped after `--seconds`, when their memory no longer grows. The store of descriptors needs 1 kB of disk per keypoint
+in `--folder`.
 """
 
 import argparse
@@ -27,7 +27,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from benchmarks.assignment import CLUSTERS, fill
 from benchmarks.samples import PICTURES, Pictures
 from Databases import DATABASES
-from Networks.recipes import RECIPES
+from Networks.recipes import RECIPES, recipe_of
 from Networks.second_step import EPOCHS_BETWEEN_MERGES, SecondStep
 from Utils.assignment import cluster
 from Utils.clustering import inliers, outlier_scores
@@ -79,7 +79,7 @@ def make_keypoints(experiment: Experiment, pictures: int, keypoints: int, grid: 
 
 
 def processes(root: int) -> list[int]:
-    """A process and all that it started, as far as they still run."""
+    """A process and all running processes that it started, directly or not."""
     children: dict[int, list[int]] = {}
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit():
@@ -95,7 +95,7 @@ def processes(root: int) -> list[int]:
 
 
 def proportional_set_size(process: int) -> int:
-    """Bytes; 0 where the process has ended."""
+    """Bytes; 0 if the process has ended."""
     try:
         rollup = Path(f"/proc/{process}/smaps_rollup").read_text()
     except OSError:
@@ -104,7 +104,7 @@ def proportional_set_size(process: int) -> int:
 
 
 def peak(command: list[str], seconds: float | None) -> tuple[float, float]:
-    """Run a command, stopped after `seconds` where given: its peak memory in GiB and the time it ran."""
+    """Run a command, for at most `seconds` if given; returns its peak memory in GiB and the time it ran."""
     start, most = time.perf_counter(), 0
     with (
         tempfile.TemporaryFile() as said,
@@ -135,8 +135,10 @@ def finish_epoch(arguments: list[str]) -> None:
     """From the newest state of step two: the end of an epoch that merges clusters, with its checkpoint."""
     options = parse(arguments, "", DATABASES, RECIPES, flags=("experiment", "resume"))
     experiment = Experiment(options.log_path, options.experiment_name)
-    step = SecondStep(DATABASES["CelebA"].open(options), options, experiment)
-    step.load_newest()
+    step = SecondStep.from_first_step(
+        DATABASES["CelebA"].open(options), options, experiment, recipe_of(options.hyper)
+    )
+    step.resume()
     step.epoch += (step.epoch + 1) % EPOCHS_BETWEEN_MERGES
     step.finish_epoch()
 
@@ -165,7 +167,7 @@ def measure(arguments: argparse.Namespace, folder: Path) -> None:
     common = ["--dataset_name", "CelebA", "--experiment_name", EXPERIMENT, "--paths", str(folder / "paths.yaml")]
     common += ["--data_path", str(folder / "data"), "--num_workers", str(arguments.num_workers), "--device", "cpu"]
     settings = {"image_size": arguments.image_size, "width": arguments.width, "number_of_clusters": CLUSTERS}
-    # So few iterations that keypoints are made again at once, or more than there is time for.
+    # Few iterations, so that relabelling comes at once, or more than there is time for.
     first = {"iterations_first": 20 if small else 10**6, "clustering_rounds": 0, "confidence_fan": 0.5}
     second = {"total_iterations": 10**6, "minutes_between_checkpoints": 0.2, "iterations_before_merging": 0}
 

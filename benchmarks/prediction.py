@@ -2,9 +2,9 @@
 
     python benchmarks/prediction.py [--pictures 500] [--size 128] [--width 64] [--repeats 3]
 
-Both in the same run, in turn: the network in batches on crops in memory, and all of the prediction (pictures read and
-cropped, landmarks read out, mapped back and written, annotated copies drawn and encoded). Last line: the ratio, and
-how the memory at its peak grows from a tenth of the pictures to all of them.
+It times in turn the network on batches of crops in memory, and the whole prediction: read and crop pictures, find
+landmarks, write them, draw and encode annotated copies. The last line shows the ratio, and how the peak memory grows
+from a tenth of the pictures to all of them.
 """
 
 import argparse
@@ -35,7 +35,7 @@ LANDMARKS = 30
 
 @torch.inference_mode()
 def network_seconds(detector: LandmarkDetector, pictures: int) -> float:
-    """Seconds of the network alone for so many crops."""
+    """Seconds of the network alone for as many crops as pictures."""
     batch = INFERENCE_BATCH["cpu"]
     crops = torch.randint(0, 255, (batch, 3, detector.size, detector.size), dtype=torch.uint8)
     start = time.perf_counter()

@@ -1,9 +1,9 @@
-"""What a training sample costs against its floor: decode its pictures and warp each once.
+"""Time of a training sample against its floor, which decodes its pictures and warps each once.
 
     python benchmarks/samples.py [--repeats 5] [--samples 100] [--size 178x218]
 
-A sample of step one has two pictures, one of step two has one. Floor and sample are timed in turn in the same
-run; the table shows the ratio's median and its lowest and highest value over the repeats.
+A sample of step one has two pictures, one of step two has one. Floor and sample are timed in turn. The table shows
+the median, lowest and highest ratio over the repeats.
 """
 
 import argparse
@@ -81,7 +81,7 @@ def floor_seconds(database: Pictures, per_sample: int, samples: int) -> float:
 
 
 def sample_seconds(dataset, collate, samples: int) -> float:
-    """Seconds per sample, batches of 16 put together included."""
+    """Seconds per sample, including the collation of batches of 16."""
     start = time.perf_counter()
     for first in range(0, samples, BATCH):
         collate([dataset[first + i] for i in range(BATCH)])

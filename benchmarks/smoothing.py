@@ -1,10 +1,10 @@
-"""What the One-Euro filter does to landmarks of a video: jitter while a head rests, lag while it moves.
+"""Effect of the One-Euro filter on landmarks of a video: jitter while a head rests, lag while it moves.
 
     python benchmarks/smoothing.py [--experiment_name demo] [--frames 60] [--paths paths/demo.yaml]
 
-A rendered head of the demo rests under new noise in each frame for half of the video and then swings from side to
-side. Jitter: rms distance, from frame to frame, of resting landmarks. Lag: the time by which the moving landmarks
-follow best what the network sees without a filter. Both in a table with and without.
+A rendered head of the demo rests for half of the video, under new noise in each frame, and then swings from side to
+side. Jitter: rms distance of resting landmarks from frame to frame. Lag: the delay at which the moving landmarks fit
+the unfiltered ones best.
 """
 
 import argparse
@@ -29,7 +29,7 @@ AMPLITUDE = 0.06  # of the picture's side
 
 
 def moving_head(frames: int, size: int = 128) -> tuple[np.ndarray, int]:
-    """Pictures (frames, size, size, 3), and how many of them, the first ones, show the head at rest."""
+    """Pictures (frames, size, size, 3), and the number of the first of them that show the head at rest."""
     scene = dataclasses.replace(sample_scene(0, "test", 3), yaw=0.2, pitch=0.0, roll=0.0)
     rest = frames // 2
     time = np.maximum(np.arange(frames) - rest, 0) / RATE
@@ -50,7 +50,7 @@ def smoothed(points: np.ndarray, side: float, **settings: float) -> np.ndarray:
 
 
 def jitter(points: np.ndarray) -> float:
-    """Rms distance between the places in one frame and the next: points (frames, L, 2), pixels."""
+    """Rms distance in pixels from frame to frame of points (frames, L, 2)."""
     return float(np.sqrt(np.nanmean(np.square(np.diff(points, axis=0)).sum(axis=2))))
 
 
@@ -73,7 +73,7 @@ def main() -> None:
     detector = LandmarkDetector.load(Path(Paths(given.paths).require("log_path")) / given.experiment_name)
     pictures, rest = moving_head(given.frames)
     found = detector(list(pictures)).points
-    points = found[:, ~np.isnan(found).any(axis=(0, 2))]  # of landmarks that are found throughout
+    points = found[:, ~np.isnan(found).any(axis=(0, 2))]  # of landmarks that are found in every frame
     side = float(pictures.shape[1])
     print(
         f"{points.shape[1]} landmarks found in all of {given.frames} frames of {side:g} pixels, {RATE:g} per second"

@@ -72,13 +72,11 @@ def _doubled(number: int) -> bytes:
     return b"]q" + new + b"(h" + last + b"h" + last + b"e"
 
 
-def archive(pickled: bytes, path: Path, more: dict[str, bytes] | None = None) -> None:
+def archive(pickled: bytes, path: Path) -> None:
     """A torch.save archive of a pickle."""
     with zipfile.ZipFile(path, "w") as file:
         file.writestr("archive/data.pkl", pickled)
         file.writestr("archive/version", b"3\n")
-        for name, content in (more or {}).items():
-            file.writestr(f"archive/{name}", content)
 
 
 def old_file(pickled: bytes) -> bytes:

@@ -193,14 +193,14 @@ def test_bad_input_is_one_line(run, folder, tmp_path):
     a = folder / "a.png"
     for words, message in (
         (("--input", tmp_path / "none"), "none does not exist"),
-        (("--input", tmp_path / "no*"), "matches no file"),
-        (("--input", tmp_path / "empty"), "no picture and no video below it"),
+        (("--input", tmp_path / "no*"), "matches no pictures or videos"),
+        (("--input", tmp_path / "empty"), "contains no pictures or videos"),
         (("--input", folder / "f.jpg"), "nothing could be read"),
         (("--input", a, "--output", tmp_path / "file"), "is a file; give a folder"),
         (("--input", a, "--boxes", tmp_path / "none.csv"), "none.csv does not exist"),
         (("--input", a, "--boxes", boxes["outside"]), "a box of a.png is empty, incomplete or outside"),
         (("--input", a, "--boxes", boxes["unknown"]), "z.png"),
-        (("--input", a, "--boxes", boxes["short"]), "no number"),
+        (("--input", a, "--boxes", boxes["short"]), "not a number"),
         (("--input", folder, "--boxes", boxes["outside"]), "no box for 5 pictures"),
     ):
         output = () if "--output" in words else ("--output", tmp_path / "out")

@@ -248,7 +248,7 @@ def test_damaged_checkpoints_are_named(copy, capsys):
     path.write_bytes(b"")
     assert "is empty" in fail(Test.main, arguments(copy), capsys)
     save_checkpoint(load_checkpoint(experiment.first_step_checkpoint(11)), path)
-    assert "no checkpoint of step two" in fail(Test.main, arguments(copy), capsys)
+    assert "not a checkpoint of step two" in fail(Test.main, arguments(copy), capsys)
     torch.save({"state_dict": {}, "active_channels": Code()}, path)
     assert "is refused" in fail(Test.main, arguments(copy), capsys)
     assert not Path("code_ran").exists()
@@ -266,7 +266,7 @@ def test_damaged_keypoints_are_named(copy, capsys):
     dump_pickle({"nobody.png": np.zeros((3, 3))}, path)
     assert "UpdatedKeypoints11.pickle" in fail(Train_Secondstep.main, arguments(copy), capsys)
     dump_pickle([1, 2], path)
-    assert "no dictionary" in fail(Train_Secondstep.main, arguments(copy), capsys)
+    assert "not a dictionary" in fail(Train_Secondstep.main, arguments(copy), capsys)
 
 
 def test_wrong_superpoint_files_are_named(tmp_path, trained, capsys):
@@ -275,7 +275,8 @@ def test_wrong_superpoint_files_are_named(tmp_path, trained, capsys):
     (tmp_path / "paths.yaml").write_text(f"log_path: {tmp_path}/Logs\npath_to_superpoint_checkpoint: {weights}\n")
     assert "weights.pth does not exist" in fail(Train_Firststep.main, arguments(tmp_path), capsys)
     torch.save({"conv1a.weight": torch.zeros(3)}, weights)
-    assert "weights.pth holds no SuperPoint" in fail(Train_Firststep.main, arguments(tmp_path, "--resume"), capsys)
+    message = fail(Train_Firststep.main, arguments(tmp_path, "--resume"), capsys)
+    assert "weights.pth does not fit the network SuperPoint" in message
 
 
 def test_too_many_clusters_are_said(tmp_path, trained, capsys):
@@ -297,7 +298,7 @@ def test_pictures_without_keypoints_are_kept(tmp_path, trained, capsys):
 
 @pytest.mark.parametrize(
     ("content", "message"),
-    [("log_path: ''", "log_path is empty"), ("a: b", "no key log_path"), ("- a", "no mapping")],
+    [("log_path: ''", "log_path is empty"), ("a: b", "no key log_path"), ("- a", "not a mapping")],
 )
 def test_bad_paths_files_are_named(tmp_path, capsys, content, message):
     (tmp_path / "paths.yaml").write_text(content)

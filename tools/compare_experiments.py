@@ -1,11 +1,11 @@
-"""Error curves of several experiments, and of other methods, in one picture per direction and one table.
+"""Draw the error curves of several experiments and of other methods, a picture per direction, and write one table.
 
     python tools/compare_experiments.py --dataset_name Demo --experiment_names a b --curve "paper=paper.csv"
 
-Experiments are those that Test.py has evaluated. A curve of elsewhere is a CSV file with the columns
-landmarks,nme_percent, the mean error over the best 1, 2, 3 ... landmarks, and, where it is not of the forward error,
-direction (forward or backward in each row; one file may hold both). Written to --output: ForwardError.jpg,
-BackwardError.jpg and Errors.csv, which has these columns and name.
+Test.py must have evaluated the experiments. A curve of another method is a CSV file with the columns
+landmarks,nme_percent: the mean error over the best 1, 2, 3 ... landmarks. A third column, direction, says forward
+(the default) or backward in each row; one file may hold both. Writes ForwardError.jpg, BackwardError.jpg and
+Errors.csv, which has these columns and the name, to --output.
 """
 
 import argparse
@@ -34,8 +34,8 @@ Curves = dict[str, dict[str, np.ndarray]]  # direction -> name -> curve
 def flags(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("--experiment_names", nargs="*", default=[], metavar="NAME", help="experiments that Test.py has evaluated")
-    add("--curve", action="append", default=[], metavar="NAME=FILE", help="a curve of elsewhere; repeatable")
-    add("--output", type=Path, metavar="DIR", help="folder of the results (default: Comparison in log_path)")
+    add("--curve", action="append", default=[], metavar="NAME=FILE", help="a curve of another method; repeatable")
+    add("--output", type=Path, metavar="DIR", help="folder for the results (default: Comparison in log_path)")
 
 
 def add(curves: Curves, name: str, direction: str, curve: np.ndarray) -> None:
@@ -45,7 +45,7 @@ def add(curves: Curves, name: str, direction: str, curve: np.ndarray) -> None:
 
 
 def add_experiment(curves: Curves, name: str, options: Options) -> None:
-    """The two curves of an experiment. Raises UserError where it was not tested or is of another data set."""
+    """The two curves of an experiment; UserError if it was not tested or belongs to another data set."""
     experiment = Experiment(options.log_path, name)
     recorded = {str(run.get("dataset_name")) for run in experiment.recorded_runs()}
     if recorded and options.dataset_name not in recorded:
@@ -69,7 +69,7 @@ def add_file(curves: Curves, text: str) -> None:
     for direction in dict.fromkeys(directions):
         if direction not in DIRECTIONS:
             raise UserError(f"{path}: direction {direction!r}; write forward or backward")
-        own = [row for row, of_row in zip(rows, directions) if of_row == direction]
+        own = [row for row, its in zip(rows, directions, strict=True) if its == direction]
         add(curves, name, direction, curve_of_rows(own, path))
 
 

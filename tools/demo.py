@@ -2,7 +2,7 @@
 
     python tools/demo.py --dataset_name Demo --experiment_name demo --paths paths/demo.yaml
 
-The arguments go to each script. Trainings that were stopped go on.
+All scripts get the arguments. A training that was stopped goes on.
 """
 
 import sys
@@ -26,7 +26,7 @@ from Utils.runtime.errors import exit_cleanly
 from Utils.runtime.process import set_up_process
 
 ROOT = Path(__file__).resolve().parents[1]
-# Scripts and what they get beside the arguments of all.
+# Scripts, and the arguments that only they get.
 STAGES = (
     (Train_Firststep, ("--resume",)),
     (Train_Secondstep, ("--resume",)),

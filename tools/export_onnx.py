@@ -1,9 +1,9 @@
-"""Write the network of step two as ONNX or as a PyTorch program (.pt2), its read-out included, and check the file.
+"""Write the network of step two, with its read-out, as ONNX or as a PyTorch program (.pt2), and check the file.
 
     python tools/export_onnx.py --dataset_name Demo --experiment_name demo --output model.onnx
 
-In: crops (N, 3, S, S) RGB in [0, 1], N free. Out: points (N, L, 2) in pixels of the crop, confidence (N, L). How
-to cut a crop stands in the file's metadata, with the landmarks' names. The file is compared with PyTorch.
+Input: any number of crops (N, 3, S, S) RGB in [0, 1]. Output: points (N, L, 2) in pixels of the crop, confidence
+(N, L). The file's metadata says how to crop, and the landmarks' names. The check compares the file with PyTorch.
 """
 
 import argparse
@@ -22,7 +22,7 @@ from Utils.runtime.process import set_up_process
 from Utils.storage.experiment import Experiment
 from Utils.storage.files import writing
 
-# What writes a file and what compares it with PyTorch, by its ending.
+# By the file's ending: how to write it, and how to compare it with PyTorch.
 FORMATS = {
     ".onnx": (export.write_onnx, export.onnx_difference),
     ".pt2": (export.write_program, export.program_difference),
@@ -46,7 +46,7 @@ def main(argv: list[str] | None = None) -> None:
     if output.suffix == ".onnx":
         for package in ("onnx", "onnxscript", "onnxruntime"):
             export.require(package)
-    detector = LandmarkDetector.of_experiment(Experiment(options.log_path, options.experiment_name), options)
+    detector = LandmarkDetector.from_experiment(Experiment(options.log_path, options.experiment_name), options)
     graph = export.graph_of(detector)
     facts = export.metadata(detector)
     with writing(output) as temporary:

@@ -1,9 +1,9 @@
-"""Write the weights of a checkpoint of either step, or of SuperPoint, as .safetensors, which can carry no code.
+"""Write the weights of a checkpoint of either step, or of SuperPoint, as .safetensors, which cannot carry code.
 
     python tools/export_weights.py Logs/demo/CheckPoints/demoSecondStepEpoch9.pth demoSecondStepEpoch9.safetensors
 
-Such a file is read wherever the .pth is: by Test.py and Visualise.py under its published name, and by
-path_to_superpoint_checkpoint. A training cannot go on from it.
+The file takes the place of the .pth: Test.py and Visualise.py read it under the same name, and
+path_to_superpoint_checkpoint may name it. A training cannot go on from it.
 """
 
 import sys
@@ -13,7 +13,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import torch
 
-from Networks.checkpoint_schema import check_checkpoint
+from Networks.checkpoints import check_checkpoint
 from Utils.runtime.arguments import Parser, path_of
 from Utils.runtime.errors import UserError, exit_cleanly
 from Utils.runtime.process import set_up_process

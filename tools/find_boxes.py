@@ -29,8 +29,8 @@ def main() -> None:
     parser.add_argument(
         "--aligned",
         action=argparse.BooleanOptionalAction,
-        help="whether all faces are in the same place, so that the median box stands in where none is found "
-        "(default: told from the boxes)",
+        help="whether all faces are at the same position, so that pictures without a box get the median box "
+        "(default: decided from the boxes)",
     )
     parser.add_argument("--num_workers", type=whole(0, MOST_WORKERS), default=available_cores())
     given = parser.parse_args()
@@ -38,9 +38,9 @@ def main() -> None:
     if output.suffix not in (".pickle", ".csv"):
         raise UserError(f"--output {output}: give a file that ends in .pickle or .csv")
     if not given.folder.is_dir():
-        raise UserError(f"{given.folder} is no directory; give the folder of the pictures")
+        raise UserError(f"{given.folder} is not a folder; give the folder of the pictures")
     if output.is_dir():
-        raise UserError(f"--output {output} is a directory; give a file")
+        raise UserError(f"--output {output} is a folder; give a file")
     try:
         output.parent.mkdir(parents=True, exist_ok=True)  # before the search, which takes long
     except OSError as error:
@@ -60,7 +60,7 @@ def main() -> None:
 
 
 def find_all(folder: Path, files: list[str], workers: int) -> tuple[np.ndarray, np.ndarray]:
-    """Boxes (n, 4), NaN where no face is found, and picture sizes (n, 2)."""
+    """Boxes (n, 4), NaN without a face, and picture sizes (n, 2)."""
     boxes, sizes = np.full((len(files), 4), np.nan), np.zeros((len(files), 2), int)
     results = parallel_map(find_face_in_file, folder, files, workers)
     for i, (size, box) in progress(results, "Finding faces", total=len(files)):
@@ -71,7 +71,7 @@ def find_all(folder: Path, files: list[str], workers: int) -> tuple[np.ndarray, 
 
 
 def write(output: Path, files: list[str], boxes: np.ndarray, sizes: np.ndarray) -> None:
-    """A dictionary file -> box, the whole picture where there is none; or rows file,x1,y1,x2,y2."""
+    """Write a pickle, file -> box, with the whole picture for a missing box; or a table file,x1,y1,x2,y2."""
     boxes = np.round(boxes, 1)
     if output.suffix == ".pickle":
         whole = np.concatenate([np.zeros_like(sizes), sizes], axis=1)

@@ -2,8 +2,8 @@
 
     python tools/report.py --dataset_name Demo --experiment_name demo
 
-Written to the experiment's Logs as report.html, which needs nothing beside it. It shows what there is: errors where
-Test.py was run, stages where tools/compare_stages.py was, curves where the training's TensorBoard files are.
+Writes report.html to the experiment's Logs, one file that needs no other. It shows errors if Test.py was run, stages
+if tools/compare_stages.py was run, and curves if the training's TensorBoard files are there.
 """
 
 import datetime
@@ -36,8 +36,8 @@ from Utils.storage.pictures import encode_jpeg, read_picture
 from Utils.storage.scalars import Series, read_scalars
 
 SECTIONS = ("landmarks", "errors", "training", "keypoints", "settings")
-SHEET_WIDTH, STRIP_HEIGHT = 1400, 72  # pixels of pictures on the page
-CLUSTERS_SHOWN = 4  # of the best and of the worst
+SHEET_WIDTH, STRIP_HEIGHT = 1400, 72  # pixels on the page
+CLUSTERS_SHOWN = 4  # with the smallest spread, and as many with the largest
 QUALITY = 82  # of JPEG
 CHARTS = (  # title, tags of TensorBoard by the line's name, whether the axis is logarithmic
     ("Losses", {"total": "loss/total", "detector": "loss/detector", "descriptor": "loss/descriptor"}, True),
@@ -49,46 +49,49 @@ CHARTS = (  # title, tags of TensorBoard by the line's name, whether the axis is
 )
 
 
-def picture_address(picture: np.ndarray, width: int | None = None, height: int | None = None) -> str:
-    """An RGB picture at most so wide or high, as an address."""
-    scale = min(1.0, (width or picture.shape[1]) / picture.shape[1], (height or picture.shape[0]) / picture.shape[0])
-    size = (max(1, round(scale * picture.shape[1])), max(1, round(scale * picture.shape[0])))
-    shrunk = cv2.resize(picture, size, interpolation=cv2.INTER_AREA)
+def picture_address(picture: np.ndarray, width: int = SHEET_WIDTH) -> str:
+    """An RGB picture as an address, shrunk if it is wider than `width` pixels."""
+    scale = min(1.0, width / picture.shape[1])
+    shrunk = cv2.resize(picture, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
     return data_address(encode_jpeg(shrunk, QUALITY), "image/jpeg")
 
 
-def sheet(name: str, file: str, database: Database, options: Options, experiment: Experiment) -> str:
-    """A sheet of Visualise.py, drawn where it is not there yet."""
-    path = experiment.logs / file
+def sheet(name: str, database: Database, options: Options, experiment: Experiment) -> str:
+    """A sheet of Visualise.py, drawn if it does not exist yet."""
+    path = experiment.logs / f"{name}.jpg"
     if not path.is_file():
         VISUALISATIONS[name](database, options, experiment)
-    return picture_address(read_picture(path), SHEET_WIDTH)
+    return picture_address(read_picture(path))
+
+
+def rows_of(path: Path) -> list[dict[str, str]]:
+    """The rows of a table, none if it does not exist."""
+    return read_rows(path) if path.is_file() else []
 
 
 def landmarks(detector: LandmarkDetector, experiment: Experiment) -> list[dict[str, Any]]:
-    """A row per landmark: figures of Landmarks.csv, where Test.py has written it, and a strip of test pictures."""
-    path = experiment.logs / "Landmarks.csv"
-    known = {row.get("landmark", ""): row for row in read_rows(path)} if path.is_file() else {}
+    """A row per landmark: its figures in Landmarks.csv, if Test.py has written it, and a strip of test pictures."""
+    known = {row.get("landmark", ""): row for row in rows_of(experiment.logs / "Landmarks.csv")}
     strips = landmark_strips(detector, detector.database.test, STRIP_HEIGHT)
     rows = []
     for k, colour, strip in zip(detector.active.tolist(), palette(len(strips)), strips, strict=True):
-        of_file = known.get(str(k), {})
-        columns = {"found": "found_percent", "r2": "r2", "backward": "backward_percent"}
-        figures = {name: of_file.get(column, "") for name, column in columns.items()}
+        figures = known.get(str(k), {})
         rows.append(
             {
                 "name": k,
                 "colour": f"#{bytes(colour.tolist()).hex()}",
-                "strip": picture_address(strip) if strip is not None else None,
-                "steadiness": of_file.get("steadiness_percent", ""),
-                **figures,
+                "strip": None if strip is None else picture_address(strip),
+                "found": figures.get("found_percent", ""),
+                "r2": figures.get("r2", ""),
+                "backward": figures.get("backward_percent", ""),
+                "steadiness": figures.get("steadiness_percent", ""),
             }
         )
     return rows
 
 
 def clusters(database: Database, options: Options, experiment: Experiment) -> list[tuple[str, list[dict[str, Any]]]]:
-    """The clusters whose keypoints keep their place best, and worst, with the first row of their sheets."""
+    """The clusters of the smallest and the largest spread, with the first row of their sheets."""
     files = experiment.updated_keypoints_files()
     if not files:
         return []
@@ -97,20 +100,18 @@ def clusters(database: Database, options: Options, experiment: Experiment) -> li
         VISUALISATIONS["Step1_Clusters"](database, options, experiment)
     table = KeypointTable.load(files[-1][1])
     rows = []
-    for k in np.unique(table.clusters()[table.clusters() >= 0]).tolist():
-        path = folder / f"Cluster{k}.jpg"
+    for k in np.flatnonzero(table.cluster_counts() > 1).tolist():
         points = table.points[table.clusters() == k, :2]
-        if len(points) > 1 and path.is_file():
-            spread = np.sqrt(points.var(axis=0).sum()) * GRID / options.hyper.image_size
-            rows.append((float(spread), k, len(points), path))
+        spread = float(np.sqrt(points.var(axis=0).sum())) * GRID / options.hyper.image_size
+        rows.append((spread, k, len(points)))
     rows.sort()
     shown = min(CLUSTERS_SHOWN, len(rows) // 2)
     parts = (("Clusters of the smallest spread", rows[:shown]), ("Clusters of the largest spread", rows[-shown:]))
-    return [(title, [_cluster(*row) for row in some]) for title, some in parts if shown]
+    return [(title, [_cluster(folder, *row) for row in some]) for title, some in parts if shown]
 
 
-def _cluster(spread: float, k: int, points: int, path: Path) -> dict[str, Any]:
-    strip = picture_address(read_picture(path)[:TILE_STEP], SHEET_WIDTH // 2)
+def _cluster(folder: Path, spread: float, k: int, points: int) -> dict[str, Any]:
+    strip = picture_address(read_picture(folder / f"Cluster{k}.jpg")[:TILE_STEP], SHEET_WIDTH // 2)
     return {"name": k, "points": points, "spread": f"{100 * spread:.1f}", "strip": strip}
 
 
@@ -128,7 +129,7 @@ def training_charts(experiment: Experiment) -> list[tuple[str, str]]:
 
 
 def error_charts(experiment: Experiment) -> tuple[list[tuple[str, str]], str]:
-    """The two error curves, and a sentence with the final errors."""
+    """The two error curves, and the final errors in words."""
     charts, said = [], []
     for direction, what in (("Forward", "groundtruth landmarks"), ("Backward", "discovered landmarks")):
         path = experiment.logs / f"{direction}Error.csv"
@@ -151,13 +152,10 @@ def runs(experiment: Experiment) -> list[dict[str, Any]]:
 
 
 def stages(experiment: Experiment) -> list[list[str]]:
-    """The table of stages with its header, empty where there is none."""
-    path = experiment.logs / "Stages.csv"
-    rows = read_rows(path) if path.is_file() else []
-    if not rows:
-        return []
-    header = [name.replace("_percent", " %").replace("_", " ") for name in rows[0]]
-    return [header, *([cell or "" for cell in row.values()] for row in rows)]
+    """The table of stages with its header, if it exists."""
+    rows = rows_of(experiment.logs / "Stages.csv")
+    header = [name.replace("_percent", " %").replace("_", " ") for name in rows[0]] if rows else []
+    return [header, *([cell or "" for cell in row.values()] for row in rows)] if rows else []
 
 
 @exit_cleanly
@@ -169,23 +167,23 @@ def main(argv: list[str] | None = None) -> None:
     database = DATABASES[options.dataset_name].open(options)
     database.check_cheaply()
     experiment.open()
-    detector = LandmarkDetector.of_experiment(experiment, options, database)
+    detector = LandmarkDetector.from_experiment(experiment, options, database)
     charts, errors = error_charts(experiment)
-    has_keypoints = bool(experiment.updated_keypoints_files())
+    keypoints = None
+    if experiment.updated_keypoints_files():
+        keypoints = sheet("Step1_Keypoints", database, options, experiment)
     content = {
         "experiment": experiment.name,
         "dataset": options.dataset_name,
         "written": datetime.datetime.now().isoformat(sep=" ", timespec="minutes"),
         "summary": f"{len(detector.active)} landmarks" + (f", {errors}." if errors else "."),
         "sections": [(name, name.capitalize()) for name in SECTIONS],
-        "sheet": sheet("Step2", "Step2.jpg", database, options, experiment),
+        "sheet": sheet("Step2", database, options, experiment),
         "landmarks": landmarks(detector, experiment),
         "stages": stages(experiment),
         "error_charts": charts,
         "training_charts": training_charts(experiment),
-        "keypoints": sheet("Step1_Keypoints", "Step1_Keypoints.jpg", database, options, experiment)
-        if has_keypoints
-        else None,
+        "keypoints": keypoints,
         "clusters": clusters(database, options, experiment),
         "runs": runs(experiment),
     }

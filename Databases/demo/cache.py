@@ -1,4 +1,4 @@
-"""The pictures as files: rendered once, in worker processes, and mended where they are damaged."""
+"""The pictures as files: rendered once, in worker processes, and again if a file is damaged."""
 
 import os
 from pathlib import Path
@@ -18,9 +18,9 @@ from Utils.storage.files import dump_pickle, load_pickle, remove_left_overs, wri
 
 
 def _rendered(shared: tuple[int, str, int], item: tuple[int, bool]) -> tuple[bytes, np.ndarray, np.ndarray]:
-    """A picture as a PNG file's bytes, its landmarks and its box.
+    """A picture as the bytes of a PNG file, empty unless it is missing; its landmarks and its box.
 
-    shared: seed, split, size; item: the picture's index and whether its file is wanted, else its bytes are empty.
+    shared: seed, split, size; item: the picture's index and whether its file is missing.
     """
     (seed, split, size), (index, is_missing) = shared, item
     scene = sample_scene(seed, split, index)
@@ -31,10 +31,10 @@ def _rendered(shared: tuple[int, str, int], item: tuple[int, bool]) -> tuple[byt
 
 
 def render_split(folder: Path, seed: int, split: str, count: int, size: int, num_workers: int) -> ImageSet:
-    """The first `count` pictures of a split as files `<split>/000000.png` ... below `folder`, rendered where missing.
+    """The first `count` pictures of a split, `<split>/000000.png` ... below `folder`. Renders those that are missing.
 
-    A picture's file appears whole or not at all, and the split's list, `<split>.pickle`, after its last
-    picture; so a rendering that was killed goes on where it ended, and two at once only do the same work twice.
+    A picture's file is written whole, and the split's list, `<split>.pickle`, after the last picture. So a killed
+    rendering resumes, and two processes at once only do the same work twice.
     """
     remove_left_overs(folder, folder / split)
     names = np.array([f"{split}/{i:06d}.png" for i in range(count)])
@@ -67,7 +67,7 @@ def _lengthened(rows: np.ndarray, count: int) -> np.ndarray:
 
 
 def _read_list(file: Path) -> dict[str, np.ndarray]:
-    """Landmarks, boxes and file lengths of the pictures that are done; empty where there is no sound list."""
+    """Landmarks, boxes and file lengths of the finished pictures; empty if the list is missing or damaged."""
     empty: dict[str, np.ndarray] = {
         "landmarks": np.zeros((0, len(LANDMARKS), 2), np.float32),
         "boxes": np.zeros((0, 4), np.float32),
@@ -78,12 +78,12 @@ def _read_list(file: Path) -> dict[str, np.ndarray]:
         count = len(known["bytes"])
         sound = all(known[name].shape == (count, *rows.shape[1:]) for name, rows in empty.items())
     except (UserError, KeyError, TypeError, AttributeError):
-        sound = False  # it is made again
+        sound = False
     return {name: known[name] for name in empty} if sound else empty
 
 
 def _file_lengths(folder: Path, count: int) -> np.ndarray:
-    """Bytes of the files 000000.png ... of a folder, 0 where one does not exist."""
+    """Bytes of the files 000000.png ... of a folder; 0 for a missing one."""
     lengths = np.zeros(count, np.int64)
     if folder.is_dir():
         for entry in os.scandir(folder):

@@ -1,4 +1,4 @@
-"""The data set."""
+"""The Demo data set."""
 
 from pathlib import Path
 from typing import Annotated, Any, ClassVar
@@ -25,7 +25,7 @@ class DemoSettings(BaseModel):
 
 
 class Demo(Database):
-    """Animal heads of our own making, rendered on first use below the log path."""
+    """Animal heads, rendered below the log path on first use."""
 
     name = "Demo"
     crop_rule = FACE_CROP
@@ -47,7 +47,7 @@ class Demo(Database):
 
     @staticmethod
     def folder(options: Any) -> Path:
-        """Where the pictures are, `train/000000.png` and so on, or will be."""
+        """The folder of the pictures, `train/000000.png` ..."""
         seed, size = options.hyper.demo_seed, options.hyper.demo_picture_size
         return Path(options.log_path) / "DemoData" / f"renderer{RENDERER_VERSION}_seed{seed}_size{size}"
 
@@ -55,5 +55,5 @@ class Demo(Database):
         return face_crop(box, width, height, size)
 
     def normalisers(self, groundtruth: np.ndarray) -> np.ndarray:
-        """sqrt(w h) of the landmarks' extent: the eyes' distance would vanish at large yaw."""
+        """sqrt(w h) of the landmarks' extent: the distance of the eyes vanishes in profile."""
         return root_of_extent(groundtruth)

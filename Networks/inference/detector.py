@@ -1,4 +1,4 @@
-"""The landmarks of step two on pictures: the one place that crops, runs the network and maps back."""
+"""Landmarks of any picture: crop it, run the network of step two, map the points back."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,11 +10,9 @@ from torch import Tensor
 
 from Databases import DATABASES
 from Databases.database import Database, ImageSet, crop_any_picture, evenly
-from Databases.loading import to_input
 from Databases.samples import GRID
-from Networks.checkpoint_schema import numbers
 from Networks.checkpoints import load_fan, load_second_step
-from Networks.execution import INFERENCE_BATCH, autocast, heatmap_batches
+from Networks.execution import INFERENCE_BATCH, heatmap_batches, heatmaps
 from Networks.fan import FAN
 from Networks.second_step import CONFIDENT
 from Utils import crops
@@ -32,9 +30,9 @@ Picture = np.ndarray | str | Path
 class Landmarks:
     """Landmarks of n pictures.
 
-    points: (n, L, 2) float64 x, y in pixels of each picture, NaN where not detected; confidence: (n, L) float32, the
-    height of the heatmap's maximum; boxes: (n, 4) float64 x1, y1, x2, y2, those that were used; names: of the
-    landmarks, the same for all pictures and files of a network.
+    points: (n, L, 2) float64 x, y in pixels of each picture, NaN if not found; confidence: (n, L) float32, the
+    height of the heatmap's maximum; boxes: (n, 4) float64 x1, y1, x2, y2 around the objects; names: (L,), the same
+    for all pictures of a network.
     """
 
     points: np.ndarray
@@ -44,10 +42,10 @@ class Landmarks:
 
 
 class LandmarkDetector:
-    """A network of step two with all that it takes to use it.
+    """A trained network of step two: pictures in, landmarks out.
 
-    database: its rules; with its pictures too, `predict` runs on them. active: (L,) the maps that are landmarks,
-    default: all. iteration: of the training, which names files. threshold: confidence that counts as a detection.
+    database: how pictures are cropped; `predict` also needs its pictures. active: (L,) the maps that are landmarks,
+    default: all. iteration: of the training, which names files. threshold: confidence that counts as found.
     """
 
     def __init__(
@@ -61,10 +59,8 @@ class LandmarkDetector:
     ) -> None:
         self.network, self.database, self.options = network, database, options
         self.active = np.arange(network.l1.out_channels) if active is None else active
-        self._channels = torch.from_numpy(self.active).to(options.device)
         self.iteration, self.threshold = iteration, threshold
         self.size: int = options.hyper.image_size  # of the crop, pixels
-        self.read_out = READOUTS[options.hyper.readout]
 
     @classmethod
     def load(
@@ -77,57 +73,53 @@ class LandmarkDetector:
     ) -> "LandmarkDetector":
         """The detector of an experiment's folder (its newest epoch) or of a checkpoint of step two.
 
-        dataset_name: whose rules the network was trained with; needed for checkpoints that do not say, such as the
-        published ones. readout: `centroid`, between the cells of the heatmaps, or `cell`, as published. device:
-        `auto`, `cpu`, `cuda` or `cuda:n`. Raises UserError where there is no such file or it does not fit.
+        dataset_name: that of the training; published checkpoints do not store it. readout: `centroid`, between the
+        cells of the heatmaps, or `cell`, as published. device: `auto`, `cpu`, `cuda` or `cuda:n`. Raises UserError
+        if the file does not exist or does not fit.
         """
         path = Path(path)
+        epoch = 0
         if path.is_dir():
-            _, path = Experiment(path.parent, path.name).newest_second_step()
+            epoch, path = Experiment(path.parent, path.name).newest_second_step()
         name = dataset_name or load_second_step(path).get("dataset_name")
         if name not in DATABASES:
-            what = "does not say its data set" if name is None else f"there is no data set {name}"
+            what = f"there is no data set {name}" if name else "does not say its data set"
             raise UserError(f"{path}: {what}; give dataset_name, one of {', '.join(DATABASES)}")
         options = default_options(name, DATABASES, [f"readout={readout}"], device)
-        return cls.of_checkpoint(path, options, threshold=threshold)
+        detector = cls._from_checkpoint(path, epoch, options, None)
+        detector.threshold = threshold
+        return detector
 
     @classmethod
-    def of_experiment(
+    def from_experiment(
         cls, experiment: Experiment, options: Options, database: Database | None = None
     ) -> "LandmarkDetector":
-        """The detector of an experiment's newest epoch; see `of_checkpoint`."""
+        """The detector of an experiment's newest epoch; the options adopt the settings that it was trained with.
+
+        Raises UserError without a checkpoint, or if it contradicts the user's --set.
+        """
         epoch, path = experiment.newest_second_step()
-        return cls.of_checkpoint(path, options, database, epoch)
+        return cls._from_checkpoint(path, epoch, options, database)
 
     @classmethod
-    def of_checkpoint(
-        cls,
-        path: Path,
-        options: Options,
-        database: Database | None = None,
-        epoch: int = 0,
-        threshold: float = CONFIDENT,
+    def _from_checkpoint(
+        cls, path: Path, epoch: int, options: Options, database: Database | None
     ) -> "LandmarkDetector":
-        """The detector of a checkpoint of step two; the options take over what it was trained with.
-
-        database: with pictures, where there is one; default: the rules alone. Raises UserError where the file is none
-        of step two, or the user insists on other settings.
-        """
         content = load_second_step(path)
         network = load_fan(content, path, options).eval()
-        active = np.sort(np.array(numbers(content["active_channels"])))
         database = database or DATABASES[options.dataset_name].rules(options.hyper)
-        return cls(network, database, options, active, int(content.get("iteration", epoch)), threshold)
+        iteration = int(content.get("iteration", epoch))
+        return cls(network, database, options, np.sort(content["active_channels"]), iteration)
 
     def open_data_set(self) -> Database:
-        """The network's data set with its pictures, cut as the network was trained; `predict` runs on them."""
+        """Open the data set that the network was trained on, with its pictures, and check it."""
         self.database = DATABASES[self.options.dataset_name].open(self.options)
         self.database.check_cheaply()
         return self.database
 
     @property
     def names(self) -> list[str]:
-        """Of the landmarks: the cluster of each, which never changes."""
+        """A landmark's name is its cluster's number, which never changes."""
         return [f"landmark_{k}" for k in self.active]
 
     def __call__(
@@ -135,34 +127,32 @@ class LandmarkDetector:
     ) -> Landmarks:
         """The landmarks of one picture, RGB uint8 (H, W, 3) or the path of a file, or of a list of them.
 
-        box: x1, y1, x2, y2 around the object in pixels, of each picture where there are several; None: what the data
-        set's finder finds, else the whole picture. Raises UserError where a file is unreadable or a box is empty.
+        box: x1, y1, x2, y2 around the object in pixels; for a list of pictures a list. None: the box that the data
+        set's finder finds, else the whole picture. Raises UserError if a file is unreadable or a box is empty.
         """
-        single = isinstance(pictures, (str, Path)) or (isinstance(pictures, np.ndarray) and pictures.ndim == 3)
-        several: Sequence[Picture] = [pictures] if single else pictures  # type: ignore[list-item, assignment]
-        given: Sequence[np.ndarray | None] = [box] if single else [None] * len(several) if box is None else box  # type: ignore[list-item, assignment]
-        if len(given) != len(several):
-            raise UserError(f"{len(given)} boxes for {len(several)} pictures; give one for each, or none")
-        count, batch = len(self.active), INFERENCE_BATCH[self.options.device.type]
-        parts: list[tuple[np.ndarray, ...]] = []
-        parts.append((np.zeros((0, count, 2)), np.zeros((0, count), np.float32), np.zeros((0, 4))))
-        for start in range(0, len(several), batch):
-            stop = min(start + batch, len(several))
-            cut = [self.cut(_pixels(several[i]), given[i]) for i in range(start, stop)]
-            crop, to_crop, boxes = (np.stack(column) for column in zip(*cut, strict=True))
+        if isinstance(pictures, (str, Path)) or (isinstance(pictures, np.ndarray) and pictures.ndim == 3):
+            return self([pictures], [box])  # type: ignore[list-item]
+        given = [None] * len(pictures) if box is None else box
+        if len(given) != len(pictures):
+            raise UserError(f"{len(given)} boxes for {len(pictures)} pictures; give one for each, or none")
+        batch = INFERENCE_BATCH[self.options.device.type]
+        parts: list[tuple[np.ndarray, ...]] = [(*self._nothing, np.zeros((0, 4)))]
+        for start in range(0, len(pictures), batch):
+            some = slice(start, start + batch)
+            cuts = [self.cut(_pixels(p), b) for p, b in zip(pictures[some], given[some], strict=True)]
+            crop, to_crop, boxes = (np.stack(column) for column in zip(*cuts, strict=True))
             parts.append((*self.detect(crop, to_crop), boxes))
         points, confidence, boxes = (np.concatenate(column) for column in zip(*parts, strict=True))
         return Landmarks(points, confidence, boxes, self.names)
 
     def cut(self, picture: np.ndarray, box: np.ndarray | None) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """The crop (S, S, 3) of a picture from anywhere, the map (2, 3) to it, and the box (4,) that was used."""
-        box = self.box_of(picture) if box is None else np.asarray(box, np.float64).reshape(4)
+        """The crop (S, S, 3) of any picture, the map (2, 3) to it, and the box (4,) that was used."""
+        if box is None:
+            box = self.database.find_box(picture)
+        if box is None:
+            box = np.array([0, 0, *picture.shape[1::-1]])
+        box = np.asarray(box, np.float64).reshape(4)
         return *crop_any_picture(self.database, picture, box, self.size), box
-
-    def box_of(self, picture: np.ndarray) -> np.ndarray:
-        """The box (4,) of the object in a picture: what the data set's finder finds, else the whole picture."""
-        found = self.database.find_box(picture)
-        return np.array([0.0, 0.0, *picture.shape[1::-1]]) if found is None else np.asarray(found, np.float64)
 
     def detect(self, crop: np.ndarray, to_crop: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Crops (n, S, S, 3) uint8 and maps (n, 2, 3) -> points (n, L, 2) in picture pixels, confidence (n, L)."""
@@ -171,50 +161,43 @@ class LandmarkDetector:
         points[confidence < self.threshold] = np.nan
         return points, confidence
 
-    @torch.inference_mode()
-    def heatmaps(self, pictures: Tensor) -> Tensor:
-        """Crops (n, 3, S, S) uint8 -> the landmarks' maps (n, L, G, G), on the network's device."""
-        with autocast(self.options.device, self.options.hyper.precision):
-            maps = self.network.forward_heatmaps(to_input(pictures.to(self.options.device, non_blocking=True)))
-        return maps.index_select(1, self._channels)
-
-    @torch.inference_mode()
     def run(self, pictures: Tensor) -> tuple[np.ndarray, np.ndarray]:
-        """Crops (n, 3, S, S) uint8 -> points (n, L, 2) float64 in pixels of the crop, confidence (n, L) float32.
+        """Crops (n, 3, S, S) uint8 -> points (n, L, 2) float64 in crop pixels, confidence (n, L) float32.
 
-        Nothing is left out: whoever asks compares with a threshold.
+        Unlike `detect`, it keeps points below the threshold.
         """
-        return self.read(self.heatmaps(pictures))
+        return self.read(heatmaps(self.network, pictures, self.active, self.options))
 
     @torch.inference_mode()
     def read(self, maps: Tensor) -> tuple[np.ndarray, np.ndarray]:
-        """What `run` gives, of the landmarks' maps (n, L, G, G)."""
-        cells, heights = self.read_out(maps)
+        """The landmarks' maps (n, L, G, G) -> points and confidence as `run` returns them."""
+        cells, heights = READOUTS[self.options.hyper.readout](maps)
         return (GRID * cells).cpu().numpy().astype(np.float64), heights.cpu().numpy()
 
     def predict(self, images: ImageSet, description: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Points (n, L, 2) in crop pixels and confidences (n, L) as of `run`, of pictures of the data set.
+        """Points and confidence of pictures of the data set as `run` returns them, and the maps (n, 2, 3) to crops.
 
-        Third: the maps (n, 2, 3) from the pictures to their crops. Of several processes each predicts its part of the
-        pictures; all get all.
+        Each of several processes predicts its part of the pictures; all return the whole.
         """
-        count = len(self.active)
-        parts = [(np.zeros((0, count, 2)), np.zeros((0, count), np.float32), np.zeros((0, 2, 3)))]
-        for heatmaps, to_crop in heatmap_batches(
-            self.network, self.database, images, self.options, self.active, description
-        ):
-            parts.append((*self.read(heatmaps), to_crop))
+        batches = heatmap_batches(self.network, self.database, images, self.options, self.active, description)
+        parts = [(*self._nothing, np.zeros((0, 2, 3)))]
+        parts += [(*self.read(maps), to_crop) for maps, to_crop in batches]
         points, confidences, to_crops = (distributed.gather(np.concatenate(c)) for c in zip(*parts, strict=True))
         return points, confidences, to_crops
 
+    @property
+    def _nothing(self) -> tuple[np.ndarray, np.ndarray]:
+        """The points and confidence of no pictures."""
+        return np.zeros((0, len(self.active), 2)), np.zeros((0, len(self.active)), np.float32)
+
     def found_share(self, images: ImageSet, most: int = 500) -> np.ndarray:
-        """Share (L,) of some pictures of the data set in which each landmark is found."""
+        """Share (L,) of at most so many pictures of the data set in which each landmark is found."""
         some = images.subset(evenly(np.arange(len(images)), most))
         return (self.predict(some, "Landmarks")[1] >= self.threshold).mean(axis=0)
 
 
 def _pixels(picture: Picture) -> np.ndarray:
-    """RGB uint8 (H, W, 3) of a picture or its file; UserError for anything else."""
+    """A picture or its file as RGB uint8 (H, W, 3); UserError for anything else."""
     if isinstance(picture, (str, Path)):
         return read_picture(picture)
     if not isinstance(picture, np.ndarray) or picture.ndim != 3 or picture.shape[2] != 3 or picture.dtype != np.uint8:

@@ -1,7 +1,8 @@
-"""Networks of step two as one graph, crops in and landmarks out, for programs without this project."""
+"""The network of step two as one graph, crops in and landmarks out, for programs without this project."""
 
 import importlib
 import json
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from Utils.runtime.errors import UserError
 OPSET = 18
 TOLERANCE = 1e-3  # pixels of the crop
 INPUT, OUTPUTS = "pictures", ["points", "confidence"]
-CHECKED = 3  # crops, another number than the one that the graph is made with
+CHECKED = 3  # crops to compare; the graph is made with another number of them
 
 
 class LandmarkGraph(nn.Module):
@@ -44,7 +45,7 @@ def graph_of(detector: LandmarkDetector) -> LandmarkGraph:
 
 
 def metadata(detector: LandmarkDetector) -> dict[str, str]:
-    """What a program needs beside the graph: names, size, and how to cut a crop; all text."""
+    """What a program must know to use the graph: names, size, and how to crop; all as text."""
     whole = detector.database.crop(np.array([0.0, 0, 100, 100]), 100, 100, detector.size)
     values: dict[str, Any] = {
         "names": detector.names,
@@ -61,13 +62,13 @@ def metadata(detector: LandmarkDetector) -> dict[str, str]:
 
 
 def export_program(graph: LandmarkGraph, size: int) -> torch.export.ExportedProgram:
-    """The graph for any number of crops of the size."""
+    """The graph for any number of crops of size x size pixels."""
     pictures = torch.rand(2, 3, size, size, generator=torch.Generator().manual_seed(0))
     return torch.export.export(graph, (pictures,), dynamic_shapes=({0: torch.export.Dim("N", min=1)},))
 
 
 def write_onnx(program: torch.export.ExportedProgram, facts: dict[str, str], path: Path) -> None:
-    """Write the program as ONNX. Raises UserError where the packages are missing."""
+    """Write the program as ONNX, the facts as metadata. Raises UserError if the packages are missing."""
     onnx = require("onnx")
     require("onnxscript")
     exported = torch.onnx.export(
@@ -75,40 +76,36 @@ def write_onnx(program: torch.export.ExportedProgram, facts: dict[str, str], pat
     )
     assert exported is not None
     model = exported.model_proto
-    for name, value in facts.items():
-        model.metadata_props.add(key=name, value=value)
+    onnx.helper.set_model_props(model, facts)
     onnx.checker.check_model(model)
     path.write_bytes(model.SerializeToString())
 
 
 def write_program(program: torch.export.ExportedProgram, facts: dict[str, str], path: Path) -> None:
-    """Write the program as `torch.export` does (.pt2); the facts as extra files."""
+    """Write the program as `torch.export` does (.pt2), the facts as extra files."""
     torch.export.save(program, path, extra_files=facts)
 
 
 def onnx_difference(path: Path, graph: LandmarkGraph, size: int) -> float:
     """The largest difference in pixels between the file in onnxruntime and the graph, over some random crops."""
-    runtime = require("onnxruntime")
-    session = runtime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    session = require("onnxruntime").InferenceSession(str(path), providers=["CPUExecutionProvider"])
     return _difference(lambda pictures: session.run(OUTPUTS, {INPUT: pictures.numpy()}), graph, size)
 
 
 def program_difference(path: Path, graph: LandmarkGraph, size: int) -> float:
-    """The same of a .pt2 file."""
-    module = torch.export.load(path).module()
-    return _difference(lambda pictures: [value.detach().numpy() for value in module(pictures)], graph, size)
+    """The largest difference in pixels between a .pt2 file and the graph, over some random crops."""
+    return _difference(torch.export.load(path).module(), graph, size)
 
 
 @torch.inference_mode()
-def _difference(run: Any, graph: LandmarkGraph, size: int) -> float:
+def _difference(run: Callable[[Tensor], Sequence[Any]], graph: LandmarkGraph, size: int) -> float:
     pictures = torch.rand(CHECKED, 3, size, size, generator=torch.Generator().manual_seed(1))
-    points, confidence = run(pictures)
-    expected, heights = graph(pictures)
-    return max(float(np.abs(points - expected.numpy()).max()), float(np.abs(confidence - heights.numpy()).max()))
+    pairs = zip(run(pictures), graph(pictures), strict=True)
+    return max(float((torch.as_tensor(ours) - expected).abs().max()) for ours, expected in pairs)
 
 
 def require(package: str) -> Any:
-    """A package that only the export needs. Raises UserError that says how to install it."""
+    """Import a package that only the export needs. Raises a UserError that says how to install it."""
     try:
         return importlib.import_module(package)
     except ImportError:

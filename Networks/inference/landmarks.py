@@ -1,4 +1,4 @@
-"""Landmarks of the evaluation images: predictions beside groundtruth."""
+"""Landmarks of the evaluation images, with their groundtruth."""
 
 import numpy as np
 
@@ -9,15 +9,15 @@ from Utils.predictions import Predictions
 
 
 def landmarks_of(detector: LandmarkDetector) -> Predictions:
-    """Landmarks of the regression and test images, one per active map, NaN where not detected."""
+    """Landmarks of the regression and test images, one per active map, NaN if not found."""
     database, scale = detector.database, PREDICTION_SIZE / detector.size
-    splits = []
+    found, groundtruth = [], []
     for images, description in ((database.regression, "Regression images"), (database.test, "Test images")):
         points, confidences, maps = detector.predict(images, description)
-        points = scale * points
         points[confidences < detector.threshold] = np.nan
-        splits.append((points, groundtruth_of(database, images, scale * maps)))
-    return join_splits(database, [points for points, _ in splits], [truth for _, truth in splits])
+        found.append(scale * points)
+        groundtruth.append(groundtruth_of(database, images, scale * maps))
+    return join_splits(database, found, groundtruth)
 
 
 def join_splits(database: Database, points: list[np.ndarray], groundtruth: list[np.ndarray]) -> Predictions:

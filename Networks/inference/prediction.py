@@ -1,8 +1,9 @@
-"""Landmarks on any pictures and videos, from their files to files; memory does not grow with their number."""
+"""Landmarks of any pictures and videos, from file to file; memory does not grow with their number."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from itertools import islice
 from pathlib import Path
 
 import cv2
@@ -11,7 +12,6 @@ import torch
 
 from Databases.inputs import Inputs
 from Databases.tables import bad_boxes
-from Networks.execution import INFERENCE_BATCH, share_of_cores
 from Networks.inference.detector import LandmarkDetector
 from Utils.drawing.marks import mark, palette, save_picture
 from Utils.options import available_cores
@@ -23,27 +23,16 @@ from Utils.storage.landmark_files import LandmarkFiles
 from Utils.storage.pictures import read_picture
 from Utils.storage.videos import Video, VideoWriter
 
-PIXELS_AT_ONCE = 32_000_000  # of the pictures of a batch, which bounds memory where they are large
-MOST_THREADS = 4  # which share Python's lock
-DRAWN = (".jpg", ".jpeg", ".png")  # endings that an annotated copy keeps
-RADIUS = 0.012  # of markers, as a share of the object's side
+GROUP = 8  # pictures that a thread holds at once
+MOST_THREADS = 4  # more would wait for Python's lock
+DRAWN = (".jpg", ".jpeg", ".png")  # an annotated copy keeps these endings
+RADIUS = 0.012  # of a marker, as a share of the object's side
 SMALLEST_RADIUS, LARGEST_RADIUS = 1.5, 12.0  # pixels
 
 
 @dataclass(frozen=True)
-class Cut:
-    """A picture with the crops of its k objects. crops: (k, S, S, 3) uint8; maps: (k, 2, 3); boxes: (k, 4)."""
-
-    file: str
-    picture: np.ndarray
-    crops: np.ndarray
-    maps: np.ndarray
-    boxes: np.ndarray
-
-
-@dataclass(frozen=True)
 class Found:
-    """The landmarks of a picture, without the picture itself; fields as of `LandmarkFiles.add`."""
+    """The landmarks of a picture, without the picture; fields as in `LandmarkFiles.add`."""
 
     file: str
     size: tuple[int, int]
@@ -52,63 +41,26 @@ class Found:
     confidence: np.ndarray
 
     def add_to(self, files: LandmarkFiles, frame: int | None = None) -> None:
-        """frame: of a video, its number."""
         files.add(self.file, frame, self.size, self.boxes, self.points, self.confidence)
 
 
-def cut_picture(detector: LandmarkDetector, boxes: np.ndarray | None, file: str, picture: np.ndarray) -> Cut:
-    """boxes: (k, 4), NaN for the whole picture; None: what the data set's finder finds, else the whole picture."""
-    whole = np.array([0.0, 0.0, *picture.shape[1::-1]])
-    if boxes is None:
-        boxes = detector.box_of(picture)[None]
-    boxes = np.where(np.isnan(boxes).all(axis=1, keepdims=True), whole, boxes)
-    if len(bad_boxes(boxes, whole[2:])):
-        raise UserError(f"{file}: a box is empty, incomplete or outside the picture; correct it")
-    cuts = [detector.cut(picture, box) for box in boxes]
-    return Cut(file, picture, np.stack([c[0] for c in cuts]), np.stack([c[1] for c in cuts]), boxes)
-
-
-def detect(detector: LandmarkDetector, cuts: Iterable[Cut]) -> Iterator[tuple[np.ndarray, Found]]:
-    """Run the network on batches of pictures as they come; each picture with what was found in it."""
-    most = INFERENCE_BATCH[detector.options.device.type]
-    for batch in _batches(cuts, most):
-        points, confidence = detector.detect(
-            np.concatenate([cut.crops for cut in batch]), np.concatenate([cut.maps for cut in batch])
-        )
-        ends = np.cumsum([len(cut.crops) for cut in batch])[:-1]
-        for cut, own, heights in zip(batch, np.split(points, ends), np.split(confidence, ends), strict=True):
-            height, width = cut.picture.shape[:2]
-            yield cut.picture, Found(cut.file, (width, height), cut.boxes, own, heights)
-
-
-def _batches(cuts: Iterable[Cut], most: int) -> Iterator[list[Cut]]:
-    """Pictures with at most so many crops together, but at least one, and not too many pixels."""
-    batch: list[Cut] = []
-    crops = pixels = 0
-    for cut in cuts:
-        size = cut.picture.shape[0] * cut.picture.shape[1]
-        if batch and (crops + len(cut.crops) > most or pixels + size > PIXELS_AT_ONCE):
-            yield batch
-            batch, crops, pixels = [], 0, 0
-        batch.append(cut)
-        crops, pixels = crops + len(cut.crops), pixels + size
-    if batch:
-        yield batch
-
-
 def draw(picture: np.ndarray, found: Found) -> np.ndarray:
-    """The picture with its landmarks in the colours that Visualise.py gives them."""
-    for box, points in zip(found.boxes, found.points, strict=True):
-        side = float(np.sqrt(max((box[2] - box[0]) * (box[3] - box[1]), 1)))
-        radius = min(max(RADIUS * side, SMALLEST_RADIUS), LARGEST_RADIUS)
-        picture = mark(picture, points, palette(points.shape[0]), radius)
+    """The picture with its landmarks in the colours of Visualise.py."""
+    for side, points in zip(_sides(found.boxes), found.points, strict=True):
+        radius = float(np.clip(RADIUS * side, SMALLEST_RADIUS, LARGEST_RADIUS))
+        picture = mark(picture, points, palette(len(points)), radius)
     return picture
 
 
-class Prediction:
-    """A run over all inputs. folder: of the output; boxes: file -> (k, 4), files without have none given.
+def _sides(boxes: np.ndarray) -> np.ndarray:
+    """The mean sides (k,) of boxes (k, 4), in pixels."""
+    return np.sqrt(np.maximum((boxes[:, 2:] - boxes[:, :2]).prod(axis=1), 1))
 
-    `faults` are the lines that say which inputs could not be read, or not to their end.
+
+class Prediction:
+    """A run over all inputs. folder: for the results; boxes: file -> (k, 4), for those files that have boxes.
+
+    `faults` says in one line each which inputs could not be read, or not to their end.
     """
 
     def __init__(
@@ -124,8 +76,8 @@ class Prediction:
         self.faults: list[str] = []
 
     def run(self) -> tuple[int, int]:
-        """Write landmarks.csv, landmarks.json and what is drawn; returns the numbers of pictures and of objects."""
-        cv2.setNumThreads(1)  # pictures are read by several threads
+        """Write landmarks.csv, landmarks.json and the drawn copies; returns the numbers of pictures and objects."""
+        cv2.setNumThreads(1)  # several threads read pictures
         with LandmarkFiles(self.folder, self.detector.names) as files:
             if self.inputs.pictures:
                 self._pictures(files)
@@ -136,37 +88,56 @@ class Prediction:
         return files.pictures, files.objects
 
     def _pictures(self, files: LandmarkFiles) -> None:
-        """Each thread takes some pictures all the way: on a CPU this keeps the cores as busy as the network alone."""
-        pictures, most = self.inputs.pictures, INFERENCE_BATCH[self.detector.options.device.type]
-        groups = [pictures[i : i + most] for i in range(0, len(pictures), most)]
+        """Each thread takes some pictures from file to file, which keeps all cores busy."""
+        pictures = self.inputs.pictures
+        groups = [pictures[i : i + GROUP] for i in range(0, len(pictures), GROUP)]
         threads = min(available_cores(), MOST_THREADS, len(groups))
-        with Progress("Pictures", len(pictures)) as progress, share_of_cores(threads) as own:
-            results = ahead(partial(self._group, own), groups, threads, 2 * threads)
-            for group, (several, faults) in zip(groups, results, strict=True):
+        torchs = torch.get_num_threads()
+        share = max(1, torchs // threads)
+        with Progress("Pictures", len(pictures)) as progress:
+            for group, several in zip(groups, ahead(partial(self._group, share), groups, threads, 2 * threads)):
                 for found in several:
                     found.add_to(files)
-                self.faults += faults
                 progress.update(len(group))
+        torch.set_num_threads(torchs)
 
-    def _group(self, own_threads: int, group: Sequence[str]) -> tuple[list[Found], list[str]]:
-        """What is in some pictures, whose annotated copies are written; and why others cannot be read."""
-        torch.set_num_threads(own_threads)
-        faults: list[str] = []
-        several = []
-        for picture, found in detect(self.detector, self._cuts(group, faults)):
-            name = found.file if found.file.lower().endswith(DRAWN) else f"{found.file}.jpg"
-            save_picture(draw(picture, found), self.folder / "pictures" / name, durable=False)
-            several.append(found)
-        return several, faults
-
-    def _cuts(self, group: Sequence[str], faults: list[str]) -> Iterator[Cut]:
-        """The pictures that can be read, cut; and a line for each of the others."""
+    def _group(self, threads: int, group: Sequence[str]) -> list[Found]:
+        """The landmarks of some pictures, whose annotated copies are written; threads: for torch in this thread."""
+        torch.set_num_threads(threads)
+        pictures = []
         for file in group:
             try:
-                picture = read_picture(self.inputs.root / file)
-                yield cut_picture(self.detector, self.boxes.get(file), file, picture)
+                pictures.append((file, read_picture(self.inputs.root / file)))
             except UserError as error:
-                faults.append(one_line(error))
+                self.faults.append(one_line(error))
+        several = self._detect(pictures)
+        for (_, picture), found in zip(pictures, several, strict=True):
+            name = found.file if found.file.lower().endswith(DRAWN) else f"{found.file}.jpg"
+            save_picture(draw(picture, found), self.folder / "pictures" / name, durable=False)
+        return several
+
+    def _detect(self, pictures: Sequence[tuple[str, np.ndarray]]) -> list[Found]:
+        """The landmarks of pictures, which come with their files' names."""
+        boxes = [self._boxes_in(file, picture) for file, picture in pictures]
+        each = [picture for (_, picture), own in zip(pictures, boxes, strict=True) for _ in own]
+        together = self.detector(each, [box for own in boxes for box in own])
+        several, stop = [], 0
+        for (file, picture), own in zip(pictures, boxes, strict=True):
+            start, stop = stop, stop + len(own)
+            parts = (values[start:stop] for values in (together.boxes, together.points, together.confidence))
+            several.append(Found(file, picture.shape[1::-1], *parts))
+        return several
+
+    def _boxes_in(self, file: str, picture: np.ndarray) -> list[np.ndarray | None]:
+        """The boxes (4,) of a picture's objects; None: the detector finds one."""
+        if file not in self.boxes:
+            return [None]
+        whole = np.array([0.0, 0.0, *picture.shape[1::-1]])
+        boxes = self.boxes[file]
+        boxes = np.where(np.isnan(boxes).all(axis=1, keepdims=True), whole, boxes)
+        if len(bad_boxes(boxes, whole[2:])):
+            raise UserError(f"{file}: a box is empty, incomplete or outside the picture; correct it")
+        return list(boxes)
 
     def _video(self, files: LandmarkFiles, file: str) -> None:
         try:
@@ -176,26 +147,25 @@ class Prediction:
             return
         filters: list[OneEuro] = []
         name = file if file.lower().endswith(".mp4") else f"{file}.mp4"
-        cuts = map(partial(cut_picture, self.detector, self.boxes.get(file), file), video)
-        with Progress(file, video.frames, "frame") as progress, self._writer(video, name) as drawn:
-            for number, (picture, found) in enumerate(detect(self.detector, cuts)):
-                if self.smooth:
-                    found = _smoothed(found, filters, float(video.rate))
-                found.add_to(files, number)
-                drawn.add(draw(picture, found))
-                progress.update()
+        writer = VideoWriter(self.folder / "pictures" / name, video.rate)
+        frames, number = iter(video), 0
+        with Progress(file, video.frames, "frame") as progress, writer as drawn:
+            while pictures := [(file, picture) for picture in islice(frames, GROUP)]:
+                for (_, picture), found in zip(pictures, self._detect(pictures), strict=True):
+                    if self.smooth:
+                        found = _smoothed(found, filters, float(video.rate))
+                    found.add_to(files, number)
+                    drawn.add(draw(picture, found))
+                    number += 1
+                    progress.update()
         if video.fault:
             self.faults.append(video.fault)
-
-    def _writer(self, video: Video, name: str) -> VideoWriter:
-        return VideoWriter(self.folder / "pictures" / name, video.rate)
 
 
 def _smoothed(found: Found, filters: list[OneEuro], rate: float) -> Found:
     """The next frame of a video with its points filtered; one filter per object."""
     while len(filters) < len(found.points):
         filters.append(OneEuro(rate))
-    extents = found.boxes[:, 2:] - found.boxes[:, :2]
-    sides = np.sqrt(np.maximum(extents.prod(axis=1), 1))
-    points = [smooth(own, side) for smooth, own, side in zip(filters, found.points, sides)]
+    sides = _sides(found.boxes)
+    points = [smooth(own, side) for smooth, own, side in zip(filters, found.points, sides, strict=True)]
     return replace(found, points=np.stack(points))

@@ -1,6 +1,8 @@
-"""Landmarks of the evaluation images at every stage of the method, to see what each stage gains."""
+"""Landmarks of the evaluation images after each stage of the method, to see what each stage gains."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -23,75 +25,62 @@ from Utils.runtime.errors import UserError
 from Utils.storage.experiment import Experiment
 
 Fill = Callable[[ImageSet, DescriptorStore], None]
-# A cluster's keypoint is missing in many pictures, where a network's map answers in nearly all: landmarks that
-# are missing in up to this share of the pictures count at the first stages, in 20% (the paper) at the last.
-MISSING_LIMIT_OF_CLUSTERS = 0.8
-MISSING_LIMIT = 0.2
 
 
-def bootstrap_landmarks(database: Database, options: Options, experiment: Experiment) -> tuple[Predictions, float]:
-    """Each cluster of the bootstrap as a landmark, and the share of pictures in which one may be missing."""
+def bootstrap_landmarks(database: Database, options: Options, experiment: Experiment) -> Predictions:
+    """Each cluster of the bootstrap as a landmark."""
     adopt_newest(options, [experiment.newest_first_step()], load_first_step)
     superpoint = load_superpoint(options.paths.optional("path_to_superpoint_checkpoint"), options.device)
-    path = experiment.bootstrap_clusters()
-    centroids, thresholds = clusters_from_state(load_clusters(path))
-    if centroids is None or thresholds is None:
-        raise UserError(f"{path} has no centroid and threshold: it is no file of the bootstrap; run that again")
+    content = load_clusters(experiment.bootstrap_clusters())
 
     def fill(images: ImageSet, store: DescriptorStore) -> None:
         store_generic_keypoints(superpoint, database, images, options, store)
 
-    known = KeypointTable.load(experiment.bootstrap_keypoints(), grid_side(options.hyper), len(centroids))
-    return _cluster_landmarks(database, options, experiment, centroids, thresholds, known, fill)
+    return _cluster_landmarks(database, options, content, experiment.bootstrap_keypoints(), fill)
 
 
-def first_step_landmarks(
-    database: Database, options: Options, experiment: Experiment, recipe: Recipe
-) -> tuple[Predictions, float]:
-    """Each cluster of step one's last round as a landmark, and the share of pictures in which one may be missing."""
+def first_step_landmarks(database: Database, options: Options, experiment: Experiment, recipe: Recipe) -> Predictions:
+    """Each cluster of step one's last round as a landmark."""
     iteration, path = experiment.newest_first_step()
     content = load_first_step(path)
-    centroids, thresholds = clusters_from_state(content)
-    if centroids is None or thresholds is None:
+    if content.get("threshold") is None:
         raise UserError(f"{path} has no clusters of its own; let step one end its round with --resume")
     network = load_fan(content, path, options)
 
     def fill(images: ImageSet, store: DescriptorStore) -> None:
         store_fan_keypoints(network, database, images, options, store, describe=recipe.describe)
 
-    known = KeypointTable.load(
-        experiment.find(experiment.updated_keypoints(iteration)), grid_side(options.hyper), len(centroids)
-    )
-    return _cluster_landmarks(database, options, experiment, centroids, thresholds, known, fill)
+    keypoints = experiment.find(experiment.updated_keypoints(iteration))
+    return _cluster_landmarks(database, options, content, keypoints, fill)
 
 
-def second_step_landmarks(database: Database, options: Options, experiment: Experiment) -> tuple[Predictions, float]:
-    """The landmarks of step two, and the share of pictures in which one may be missing."""
-    return landmarks_of(LandmarkDetector.of_experiment(experiment, options, database)), MISSING_LIMIT
+def second_step_landmarks(database: Database, options: Options, experiment: Experiment) -> Predictions:
+    """The landmarks of step two."""
+    return landmarks_of(LandmarkDetector.from_experiment(experiment, options, database))
 
 
 def _cluster_landmarks(
-    database: Database,
-    options: Options,
-    experiment: Experiment,
-    centroids: np.ndarray,
-    thresholds: np.ndarray,
-    known: KeypointTable,
-    fill: Fill,
-) -> tuple[Predictions, float]:
-    """Landmarks from keypoints: known ones of training images, else detected and assigned anew."""
+    database: Database, options: Options, content: Mapping[str, Any], keypoints_file: Path, fill: Fill
+) -> Predictions:
+    """Landmarks from keypoints: the training's for its own pictures, else detected and assigned by `fill`.
+
+    content: the checkpoint with centroids (K, D) and thresholds (K,).
+    """
+    centroids, thresholds = clusters_from_state(content)
+    assert centroids is not None
+    known = KeypointTable.load(keypoints_file, grid_side(options.hyper), len(centroids))
     points, groundtruth = [], []
     for images in (database.regression, database.test):
         if _are_training_images(database, images):
             table = known.align(images.names)
         else:
-            with DescriptorStore(experiment.checkpoints, centroids.shape[1]) as store:
+            with DescriptorStore(keypoints_file.parent, centroids.shape[1]) as store:
                 fill(images, store)
                 clusters = assign(store, len(images), centroids, thresholds, store.column("flag"), options.device)
                 table = keypoint_table(store, clusters, images.names)
         points.append(table.places(len(centroids)) * GRID * PREDICTION_SIZE / options.hyper.image_size)
         groundtruth.append(groundtruth_of(database, images, crop_maps(database, images, options)))
-    return join_splits(database, points, groundtruth), MISSING_LIMIT_OF_CLUSTERS
+    return join_splits(database, points, groundtruth)
 
 
 def _are_training_images(database: Database, images: ImageSet) -> bool:

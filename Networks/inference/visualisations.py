@@ -18,12 +18,12 @@ from Utils.predictions import load_predictions
 from Utils.runtime.progress import progress
 from Utils.storage.experiment import Experiment
 
-ROWS, COLUMNS = 8, 8  # of the sheets of step one
-RESULT_ROWS, RESULT_COLUMNS = 8, 13  # of the sheet of step two
-STRIP, STRIP_PICTURES = 8, 48  # patches of a landmark, and the pictures that they are chosen from
+ROWS, COLUMNS = 8, 8  # on the sheets of step one
+RESULT_ROWS, RESULT_COLUMNS = 8, 13  # on the sheet of step two
+STRIP, STRIP_PICTURES = 8, 48  # patches per landmark, and pictures to choose them from
 PATCH = 0.35  # of the crop's side
-KEY_SIDE = 2 * TILE  # of the picture that names the landmarks, pixels
-OVERVIEW_PICTURES, OVERVIEW_SHRINK = 6, 2  # of each cluster on the page of all of them
+KEY_SIDE = 2 * TILE  # pixels of the picture that names the landmarks
+OVERVIEW_PICTURES, OVERVIEW_SHRINK = 6, 2  # per cluster on the page of all clusters
 KEYPOINT_COLOUR = np.array([60, 220, 60])
 CLUSTER_COLOUR = np.array([240, 60, 60])
 
@@ -40,7 +40,7 @@ def draw_keypoints(database: Database, options: Options, experiment: Experiment)
 
 
 def draw_clusters(database: Database, options: Options, experiment: Experiment) -> None:
-    """Step1_Clusters: for each cluster a sheet of images that have it, the point marked, and a page of them all."""
+    """Step1_Clusters: a sheet per cluster of images with its point marked, and a page of all clusters."""
     keypoints = _newest_keypoints(database, options, experiment)
     images, clusters = keypoints.images(), keypoints.clusters()
     folder = experiment.logs / "Clusters"
@@ -56,9 +56,7 @@ def draw_clusters(database: Database, options: Options, experiment: Experiment) 
         names.append(f"{k}  ({(clusters == k).sum()} keypoints)")
     if strips:
         save_picture(overview(strips, names), folder / "Overview.jpg")
-    experiment.log(
-        f"{len(present)} clusters: {folder}/Cluster<k>.jpg, all of them on one page: {folder}/Overview.jpg"
-    )
+    experiment.log(f"{len(present)} clusters: {folder}/Cluster<k>.jpg, and all on one page: {folder}/Overview.jpg")
 
 
 def _strip(pictures: list[np.ndarray], points: list[np.ndarray]) -> np.ndarray:
@@ -71,59 +69,54 @@ def _strip(pictures: list[np.ndarray], points: list[np.ndarray]) -> np.ndarray:
 
 
 def draw_results(database: Database, options: Options, experiment: Experiment) -> None:
-    """Step2: up to 13x8 test images with the landmarks that are evaluated, each in its own colour and named below."""
-    detector = LandmarkDetector.of_experiment(experiment, options, database)
-    active = detector.active
+    """Step2: up to 13x8 test images with the landmarks that Test.py evaluates, each in its colour, named below."""
+    detector = LandmarkDetector.from_experiment(experiment, options, database)
     experiment.open()
     found = _found(detector, experiment)
     report_failure(experiment, found)
     kept = np.flatnonzero(found > OFTEN)
-    chosen = evenly(np.arange(len(database.test)), RESULT_ROWS * RESULT_COLUMNS)
-    images = database.test.subset(chosen)
-    points, confidences, _ = detector.predict(images, "Test images")
-    points *= TILE / detector.size
-    points[confidences < detector.threshold] = np.nan
+    images, pictures, points = _some(detector, database.test, RESULT_ROWS * RESULT_COLUMNS)
     points = points[:, kept]
-    pictures = [_crop(database, images, i) for i in range(len(images))]
-    names, colours = [str(k) for k in active[kept]], palette(len(active))[kept]
+    names, colours = [str(k) for k in detector.active[kept]], palette(len(found))[kept]
     drawn = sheet(pictures, list(points), colours, RESULT_COLUMNS, RESULT_ROWS)
     fullest = int(np.isfinite(points).all(axis=2).sum(axis=1).argmax())
     key = _crop(database, images, fullest, KEY_SIDE)
     path = experiment.logs / "Step2.jpg"
     save_picture(with_legend(drawn, key, KEY_SIDE / TILE * points[fullest], names, colours), path)
-    experiment.log(f"{len(kept)} landmarks of {len(active)}, on {len(chosen)} test pictures: {path}")
+    experiment.log(f"{len(kept)} landmarks of {len(found)}, on {len(pictures)} test pictures: {path}")
 
 
 def _found(detector: LandmarkDetector, experiment: Experiment) -> np.ndarray:
-    """Share (L,) of the pictures in which Test.py finds each landmark: from its predictions, else found anew."""
+    """Share (L,) of the pictures in which Test.py finds each landmark, from its predictions or found anew."""
     test = detector.database.test
     if test.landmarks is None:
-        _, confidences, _ = detector.predict(test, "Test images")
-        return (confidences >= detector.threshold).mean(axis=0)
+        return detector.found_share(test, len(test))
     path = experiment.predictions(detector.iteration)
-    points = load_predictions(path).points if path.exists() else np.zeros((0, 0, 2))
-    if points.shape[1] != len(detector.active):
-        points = landmarks_of(detector).points
-    return 1 - missing_share(points)
+    return 1 - missing_share((load_predictions(path) if path.exists() else landmarks_of(detector)).points)
 
 
 def landmark_strips(detector: LandmarkDetector, images: ImageSet, side: int) -> list[np.ndarray | None]:
-    """For each landmark a row of patches (side, n * side, 3) around it, from pictures spread over the set in which it
-    is found, at most STRIP of them; None where it is found in none of those looked at."""
-    some = images.subset(evenly(np.arange(len(images)), STRIP_PICTURES))
-    points, confidences, _ = detector.predict(some, "Landmarks of the report")
-    points = points * (TILE / detector.size)
-    pictures = [_crop(detector.database, some, i) for i in range(len(some))]
+    """For each landmark a row (side, n * side, 3) of patches around it, at most STRIP; None if it is never found."""
+    _, pictures, points = _some(detector, images, STRIP_PICTURES)
     strips: list[np.ndarray | None] = []
-    for number, colour in enumerate(palette(len(detector.active))):
-        rows = evenly(np.flatnonzero(confidences[:, number] >= detector.threshold), STRIP)
-        patches = [_patch(pictures[i], points[i, number], colour, side) for i in rows]
+    for own, colour in zip(points.swapaxes(0, 1), palette(points.shape[1]), strict=True):
+        rows = evenly(np.flatnonzero(np.isfinite(own[:, 0])), STRIP)
+        patches = [_patch(pictures[i], own[i], colour, side) for i in rows]
         strips.append(np.concatenate(patches, axis=1) if patches else None)
     return strips
 
 
+def _some(detector: LandmarkDetector, images: ImageSet, most: int) -> tuple[ImageSet, list[np.ndarray], np.ndarray]:
+    """At most so many of the images, their crops as drawn, and the landmarks (n, L, 2) in these, NaN if not found."""
+    some = images.subset(evenly(np.arange(len(images)), most))
+    points, confidences, _ = detector.predict(some, "Pictures to draw")
+    points[confidences < detector.threshold] = np.nan
+    pictures = [_crop(detector.database, some, i) for i in range(len(some))]
+    return some, pictures, points * (TILE / detector.size)
+
+
 def _patch(picture: np.ndarray, point: np.ndarray, colour: np.ndarray, side: int) -> np.ndarray:
-    """The surroundings (side, side, 3) of a point of a drawn crop, which is marked."""
+    """The surroundings (side, side, 3) of a point (2,) of a drawn crop, with the point marked."""
     scale = side / (PATCH * TILE)
     around = np.array([[scale, 0.0, side / 2 - scale * point[0]], [0.0, scale, side / 2 - scale * point[1]]])
     patch = crops.warp(picture, around, side, cv2.BORDER_REPLICATE)
@@ -145,7 +138,7 @@ def _newest_keypoints(database: Database, options: Options, experiment: Experime
 
 
 def _crop(database: Database, images: ImageSet, i: int, side: int = TILE) -> np.ndarray:
-    """The crop of picture i, as large as it is drawn."""
+    """The crop (side, side, 3) of picture i, by default as large as a tile of a sheet."""
     return crop_picture(database, database.read(images, i), images.boxes[i], side)[0]
 
 

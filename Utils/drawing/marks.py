@@ -1,4 +1,4 @@
-"""Shapes at places between pixels, and sheets of pictures with marked points."""
+"""Shapes with subpixel positions, and sheets of pictures with marked points."""
 
 import functools
 from collections.abc import Sequence
@@ -10,26 +10,26 @@ import numpy as np
 from Utils.runtime.errors import UserError
 from Utils.storage.files import writing
 
-TILE = 256  # pixels; small pictures are enlarged before anything is drawn, so that markers stay crisp
+TILE = 256  # pixels; pictures are resized before drawing, so that markers stay crisp
 _GAP = 4
-TILE_STEP = TILE + _GAP  # from one tile of a sheet to the next, pixels
+TILE_STEP = TILE + _GAP  # pixels from one tile of a sheet to the next
 _PAPER = (255, 255, 255)
 _DARK, _LIGHT = (20, 20, 20), (250, 250, 250)
 _SUBPIXELS = 4  # cv2 draws at 1/16 pixel
-_PHASES = 4  # places of a disc within a pixel, either way
-_FARTHEST = 1e6  # pixels; points beyond are not on any picture
+_PHASES = 4  # positions of a disc within a pixel, in x and in y
+_FARTHEST = 1e6  # pixels; no picture is larger
 _FONT, _FONT_HEIGHT = cv2.FONT_HERSHEY_SIMPLEX, 22
 _ENTRY_WIDTH, _ENTRY_HEIGHT = 90, 36  # of a legend, pixels
 
 
 @functools.cache
 def _colours(count: int) -> np.ndarray:
-    """Each colour is the one farthest, to the eye (CIE Lab), from black, white and all before it."""
+    """Each colour is the one farthest (in CIE Lab) from black, white and all colours before it."""
     levels = np.linspace(0, 255, 12).round().astype(np.uint8)
     candidates = np.stack(np.meshgrid(levels, levels, levels, indexing="ij"), axis=-1).reshape(-1, 3)
     lab = cv2.cvtColor(candidates[None].astype(np.float32) / 255, cv2.COLOR_RGB2Lab)[0]
     distance = np.minimum(*(np.linalg.norm(lab - lab[end], axis=1) for end in (0, -1)))
-    distance[lab[:, 0] < 30] = -1  # too dark to tell apart
+    distance[lab[:, 0] < 30] = -1  # too dark to distinguish
     chosen = []
     for _ in range(min(count, len(candidates))):
         chosen.append(int(distance.argmax()))
@@ -57,7 +57,7 @@ def stroke(
 
 
 def write(picture: np.ndarray, text: str, left: float, middle: float, height: float = 16) -> None:
-    """Write dark on a light rim on an RGB picture; left, middle: x where it begins, y of its middle, pixels."""
+    """Write dark text with a light rim on an RGB picture; left: x of its start, middle: y of its middle, pixels."""
     scale = height / _FONT_HEIGHT
     origin = (round(left), round(middle + height / 2))
     for shade, thickness in ((_LIGHT, 3), (_DARK, 1)):
@@ -67,7 +67,7 @@ def write(picture: np.ndarray, text: str, left: float, middle: float, height: fl
 def mark(picture: np.ndarray, points: np.ndarray, colours: np.ndarray, radius: float = 4) -> np.ndarray:
     """A copy of an RGB picture (H, W, 3) with a filled, rimmed disc at each point.
 
-    points: (n, 2) x, y in pixels, NaN are skipped; colours: (n, 3) or one (3,) uint8 RGB; radius: pixels. Places and
+    points: (n, 2) x, y in pixels, NaN are skipped; colours: (n, 3) or one (3,) uint8 RGB; radius: pixels. Points and
     radius are rounded to a quarter of a pixel.
     """
     canvas = picture.copy()
@@ -92,14 +92,13 @@ def mark(picture: np.ndarray, points: np.ndarray, colours: np.ndarray, radius: f
 
 @functools.lru_cache(maxsize=4096)
 def _disc(radius: int, x: int, y: int, *colour: int) -> np.ndarray:
-    """What a disc does to a square of pixels about the one it lies in, (2, 2 r + 1, 2 r + 1, 3) float32.
+    """How a disc changes a square of pixels: a factor and a summand, (2, 2 r + 1, 2 r + 1, 3) float32.
 
-    radius, and the place in the pixel: in quarters of one. First the share of what was there that stays, then what
-    is added, with half a level for rounding.
+    radius, and the position x, y in the middle pixel: quarters of a pixel. The summand has half a level for rounding.
     """
     reach = radius // _PHASES + 4
     scale = 1 << _SUBPIXELS
-    # OpenCV counts from the middle of the first pixel, points from its left edge.
+    # OpenCV counts from the centre of the first pixel, points from its edge.
     centre = tuple(round((reach + place / _PHASES - 0.5) * scale) for place in (x, y))
 
     def drawn(paper: int) -> np.ndarray:
@@ -134,7 +133,7 @@ def sheet(
     rows: int = 8,
     radius: float = 4,
 ) -> np.ndarray:
-    """A grid of the first rows x columns pictures, RGB uint8; rows and columns that would stay empty are left out.
+    """A grid of the first rows x columns pictures, RGB uint8, without empty rows and columns.
 
     pictures: RGB, any sizes; points: one (n, 2) per picture, in its pixels, NaN are skipped; colours: (3,) or
     (n, 3) uint8 for all pictures, or a list with such an array per picture.
@@ -154,10 +153,10 @@ def sheet(
 def with_legend(
     drawn: np.ndarray, picture: np.ndarray, points: np.ndarray, names: Sequence[str], colours: np.ndarray
 ) -> np.ndarray:
-    """A sheet (H, W, 3), and below it what its points are called; RGB uint8, at least as wide as the picture.
+    """A sheet (H, W, 3) with a legend below it: RGB uint8, at least as wide as the picture.
 
-    picture: (S, S, 3), shown with its points (n, 2), in its pixels, and their names beside them; then all n names
-    with their colours (n, 3), to its right or, where there is no room, below.
+    The legend shows a picture (S, S, 3) with its points (n, 2), in its pixels, and their names. All n names with
+    their colours (n, 3) follow to its right, or below if the sheet is narrow.
     """
     side = len(picture)
     width = max(drawn.shape[1], side + 2 * _GAP)
@@ -179,7 +178,7 @@ def with_legend(
 
 
 def _named(picture: np.ndarray, points: np.ndarray, names: Sequence[str], colours: np.ndarray) -> np.ndarray:
-    """`mark`, and each name beside its point, on the side that looks away from the other points."""
+    """`mark`, with each name beside its point, away from the other points."""
     canvas = mark(picture, points, colours, radius=5)
     seen = np.isfinite(points).all(axis=1)
     for i in np.flatnonzero(seen):
@@ -190,7 +189,7 @@ def _named(picture: np.ndarray, points: np.ndarray, names: Sequence[str], colour
 
 
 def overview(strips: Sequence[np.ndarray], names: Sequence[str]) -> np.ndarray:
-    """One nearly square page of all strips (H, W, 3), of one size, each under its name."""
+    """A nearly square page of strips (H, W, 3) of one size, each under its name."""
     height, width = strips[0].shape[:2]
     step = np.array([height + _ENTRY_HEIGHT, width + 4 * _GAP])
     columns = max(1, min(len(strips), round((len(strips) * step[0] / step[1]) ** 0.5)))
@@ -204,10 +203,7 @@ def overview(strips: Sequence[np.ndarray], names: Sequence[str]) -> np.ndarray:
 
 
 def save_picture(picture: np.ndarray, path: Path | str, durable: bool = True) -> None:
-    """Write an RGB picture (H, W, 3) whole or not at all; the ending of the name tells the format.
-
-    durable: as of `writing`.
-    """
+    """Write an RGB picture (H, W, 3) in the format that the name's ending tells. durable: see `writing`."""
     path = Path(path)
     options = [cv2.IMWRITE_JPEG_QUALITY, 92] if path.suffix.lower() in (".jpg", ".jpeg") else []
     done, content = cv2.imencode(path.suffix, cv2.cvtColor(picture, cv2.COLOR_RGB2BGR), options)

@@ -1,4 +1,4 @@
-"""Curves, charts and bars: all that needs matplotlib."""
+"""Curves, charts and bars: everything that needs matplotlib."""
 
 import base64
 import csv
@@ -22,7 +22,7 @@ BLUE, RED = "#1f4e9c", "#c0504d"
 
 
 def figure(width: float, height: float) -> "Figure":
-    """An empty figure, inches; without a window and pyplot's global state."""
+    """An empty figure of a size in inches, without pyplot's window and global state."""
     from matplotlib.figure import Figure  # slow to import
 
     return Figure(figsize=(width, height), dpi=150, layout="constrained")
@@ -35,10 +35,7 @@ def chart(
     size: tuple[float, float] = (7, 5),
     logarithmic: bool = False,
 ) -> "Figure":
-    """Lines by name, with a legend if there are several and marks if they have few points.
-
-    logarithmic: if all values are positive.
-    """
+    """Lines by name, with a legend for several and marks for few points. logarithmic: only for positive values."""
     drawn = figure(*size)
     axes = drawn.add_subplot()
     for number, (name, (steps, values)) in enumerate(lines.items()):
@@ -56,13 +53,13 @@ def chart(
 
 
 def save(drawn: "Figure", path: Path) -> None:
-    """Write a figure whole or not at all; the ending of the name tells the format."""
+    """Write a figure in the format that the name's ending tells."""
     with writing(path) as temporary:
         drawn.savefig(temporary, format=path.suffix[1:])
 
 
 def line_chart(lines: Mapping[str, Series], xlabel: str, ylabel: str, logarithmic: bool = False) -> str:
-    """`chart` as an SVG picture, a data address for an HTML page's <img>."""
+    """`chart` as SVG in a data address, for an HTML page's <img>."""
     content = io.BytesIO()
     drawn = chart(lines, xlabel, ylabel, (5.2, 3.2), logarithmic)
     drawn.savefig(content, format="svg", metadata={"Date": None})
@@ -70,7 +67,7 @@ def line_chart(lines: Mapping[str, Series], xlabel: str, ylabel: str, logarithmi
 
 
 def data_address(content: bytes, kind: str) -> str:
-    """Bytes of a file as an address that holds them."""
+    """A file's content as a data address."""
     return f"data:{kind};base64,{base64.b64encode(content).decode()}"
 
 
@@ -80,7 +77,7 @@ def data_address(content: bytes, kind: str) -> str:
 def write_curve(errors: np.ndarray, path: Path, landmarks: str) -> None:
     """Write the curve of normalised errors (n,): the picture to `path` (.jpg), the numbers beside it (.csv).
 
-    landmarks: what is counted, for the axis, e.g. "groundtruth landmarks". Columns: landmarks,nme_percent.
+    landmarks: label of the axis, e.g. "groundtruth landmarks". Columns: landmarks,nme_percent.
     """
     curve = cumulative_percent(errors)
     with writing(path.with_suffix(".csv")) as temporary:
@@ -107,7 +104,7 @@ def final(curve: np.ndarray) -> str:
 def read_curve(path: Path) -> np.ndarray:
     """The cumulative curve (n,) in percent of a file of `write_curve`; UserError if it is missing or damaged."""
     if not path.is_file():
-        raise UserError(f"{path} does not exist; run Test.py of that experiment, or correct the path")
+        raise UserError(f"{path} does not exist; run Test.py for that experiment, or correct the path")
     return curve_of_rows(read_rows(path), path)
 
 
@@ -126,14 +123,14 @@ def curve_of_rows(rows: Sequence[Mapping[str, str]], path: Path) -> np.ndarray:
         counts = [int(row["landmarks"]) for row in rows]
         values = np.array([float(row["nme_percent"]) for row in rows])
     except (KeyError, TypeError, ValueError):
-        raise UserError(f"{path} is no curve; write the columns landmarks,nme_percent with numbers") from None
+        raise UserError(f"{path} is not a curve; write the columns landmarks,nme_percent with numbers") from None
     if counts != list(range(1, len(rows) + 1)) or not np.isfinite(values).all():
-        raise UserError(f"{path} is no curve; give a row for each of 1, 2, 3 ... landmarks, with finite errors")
+        raise UserError(f"{path} is not a curve; give a row for each of 1, 2, 3 ... landmarks, with finite errors")
     return values
 
 
 def draw_steadiness(found_percent: np.ndarray, error: np.ndarray, path: Path) -> None:
-    """Bars of how often each landmark (L,) is found and of its error under warps, percent; most often found first."""
+    """Bars of how often each landmark (L,) is found, in falling order, and of its error under warps, in percent."""
     order = np.argsort(-found_percent, kind="stable")
     drawn = figure(7, 5)
     upper, lower = drawn.subplots(2, 1, sharex=True)

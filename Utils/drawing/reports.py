@@ -1,4 +1,4 @@
-"""What an evaluation leaves in an experiment's Logs: curves, tables, and lines in the log."""
+"""The results of an evaluation in an experiment's Logs: curves, tables, and lines in the log."""
 
 import csv
 
@@ -25,15 +25,15 @@ LANDMARK_COLUMNS = (
 )
 
 TRAIN_LONGER = (
-    "go on with Train_Secondstep.py --resume and a higher --set total_iterations; where that does not help, train "
+    "continue with Train_Secondstep.py --resume and a higher --set total_iterations; if that does not help, train "
     "step one longer or on more pictures"
 )
 
 
 def report_failure(experiment: Experiment, found: np.ndarray, remedy: str = TRAIN_LONGER) -> bool:
-    """Whether no landmark is found often enough to be evaluated; if so, say it and what to try.
+    """Whether all landmarks are found too seldom for an evaluation; if so, log what to try.
 
-    found: (L,) share of the pictures in which each is found.
+    found: (L,) share of the pictures with each landmark.
     """
     if (found > OFTEN).any():
         return False
@@ -45,7 +45,7 @@ def report_failure(experiment: Experiment, found: np.ndarray, remedy: str = TRAI
 
 
 def report_errors(experiment: Experiment, errors: Errors) -> None:
-    """Write ForwardError and BackwardError (.jpg, .csv) and say the two final errors."""
+    """Write ForwardError and BackwardError (.jpg, .csv) and log the two final errors."""
     for note in errors.notes:
         experiment.log(f"Evaluation: {note}")
     forward, backward = experiment.logs / "ForwardError.jpg", experiment.logs / "BackwardError.jpg"
@@ -57,7 +57,7 @@ def report_errors(experiment: Experiment, errors: Errors) -> None:
         experiment.log(f"Forward error:  {errors.forward_percent:.2f}% of the normaliser")
         experiment.log(f"Backward error: {errors.backward_percent:.2f}% of the normaliser")
     else:
-        experiment.log(f"Forward error:  {errors.forward_percent:.2f}% of the normaliser, which is the mean shape's")
+        experiment.log(f"Forward error:  {errors.forward_percent:.2f}% of the normaliser, the mean shape's")
         experiment.log("Backward error: unknown without landmarks")
 
 
@@ -69,12 +69,11 @@ def report_landmarks(
     errors: Errors | None = None,
     steadiness: tuple[np.ndarray, np.ndarray, np.ndarray] | None = None,
 ) -> None:
-    """Write Landmarks.csv, a row per landmark, and say how many follow their part.
+    """Write Landmarks.csv, a row per landmark, and log how many follow their part. Unknown values stay empty.
 
     landmarks: (L,) their clusters, which are their names in all files; colours are those of Step2.jpg. found: (L,)
-    share of the pictures in which each is found. movement: of all L; errors: whose `landmarks` count from 0 to L - 1;
-    steadiness: error in percent of the crop's side and R2 under known warps, R2 by the other landmarks, (L,) each.
-    What is unknown stays empty.
+    share of the pictures with each. errors: its `landmarks` are indices below L. steadiness: error in percent of the
+    crop's side and R2 under known warps, R2 by the other landmarks, (L,) each.
     """
     empty = np.full(len(landmarks), np.nan)
     backward = empty.copy()
@@ -92,34 +91,34 @@ def report_landmarks(
     if movement is not None:
         often = movement.often_found()
         experiment.log(
-            f"Landmarks found in over {100 * OFTEN:.0f}% of the pictures: {len(often.r2)}, of which "
-            f"{movement.following().sum()} follow their part (R2 over {FOLLOWS}); {often.describe()}"
+            f"Landmarks found in over {100 * OFTEN:.0f}% of the pictures: {len(often.r2)}; "
+            f"{movement.following().sum()} of them follow their part (R2 over {FOLLOWS}); {often.describe()}"
         )
-    experiment.log(f"Each landmark by itself: {path}")
+    experiment.log(f"A table of all landmarks: {path}")
 
 
 def report_steadiness(
     experiment: Experiment, found: np.ndarray, error: np.ndarray, others_r2: np.ndarray, landmarks: np.ndarray
 ) -> None:
-    """Write Steadiness (.jpg, .csv) and say what can be told of landmarks without groundtruth.
+    """Write Steadiness (.jpg, .csv) and log what is known of landmarks without groundtruth.
 
-    found: (L,) share of the test images in which each is detected; error: (L,) percent of the crop's side;
-    others_r2: (L,) how far the others explain where each is; landmarks: (L,) their clusters.
+    found: (L,) share of the test images with each landmark; error: (L,) percent of the crop's side; others_r2: (L,)
+    R2 of the others' prediction; landmarks: (L,) their clusters.
     """
     path = experiment.logs / "Steadiness.jpg"
     lines = [f"{k},{100 * f:.2f},{e:.4f}" for k, f, e in zip(landmarks, found, error, strict=True)]
     with writing(path.with_suffix(".csv")) as temporary:
         temporary.write_text("\n".join(["landmark,found_percent,error_percent", *lines]) + "\n")
     draw_steadiness(100 * found, error, path)
-    experiment.log("No groundtruth landmarks: neither forward nor backward error can be told")
+    experiment.log("No groundtruth landmarks: forward and backward error are unknown")
     experiment.log(
         f"Landmarks: {len(landmarks)}, each found in {100 * found.mean():.1f}% of the test pictures on average"
     )
     often, explained = found > OFTEN, np.nan_to_num(others_r2, nan=-1) > FOLLOWS
     experiment.log(
-        f"Found in over {100 * OFTEN:.0f}% of the test pictures: {often.sum()}, of which {(often & explained).sum()} "
+        f"Found in over {100 * OFTEN:.0f}% of the test pictures: {often.sum()}; {(often & explained).sum()} of them "
         f"move with the others (R2 over {FOLLOWS})"
     )
     if np.isfinite(error).any():
         experiment.log(f"Steadiness under small known warps: {np.nanmean(error):.2f}% of the picture's side")
-    experiment.log(f"Drawn in {path}, numbers beside it (.csv)")
+    experiment.log(f"Drawn in {path}, with the numbers beside it (.csv)")

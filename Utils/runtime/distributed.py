@@ -1,6 +1,6 @@
-"""Several processes, one per GPU or machine, as torchrun starts them; without torchrun, one.
+"""Several processes that torchrun starts, one per GPU or machine; without torchrun, one.
 
-Every function gives its obvious result with a single process, so that callers need not ask.
+With one process each function returns the obvious result, so that callers need no special case.
 """
 
 import datetime
@@ -14,8 +14,8 @@ import torch.distributed as dist
 from torch import Tensor
 
 Content = TypeVar("Content")
-_PATIENCE = datetime.timedelta(days=7)  # others wait while the main process clusters, or detects on a slow machine
-_host_group: Any = None  # gloo, for data in host memory; nccl moves only what is on GPUs
+_PATIENCE = datetime.timedelta(days=7)  # the others wait while the main process clusters
+_host_group: Any = None  # gloo, for data in host memory: nccl only moves data of GPUs
 
 
 def start(device: torch.device) -> None:
@@ -54,12 +54,12 @@ def place() -> tuple[int, int]:
 
 
 def shard(count: int) -> range:
-    """This process's part of `count` pictures: consecutive, so that parts in order of rank are in order."""
+    """This process's part of `count` pictures: a run of consecutive ones, in order of rank."""
     return range(count * rank() // world(), count * (rank() + 1) // world())
 
 
 def from_main(content: Content | None) -> Content:
-    """The main process's `content`, in all processes; what the others pass is ignored, such as None."""
+    """The main process's `content`, in all processes; the others may pass None."""
     box: list[Any] = [content]
     if dist.is_initialized():
         dist.broadcast_object_list(box, src=0, group=_host_group)
@@ -78,9 +78,9 @@ def gather(rows: np.ndarray) -> np.ndarray:
 def mean(losses: Tensor, count: int | None = None) -> Tensor:
     """Mean of losses (n,), a scalar, whose gradients, averaged over the processes, are those of the joined batch.
 
-    count: of how many losses of this process these n are a part; default: all. No loss at all gives 0.
+    count: the number of losses to divide by, if it is not n. Without any loss the mean is 0.
     """
-    # Filled on the device: a number copied there would make the host wait for a GPU.
+    # torch.full on the device, since a copy would make the host wait for the GPU.
     total = torch.full((), float(len(losses) if count is None else count), device=losses.device)
     if dist.is_initialized():
         dist.all_reduce(total)
@@ -101,12 +101,12 @@ def average_gradients(parameters: Iterable[Tensor]) -> None:
 
 
 def send_to_main(content: Any) -> None:
-    """Send an object to the main process, which has to ask for it with `receive`."""
+    """Send an object to the main process, which calls `receive`."""
     dist.send_object_list([content], dst=0, group=_host_group)
 
 
 def receive(sender: int) -> Any:
-    """The next object that the process of rank `sender` sends to this one, the main process."""
+    """In the main process: the next object from the process of rank `sender`."""
     box: list[Any] = [None]
     dist.recv_object_list(box, src=sender, group=_host_group)
     return box[0]

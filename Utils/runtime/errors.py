@@ -1,4 +1,4 @@
-"""How a script ends: one line for a user's mistake, and the last net for faults of the program."""
+"""How a script ends: one line for a user's mistake, or for a fault of the program."""
 
 import errno
 import functools
@@ -9,7 +9,6 @@ import tempfile
 import traceback
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 from Utils.runtime.interruption import EndRequested, end_if_requested, noting_requests
 
@@ -24,29 +23,29 @@ report_folder: Path | None = None  # for the traceback of a fault; the experimen
 
 
 class UserError(Exception):
-    """A mistake that the user can mend; the message is one line: what is wrong, where, and what to do."""
+    """A mistake that the user can fix; the message is one line: what is wrong, where, and what to do."""
 
     def __init__(self, message: str) -> None:
-        # A DataLoader passes a worker's error on as a new one whose message is the whole traceback.
+        # A DataLoader replaces a worker's message by the whole traceback.
         if "Original Traceback" in message:
             message = message.strip().rpartition("UserError: ")[2]
         super().__init__(message)
 
 
 def one_line(error: BaseException | str) -> str:
-    """The message of an exception without line breaks, as any terminal can print it."""
+    """The message of an exception without line breaks, printable on any terminal."""
     return " ".join(str(error).split()).encode(errors="backslashreplace").decode()
 
 
-def shown(value: Any) -> str:
-    """A value as a message shows it: in a few characters, whatever it is."""
+def shown(value: object) -> str:
+    """A value of any kind in at most 80 characters, for a message."""
     if isinstance(value, int) and value.bit_length() > 100:
         return f"a number of {value.bit_length()} bits"
     return reprlib.repr(value)[:80]
 
 
 def explain(error: Exception) -> str | None:
-    """One line for a mistake that the user can mend, None for a fault of the program."""
+    """One line for a mistake that the user can fix, None for a fault of the program."""
     text = str(error)
     if isinstance(error, UserError):
         return text
@@ -56,14 +55,14 @@ def explain(error: Exception) -> str | None:
         remedies = [remedy for remedy, numbers in _REMEDIES.items() if error.errno in numbers]
         return f"{where}{error.strerror}; {remedies[0]}" if remedies else None
     if isinstance(error, RuntimeError) and "DataLoader worker (pid" in text:
-        return "a worker process was killed, perhaps for want of memory; use a smaller --num_workers"
+        return "a worker process was killed, perhaps because memory ran out; use a smaller --num_workers"
     if isinstance(error, MemoryError) or "can't allocate memory" in text or "CUDA out of memory" in text:
         return f"there is not enough memory ({text[:100]}); use a smaller batch_size, image_size or width"
     return None
 
 
 def _report(error: Exception) -> str:
-    """Write the traceback to error.txt in the experiment's Logs or the temporary folder; the line for the user."""
+    """Write the traceback to error.txt in the experiment's Logs or the temporary folder; return the user's line."""
     text = f"{sys.argv}\n{''.join(traceback.format_exception(error))}"
     try:
         file = Path(report_folder if report_folder and report_folder.is_dir() else tempfile.gettempdir(), "error.txt")
@@ -78,12 +77,11 @@ def _report(error: Exception) -> str:
 def exit_cleanly(main: Callable[..., int | None]) -> Callable[..., None]:
     """Decorate a script's main, so that it ends with one line on stderr and an exit code.
 
-    2: a user's mistake, 130: Ctrl-C, 143: SIGTERM, 70: a fault of the program. Of torchrun's processes only the first
-    says its line; torchrun reports which one failed first.
+    2: a user's mistake, 129: SIGHUP, 130: Ctrl-C, 143: SIGTERM, 70: a fault. With torchrun one process prints it.
     """
 
     @functools.wraps(main)
-    def wrapped(*args: Any, **kwargs: Any) -> None:
+    def wrapped(*args: object, **kwargs: object) -> None:
         run, silent, code, line = main, False, 0, ""
         if "TORCHELASTIC_RUN_ID" in os.environ:
             from torch.distributed.elastic.multiprocessing.errors import record  # slow to import
@@ -93,11 +91,11 @@ def exit_cleanly(main: Callable[..., int | None]) -> Callable[..., None]:
             with noting_requests():
                 try:
                     code = run(*args, **kwargs) or 0
-                except BrokenPipeError:  # whoever read our output has gone; keep Python from complaining at its exit
+                except BrokenPipeError:  # the reader of our output has gone; Python would complain at exit
                     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
                     code = 1
                 except Exception as error:
-                    end_if_requested()  # which may have ended what this process needed
+                    end_if_requested()  # the error may be a consequence of the request
                     told = explain(error)
                     code, line = (2, f"error: {told}") if told else (70, f"error: {_report(error)}")
         except EndRequested as request:

@@ -1,15 +1,15 @@
-"""Ctrl-C (SIGINT), and SIGTERM of a scheduler or torchrun, set a flag that `Progress.update` reads."""
+"""Ctrl-C, a scheduler's SIGTERM or a broken ssh connection sets a flag that `Progress.update` reads."""
 
 import contextlib
 import signal
 from collections.abc import Iterator
 
-SIGNALS = (signal.SIGINT, signal.SIGTERM)
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _requested = 0  # number of the signal that came, 0 before
 
 
 class EndRequested(BaseException):
-    """The process is asked to end with exit code `code`. Like KeyboardInterrupt, no error for code to catch."""
+    """The process is asked to end with exit code `code`. Like KeyboardInterrupt, not an Exception."""
 
     def __init__(self, number: int) -> None:
         super().__init__("interrupted; run again with --resume to go on")
@@ -18,9 +18,11 @@ class EndRequested(BaseException):
 
 @contextlib.contextmanager
 def noting_requests() -> Iterator[None]:
-    """Within the block a first SIGINT or SIGTERM sets the flag; a second one ends the process at once."""
+    """Within the block a first signal sets the flag; a second one of its kind ends the process at once."""
     global _requested
     before = {number: signal.signal(number, _note) for number in SIGNALS}
+    if before[signal.SIGHUP] == signal.SIG_IGN:  # by nohup
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
     try:
         yield
     finally:

@@ -5,8 +5,9 @@ import multiprocessing
 import os
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor, as_completed
+from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from functools import partial
 from multiprocessing.connection import wait as wait_for
 from typing import Any, TypeVar
 
@@ -19,7 +20,7 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 CHUNKS_PER_WORKER = 16  # small enough that no worker idles for long at the end
 
-_shared: Any = None  # in a worker process: what all calls have in common
+_shared: Any = None  # a worker process's copy of what all calls share
 
 
 def parallel_map(
@@ -29,30 +30,27 @@ def parallel_map(
     workers: int,
     chunk: int | None = None,
 ) -> Iterator[tuple[int, Result]]:
-    """Yield (i, function(shared, items[i])) in order of completion.
+    """Yield (i, function(shared, items[i])) in order.
 
-    `function` is one of a module; `shared` goes to each worker process once. With fewer than two workers all
-    is done in this process. What `function` raises is raised here. Workers end with this process, however
-    it ends. Raises UserError where a worker is killed, as happens when memory runs out.
+    `function` belongs to a module; each worker process receives `shared` once. Fewer than two workers: this process
+    does the work. Errors of `function` are raised here. Workers end with this process, however it ends. Raises
+    UserError if a worker is killed, for example when memory runs out.
     """
     if workers < 2 or len(items) < 2:
         yield from ((i, function(shared, item)) for i, item in enumerate(items))
         return
-    # A forked worker inherits OpenCV's threads as a number alone and would wait for them for ever, so there are
-    # none while workers start; and in the workers there are to be none: the processes fill the cores.
+    # A forked worker would wait for ever for OpenCV's threads, which it does not inherit.
     threads = cv2.getNumThreads()
     cv2.setNumThreads(1)
     chunk = chunk or max(1, min(64, len(items) // (workers * CHUNKS_PER_WORKER)))
     executor = ProcessPoolExecutor(workers, initializer=_start_worker, initargs=(shared,))
     try:
-        starts = range(0, len(items), chunk)
-        for done in as_completed([executor.submit(_work, function, i, items[i : i + chunk]) for i in starts]):
-            yield from done.result()
+        yield from enumerate(executor.map(partial(_work, function), items, chunksize=chunk))
     except BrokenProcessPool as error:
         raise UserError(
-            "a worker process was killed, perhaps for want of memory; use a smaller --num_workers"
+            "a worker process was killed, perhaps because memory ran out; use a smaller --num_workers"
         ) from error
-    except BaseException:  # also where the caller wants no more: what the workers are at is not waited for
+    except BaseException:  # also if the caller stops early: do not wait for the workers
         for worker in multiprocessing.active_children():
             worker.kill()
         raise
@@ -71,20 +69,20 @@ def _start_worker(shared: Any) -> None:
 
 def _end_with_parent() -> None:
     parent = multiprocessing.parent_process()
-    if parent is not None:  # that of a worker always is there
+    if parent is not None:  # always, in a worker
         wait_for([parent.sentinel])
         os._exit(1)
 
 
-def _work(function: Callable, start: int, items: Sequence) -> list[tuple[int, Any]]:
-    return [(start + i, function(_shared, item)) for i, item in enumerate(items)]
+def _work(function: Callable, item: Any) -> Any:
+    return function(_shared, item)
 
 
 def ahead(function: Callable[[Item], Result], items: Iterable[Item], threads: int, depth: int) -> Iterator[Result]:
-    """function(item) of each item, in their order, by threads that are at most `depth` items ahead of whoever asks.
+    """function(item) of each item, in order, by threads that run at most `depth` items ahead of the caller.
 
-    For work that leaves Python's lock, such as decoding pictures; what waits is bounded by `depth`. What `function`
-    raises is raised here. No threads: each when it is asked for.
+    For work that releases Python's lock, such as decoding pictures. Errors of `function` are raised here. With 0
+    threads the caller's thread does the work.
     """
     if threads < 1:
         yield from map(function, items)

@@ -1,4 +1,4 @@
-"""What a process sets up before it computes."""
+"""Settings of a process before it computes."""
 
 import signal
 
@@ -10,34 +10,26 @@ from Utils.runtime.memory import keep_freed_memory
 
 
 def set_up_process() -> None:
-    """Keep freed memory for the next tensors (Utils/runtime/memory.py), and count subnormal numbers as 0.
-
-    For the start of each script, before its first tensor operation.
-    """
+    """Keep freed memory for the next tensors and count subnormal numbers as 0; before the first tensor operation."""
     keep_freed_memory()
     flush_subnormals()
 
 
 def set_up_worker(_: int = 0) -> None:
-    """The same for a worker process, which its parent ends: it ignores requests to end.
-
-    A DataLoader passes the worker's number, which does not matter.
-    """
+    """The same for a worker process (DataLoader passes its number). It ignores signals: its parent ends it."""
     set_up_process()
     for number in SIGNALS:
         signal.signal(number, signal.SIG_IGN)
 
 
 def flush_subnormals() -> bool:
-    """From now on count numbers below 1.2e-38 (float32) or 2.2e-308 (float64) as 0. Returns whether this CPU can.
+    """Count numbers below 1.2e-38 (float32) or 2.2e-308 (float64) as 0 from now on. Returns whether this CPU can.
 
-    As the detector's sigmoid saturates, gradients fall that low, and an Intel core takes some hundred cycles for
-    each such number: training took three times as long. The setting is one of the calling thread; threads that
-    it starts from now on, and processes that it forks, inherit it. PyTorch starts its threads with the first
-    operation that is large enough, hence the call before any. The threads of numpy's own matrix products start
-    with the import of numpy and do not have it.
+    When the detector's sigmoid saturates, gradients get that small. An Intel core takes a hundred cycles for each, so
+    that training took three times as long. Threads and processes that this thread starts inherit the setting, hence
+    the call before PyTorch starts its threads. The threads of numpy's matrix products start earlier and lack it.
     """
-    # numpy computes these limits when they are first asked for, and warns where the smallest subnormal is 0.
+    # numpy computes these limits on first use, and would warn that the smallest subnormal is 0.
     for kind in (np.float16, np.float32, np.float64, np.longdouble):
         np.finfo(kind)
     return torch.set_flush_denormal(True)

@@ -1,4 +1,4 @@
-"""Progress of a stage: a bar on a terminal, a line now and then elsewhere."""
+"""Progress of a stage: a bar on a terminal, elsewhere a line every half minute."""
 
 import io
 import sys
@@ -19,11 +19,11 @@ LINE = "{desc}: {n_fmt}/{total_fmt}{unit}s, {rate_noinv_fmt}, {elapsed} gone, {r
 class Progress(tqdm):  # type: ignore[misc]
     """One stage's progress, counted in `unit`s.
 
-    On a terminal a bar; else a line at the start, every half minute, and at the end. Use as a context manager:
+    A bar on a terminal; otherwise lines at the start, every half minute and at the end. Use as a context manager:
     `with Progress("Bootstrap", total=1000, unit="picture") as progress: progress.update(16)`.
     """
 
-    monitor_interval = 0  # no thread of its own: worker processes are forked
+    monitor_interval = 0  # no extra thread, since worker processes are forked
 
     def __init__(self, description: str, total: int, unit: str = "picture", initial: int = 0) -> None:
         self.on_terminal = sys.stderr.isatty() and distributed.is_main()
@@ -36,9 +36,9 @@ class Progress(tqdm):  # type: ignore[misc]
         )
 
     def update(self, count: int = 1) -> None:
-        """Count `count` more units done. Raises EndRequested if the process was asked to end."""
-        super().update(count)
+        """Count `count` more units. Raises EndRequested, before it draws, if the process was asked to end."""
         end_if_requested()
+        super().update(count)
 
     def show(self, **values: Any) -> None:
         """Show values, such as loss=..., beside the count."""
@@ -60,7 +60,7 @@ class Progress(tqdm):  # type: ignore[misc]
 def progress(
     items: Iterable[Item], description: str, total: int | None = None, unit: str = "picture"
 ) -> Iterator[Item]:
-    """Pass `items` through, showing how many there have been."""
+    """Yield `items` and show their progress."""
     if total is None:
         total = len(items)  # type: ignore[arg-type]
     with Progress(description, total, unit) as shown:

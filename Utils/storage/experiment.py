@@ -1,4 +1,4 @@
-"""One experiment's files below log_path: where they are, which is newest, and its log."""
+"""One experiment's files below log_path: their names, the newest of them, and the log."""
 
 import contextlib
 import datetime
@@ -18,8 +18,8 @@ from Utils.storage.scalars import Scalars
 class Experiment:
     """`<log_path>/<name>/Logs` and `<log_path>/<name>/CheckPoints`.
 
-    Files to read are also looked for in `<log_path>/CheckPoints/`, where the published models are unpacked:
-    directly, or in a folder of the experiment's name. Which file is newest is told by the number in its name.
+    Reading also searches `<log_path>/CheckPoints/`, where users unpack published models, and the folder of the
+    experiment's name in it. The newest file is the one with the highest number in its name.
     """
 
     def __init__(self, log_path: Path | str, name: str) -> None:
@@ -36,7 +36,7 @@ class Experiment:
         return self.checkpoints / "SuperPointKeypoints.pickle"
 
     def bootstrap_clusters(self) -> Path:
-        """The centroids and thresholds of the bootstrap's clusters, which name the points of new pictures."""
+        """Centroids and thresholds of the bootstrap's clusters; they give the points of new pictures their names."""
         return self.checkpoints / "SuperPointClusters.pth"
 
     def poses(self) -> Path:
@@ -56,11 +56,11 @@ class Experiment:
         return self.checkpoints / f"{self.name}SecondStepEpoch{epoch}.pth"
 
     def first_step_state(self) -> Path:
-        """Where step one is between two clustering rounds, for --resume."""
+        """The state of step one between two clustering rounds, for --resume."""
         return self.checkpoints / f"{self.name}FirstStepState.pth"
 
     def second_step_state(self) -> Path:
-        """Where step two is between two checkpoints, for --resume."""
+        """The state of step two between two checkpoints, for --resume."""
         return self.checkpoints / f"{self.name}SecondStepState.pth"
 
     def predictions(self, iteration: int) -> Path:
@@ -69,20 +69,20 @@ class Experiment:
     # Finding files
 
     def find(self, path: Path) -> Path:
-        """A file of CheckPoints there, or where a published model was unpacked."""
+        """The path of a file of this name in CheckPoints or among the published models; if there is none, `path`."""
         return next((folder / path.name for folder in self._folders if (folder / path.name).is_file()), path)
 
     def numbered(self, prefix: str, suffix: str) -> list[tuple[int, Path]]:
         """All files `<prefix><number><suffix>` of the first folder that has any, by ascending number.
 
-        For .pth, .safetensors counts too if the number has no .pth file. Folders are not mixed: most names do not
-        tell the experiment, and those of another one may lie beside.
+        For .pth, .safetensors counts too if the number has no .pth file. Folders are not mixed: most names lack the
+        experiment's name, so a file elsewhere may belong to another one.
         """
         suffixes = (SAFETENSORS, suffix) if suffix == ".pth" else (suffix,)
         pattern = re.compile(re.escape(prefix) + r"([0-9]{1,18})(?:" + "|".join(map(re.escape, suffixes)) + ")")
         for folder in self._folders:
             names = [path.name for path in folder.iterdir()] if folder.is_dir() else []
-            names.sort(key=lambda name: name.endswith(suffix))  # the later of two with one number counts
+            names.sort(key=lambda name: name.endswith(suffix))  # so that .pth comes last and wins
             found = {int(match[1]): folder / match[0] for match in map(pattern.fullmatch, names) if match}
             if found:
                 return sorted(found.items())
@@ -98,17 +98,18 @@ class Experiment:
         return self.numbered("UpdatedKeypoints", ".pickle")
 
     def newest_first_step(self) -> tuple[int, Path]:
-        """Iteration and path of the newest checkpoint of step one; UserError without any."""
+        """Iteration and path of the newest checkpoint of step one; UserError if there is none."""
         return self._newest(self.first_step_checkpoints(), "checkpoint of step one", "Train_Firststep.py")
 
     def newest_second_step(self) -> tuple[int, Path]:
-        """Epoch and path of the newest checkpoint of step two; UserError without any."""
+        """Epoch and path of the newest checkpoint of step two; UserError if there is none."""
         return self._newest(self.second_step_checkpoints(), "checkpoint of step two", "Train_Secondstep.py")
 
     def newest_updated_keypoints(self) -> tuple[int, Path]:
-        """Iteration and path of step one's newest pseudo-groundtruth; UserError without any."""
-        what, script = "UpdatedKeypoints<iteration>.pickle", "Train_Firststep.py to its first round"
-        return self._newest(self.updated_keypoints_files(), what, script)
+        """Iteration and path of step one's newest pseudo-groundtruth; UserError if there is none."""
+        return self._newest(
+            self.updated_keypoints_files(), "UpdatedKeypoints<iteration>.pickle", "Train_Firststep.py"
+        )
 
     def _newest(self, files: list[tuple[int, Path]], what: str, script: str) -> tuple[int, Path]:
         if not files:
@@ -118,7 +119,7 @@ class Experiment:
     # Writing
 
     def open(self) -> None:
-        """Make the folders, to which tracebacks of faults go from now on; UserError if that is not possible."""
+        """Make the folders and send tracebacks of faults there; UserError if they are not writable."""
         for folder in (self.logs, self.checkpoints):
             try:
                 folder.mkdir(parents=True, exist_ok=True)
@@ -132,7 +133,7 @@ class Experiment:
         remove_left_overs(self.logs, self.logs / "Clusters", self.checkpoints)
 
     def log(self, message: str) -> None:
-        """Print a line and append it, with the time, to the text log; of several processes the main one does."""
+        """Print a line and append it, with the time, to the text log; only the main process does."""
         if not distributed.is_main():
             return
         print(message, flush=True)
@@ -145,25 +146,25 @@ class Experiment:
         append_run(self.logs, facts)
 
     def recorded_runs(self) -> list[dict[str, Any]]:
-        """What `describe_run` has recorded, oldest first."""
+        """The records of `describe_run`, oldest first."""
         return recorded_runs(self.logs)
 
     def first_step_files(self) -> list[Path]:
-        """What a run of step one has left so far."""
+        """The files that a run of step one has left so far."""
         files = [self.bootstrap_keypoints(), self.first_step_state()]
         return [path for path in files if path.exists()] + [path for _, path in self.first_step_checkpoints()]
 
     def second_step_files(self) -> list[Path]:
-        """What a run of step two has left so far."""
+        """The files that a run of step two has left so far."""
         state = [self.second_step_state()] if self.second_step_state().exists() else []
         return state + [path for _, path in self.second_step_checkpoints()]
 
     @contextlib.contextmanager
     def training(self, facts: Mapping[str, Any], resume: bool, earlier: Callable[[], list[Path]]) -> Iterator[None]:
-        """Hold the experiment for a training script, and record the facts of its run.
+        """Lock the experiment for a training script, and record the facts of its run.
 
-        earlier: what a run has left so far. Raises UserError if there is something and it is not to be resumed, or if
-        another process trains the experiment.
+        earlier: lists the files of an earlier run. Raises UserError if there are any without `resume`, or if another
+        process trains the experiment.
         """
         if not distributed.is_main():
             yield
@@ -171,13 +172,13 @@ class Experiment:
         self.open()
         refusal = (
             f"experiment {self.name} is being trained by another process ({self.folder}); "
-            f"wait for its end, or choose another --experiment_name"
+            f"wait until it ends, or choose another --experiment_name"
         )
         with held(self.folder / ".training.lock", refusal):
             files = earlier()
             if files and not resume:
                 raise UserError(
-                    f"{files[0]} exists: experiment {self.name} was begun before; go on with --resume, "
+                    f"{files[0]} exists: experiment {self.name} was trained before; continue with --resume, "
                     f"or choose another --experiment_name"
                 )
             self.describe_run(facts)

@@ -1,4 +1,4 @@
-"""Files that are never half written, and files from strangers that never run code."""
+"""Files are written whole or not at all; reading a file never runs code in it."""
 
 import contextlib
 import fcntl
@@ -18,18 +18,17 @@ from Utils.storage.tensor_files import read_safetensors, read_torch_file, write_
 from Utils.storage.unpickling import RefusedError, unpickle
 
 SAFETENSORS = ".safetensors"
-_UMASK = os.umask(0o077)  # can only be read by setting it: once, while there is but one thread
+_UMASK = os.umask(0o077)  # the only way to read it is to set it
 os.umask(_UMASK)
-_LONGEST_STEM = 180  # bytes of a temporary file's name: a file system allows some 255 in all
+_LONGEST_STEM = 180  # bytes; names of files end at 255
 
 
 @contextlib.contextmanager
 def writing(path: Path | str, durable: bool = True) -> Iterator[Path]:
     """Give a temporary path beside `path`; rename it to `path` when the block ends well, else remove it.
 
-    The file's content reaches the disk before the rename, so that after a crash `path` is either the old
-    file or the whole new one. durable=False: without waiting for the disk, for many small files that are easily made
-    again.
+    The content reaches the disk before the rename, so that after a crash `path` is the old file or the whole new one.
+    durable=False does not wait for the disk; it suits many small files that are easily made again.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -49,7 +48,7 @@ def writing(path: Path | str, durable: bool = True) -> Iterator[Path]:
 
 
 def _owned_temporary(path: Path) -> tuple[Path, int]:
-    """A new file beside `path` and the descriptor that holds its lock, which any end of this process releases."""
+    """A new file beside `path` and the descriptor that holds its lock until this process ends."""
     stem = path.stem.encode()[:_LONGEST_STEM].decode(errors="ignore")
     while True:
         handle, name = tempfile.mkstemp(prefix=f".{stem}.", suffix=f".part{path.suffix}", dir=path.parent)
@@ -57,16 +56,13 @@ def _owned_temporary(path: Path) -> tuple[Path, int]:
             fcntl.flock(handle, fcntl.LOCK_EX)
         except OSError:  # a file system without locks
             return Path(name), handle
-        if os.fstat(handle).st_nlink:  # not taken for a left-over before it was locked
+        if os.fstat(handle).st_nlink:  # else removed as a left-over before it was locked
             return Path(name), handle
         os.close(handle)
 
 
 def remove_left_overs(*folders: Path) -> None:
-    """Remove the temporary files in the folders that a process left when it was killed while it wrote.
-
-    Those of a process that still writes are locked, and stay.
-    """
+    """Remove the temporary files of killed processes. Files that are still being written are locked and stay."""
     for folder in folders:
         for left_over in folder.glob(".*.part*"):
             try:
@@ -84,7 +80,7 @@ def remove_left_overs(*folders: Path) -> None:
 
 @contextlib.contextmanager
 def held(lock: Path, refusal: str) -> Iterator[None]:
-    """Hold a file's lock, which any end of this process releases; UserError, the refusal, where another holds it."""
+    """Hold a file's lock until this process ends; UserError with the refusal if another process holds it."""
     file_lock = FileLock(lock)
     try:
         file_lock.acquire(timeout=0)
@@ -105,14 +101,14 @@ def dump_pickle(content: Any, path: Path | str) -> None:
 def save_checkpoint(content: dict[str, Any], path: Path | str) -> None:
     """Write a dictionary of tensors, arrays and plain containers with torch.save, whole or not at all.
 
-    Under a name that ends in .safetensors: only the weights and what tells what they are, see `write_safetensors`.
+    A name that ends in .safetensors gets only the weights and their description, see `write_safetensors`.
     """
     path = Path(path)
     if path.suffix == SAFETENSORS:
         with writing(path) as temporary:
             write_safetensors(content, temporary)
         return
-    # torch.save on a path says nothing of a full disk but "unexpected pos"; plain writing says it.
+    # On a full disk torch.save says "unexpected pos"; plain writing says that the disk is full.
     buffer = io.BytesIO()
     torch.save(content, buffer)
     with writing(path) as temporary:
@@ -129,8 +125,7 @@ def _require_file(path: Path, remedy: str) -> None:
 def load_pickle(path: Path | str, remedy: str = "make or download it again") -> Any:
     """Read a pickle of arrays and plain containers.
 
-    Raises UserError where the file is missing, empty or cut off, and where it holds anything that is not
-    data: such a file could run code, so it is refused before anything in it runs.
+    Raises UserError if the file is missing, empty or cut off, or holds anything else: that could run code.
     """
     path = Path(path)
     _require_file(path, remedy)
@@ -138,16 +133,13 @@ def load_pickle(path: Path | str, remedy: str = "make or download it again") -> 
 
 
 def load_checkpoint(path: Path | str, remedy: str = "make or download it again") -> dict[str, Any]:
-    """Read what torch.save wrote, onto the CPU, under the same rules as `load_pickle`, or a .safetensors file.
-
-    A dictionary.
-    """
+    """Read a dictionary, by the rules of `load_pickle`: a file of torch.save, onto the CPU, or of safetensors."""
     path = Path(path)
     _require_file(path, remedy)
     read = read_safetensors if path.suffix == SAFETENSORS else read_torch_file
     content = _load(path, remedy, lambda: read(path))
     if not isinstance(content, dict):
-        raise UserError(f"{path} holds a {type(content).__name__} and no dictionary; {remedy}")
+        raise UserError(f"{path} holds a {type(content).__name__}, not a dictionary; {remedy}")
     return dict(content)
 
 
@@ -157,4 +149,4 @@ def _load(path: Path, remedy: str, load: Callable[[], Any]) -> Any:
     except RefusedError as error:
         raise UserError(f"{path} is refused: {one_line(error)}; get the file from a source you trust") from error
     except Exception as error:  # a damaged file can make a reader raise nearly anything
-        raise UserError(f"{path} cannot be read, it may be cut off ({one_line(error)}); {remedy}") from error
+        raise UserError(f"{path} cannot be read and may be cut off ({one_line(error)}); {remedy}") from error

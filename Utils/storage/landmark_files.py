@@ -13,15 +13,15 @@ import numpy as np
 
 from Utils.storage.files import writing
 
-DECIMALS, CONFIDENCE_DECIMALS = 3, 4  # of pixels and confidences, the same in both files
+DECIMALS, CONFIDENCE_DECIMALS = 3, 4  # of pixels and confidences, in both files
 BOX_COLUMNS = ("box_x1", "box_y1", "box_x2", "box_y2")
-_SEEN = 2  # COCO's visibility of a keypoint that was found; 0: not, and then x and y are 0 too
+_SEEN = 2  # COCO's visibility of a keypoint that was found; the others have x, y and visibility 0
 
 
 class LandmarkFiles:
-    """landmarks.csv and landmarks.json in a folder, written as results come, both whole or not at all.
+    """A context manager that writes landmarks.csv and landmarks.json as results come, both whole or not at all.
 
-    Use as a context manager. names: (L,) of the landmarks.
+    names: (L,) of the landmarks.
     """
 
     def __init__(self, folder: Path, names: list[str]) -> None:
@@ -39,7 +39,7 @@ class LandmarkFiles:
         self._json: IO[str] = self._open.enter_context(document.open("w", encoding="utf-8"))
         category = {"id": 1, "name": "object", "supercategory": "object", "keypoints": self.names, "skeleton": []}
         self._json.write(f'{{"categories": {json.dumps([category])},\n"images": [')
-        # Annotations stand behind the images, however many there are.
+        # In the file annotations follow the images; until then they wait here.
         self._annotations: IO[str] = self._open.enter_context(tempfile.TemporaryFile("w+", encoding="utf-8"))
         return self
 
@@ -52,7 +52,7 @@ class LandmarkFiles:
         points: np.ndarray,
         confidence: np.ndarray,
     ) -> None:
-        """The k objects of a picture, or of a frame of a video.
+        """Write the k objects of a picture, or of a frame of a video.
 
         size: width, height; boxes (k, 4); points (k, L, 2) in pixels of the picture, NaN where not found; confidence
         (k, L).
@@ -66,16 +66,11 @@ class LandmarkFiles:
             boxes.round(DECIMALS), points.round(DECIMALS), confidence.astype(float).round(CONFIDENCE_DECIMALS)
         ):
             self.objects += 1
-            self._add_row(file, frame, box, found, heights)
+            cells: list[Any] = [file, frame, *box.tolist()]  # csv writes None as an empty cell
+            for (x, y), height in zip(found.tolist(), heights.tolist()):
+                cells += [None] * 3 if np.isnan(x) else [x, y, height]
+            self._rows.writerow(cells)
             self._annotations.write(("\n" if self.objects == 1 else ",\n") + self._annotation(box, found, heights))
-
-    def _add_row(
-        self, file: str, frame: int | None, box: np.ndarray, points: np.ndarray, confidence: np.ndarray
-    ) -> None:
-        cells: list[Any] = [file, "" if frame is None else frame, *box.tolist()]
-        for (x, y), height in zip(points.tolist(), confidence.tolist()):
-            cells += ["", "", ""] if np.isnan(x) else [x, y, height]
-        self._rows.writerow(cells)
 
     def _annotation(self, box: np.ndarray, points: np.ndarray, confidence: np.ndarray) -> str:
         seen = ~np.isnan(points).any(axis=1)

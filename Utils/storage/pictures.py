@@ -1,6 +1,5 @@
-"""Pictures in files: read whatever the format is into RGB, or say in one line why not."""
+"""Read pictures of any common format as RGB, or say in one line why that fails."""
 
-import functools
 import io
 import os
 import stat
@@ -22,8 +21,8 @@ _TRANSPOSING = (5, 6, 7, 8)  # values of the tag that exchange width and height
 def read_picture(path: Path | str) -> np.ndarray:
     """The picture in a file as RGB uint8, (H, W, 3), turned as its EXIF orientation says.
 
-    Gray becomes three equal channels, transparency is dropped, 16 bits become 8. Raises UserError naming
-    the file where it is missing, empty, cut off or no picture.
+    Gray becomes three equal channels, transparency is dropped, 16 bits become 8. Raises UserError, with the file's
+    name, if it is missing, empty, cut off or not a picture.
     """
     content = _content(path)
     picture = _decode(content)
@@ -35,18 +34,15 @@ def read_picture(path: Path | str) -> np.ndarray:
 
 
 def picture_size(path: Path | str) -> tuple[int, int]:
-    """(width, height) of what `read_picture` gives, from the file's header alone where that is enough.
-
-    Raises UserError as `read_picture` does.
-    """
+    """(width, height) of `read_picture`'s result, from the file's header if possible. Raises the same UserError."""
     try:
         _require_plain(path)
         with Image.open(path) as image:
-            if image.format != "TIFF":  # whether its size is the turned one depends on Pillow's version
+            if image.format != "TIFF":  # Pillow's versions differ in whether this size is turned
                 width, height = image.size
                 return (height, width) if _orientation(image) in _TRANSPOSING else (width, height)
     except FileNotFoundError:
-        raise UserError(f"picture {path} does not exist; restore it or take it off the list") from None
+        raise UserError(f"picture {path} does not exist; restore it or remove it from the list") from None
     except Image.DecompressionBombError as error:
         raise UserError(_unreadable(path, error)) from error
     except (OSError, ValueError, SyntaxError):
@@ -72,10 +68,10 @@ def encode_jpeg(picture: np.ndarray, quality: int = 95) -> bytes:
 
 
 def _require_plain(path: Path | str) -> None:
-    """UserError for what would never end, such as a pipe."""
+    """UserError for a pipe and the like, which has no end."""
     kind = os.stat(path).st_mode
     if not stat.S_ISREG(kind) and not stat.S_ISDIR(kind):
-        raise UserError(f"picture {path} is no file; take it away or off the list")
+        raise UserError(f"picture {path} is no file; remove it, or its line in the list")
 
 
 def _content(path: Path | str) -> bytes:
@@ -83,26 +79,21 @@ def _content(path: Path | str) -> bytes:
         _require_plain(path)
         content = Path(path).read_bytes()
     except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
-        raise UserError(f"picture {path} does not exist; restore it or take it off the list") from None
+        raise UserError(f"picture {path} does not exist; restore it or remove it from the list") from None
     except OSError as error:
-        raise UserError(f"picture {path} cannot be read ({error.strerror}); check the disk or rights") from error
+        raise UserError(
+            f"picture {path} cannot be read ({error.strerror}); check the disk and the permissions"
+        ) from error
     if not content:
-        raise UserError(f"picture {path} is empty; restore it or take it off the list")
+        raise UserError(f"picture {path} is empty; restore it or remove it from the list")
     return content
 
 
-@functools.cache
-def _quieten_opencv() -> None:
-    """OpenCV prints about files that it cannot read; we say it ourselves."""
-    if hasattr(cv2, "setLogLevel"):
-        cv2.setLogLevel(0)
-
-
 def _decode(content: bytes) -> np.ndarray | None:
-    """Decode with OpenCV; None where it cannot, or would ignore the orientation."""
+    """Decode with OpenCV; None if it cannot, or would ignore the orientation."""
     if not content.startswith((_JPEG, _PNG)) and _other_formats_orientation(content) != 1:
         return None
-    _quieten_opencv()
+    cv2.setLogLevel(0)  # it prints about files that it cannot read
     try:
         picture = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR)
     except cv2.error:
@@ -111,7 +102,7 @@ def _decode(content: bytes) -> np.ndarray | None:
 
 
 def _decode_slowly(content: bytes, path: Path | str) -> np.ndarray:
-    """Decode with Pillow, which reads some files that OpenCV refuses, and says what is wrong with others."""
+    """Decode with Pillow, which reads some files that OpenCV refuses, and explains what is wrong with others."""
     try:
         with Image.open(io.BytesIO(content)) as image:
             image.load()
@@ -124,7 +115,7 @@ def _decode_slowly(content: bytes, path: Path | str) -> np.ndarray:
 
 
 def _require_whole(content: bytes, path: Path | str) -> None:
-    """Raise UserError where the file is cut off; OpenCV may fill up what is missing with gray."""
+    """Raise UserError if the file is cut off, for which OpenCV may return gray pixels."""
     try:
         with Image.open(io.BytesIO(content)) as image:
             image.load()
@@ -132,18 +123,18 @@ def _require_whole(content: bytes, path: Path | str) -> None:
         if "truncated" in str(error) or "broken" in str(error):
             raise UserError(_unreadable(path, error)) from error
     except (ValueError, SyntaxError):
-        pass  # a variety that Pillow does not know, and OpenCV has decoded
+        pass  # a variety that only OpenCV knows
 
 
 def _unreadable(path: Path | str, error: Exception) -> str:
     if "truncated" in str(error):
-        return f"picture {path} is cut off; restore it or take it off the list"
-    reason = one_line(error) if "BytesIO" not in str(error) else "not a picture format that is known"
-    return f"picture {path} cannot be read ({reason}); restore it or take it off the list"
+        return f"picture {path} is cut off; restore it or remove it from the list"
+    reason = one_line(error) if "BytesIO" not in str(error) else "not a known picture format"
+    return f"picture {path} cannot be read ({reason}); restore it or remove it from the list"
 
 
 def _ends_properly(content: bytes) -> bool:
-    """Whether the end marker of a JPEG or PNG file is where it belongs, which proves it whole."""
+    """Whether a JPEG or PNG file ends with its end marker, which proves it whole."""
     if content.startswith(_JPEG):
         return content.endswith(b"\xff\xd9")
     if content.startswith(_PNG):
@@ -152,7 +143,7 @@ def _ends_properly(content: bytes) -> bool:
 
 
 def _other_formats_orientation(content: bytes) -> int:
-    """EXIF orientation of a file for which OpenCV does not honour it (WebP, TIFF); 1 where there is none."""
+    """EXIF orientation of a format for which OpenCV ignores it (WebP, TIFF); 1 by default."""
     try:
         with Image.open(io.BytesIO(content)) as image:
             return _orientation(image)
@@ -163,5 +154,5 @@ def _other_formats_orientation(content: bytes) -> int:
 def _orientation(image: Image.Image) -> int:
     """The EXIF orientation tag, 1 to 8."""
     if image.format == "PNG" and "exif" not in image.info:
-        return 1  # asking for it would decode the whole picture
+        return 1  # reading the tag would decode the whole picture
     return image.getexif().get(_ORIENTATION_TAG, 1)

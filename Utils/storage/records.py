@@ -1,4 +1,4 @@
-"""What made the files of a folder: command, settings, versions of the packages and the commit."""
+"""Records of what made a folder's files: command, settings, versions of the packages and the commit."""
 
 import datetime
 import platform
@@ -15,13 +15,13 @@ from filelock import FileLock
 from Utils.runtime.errors import UserError
 from Utils.storage.files import writing
 
-RUNS = "run.yaml"  # of an experiment: a list, one record per run
-PREDICTION = "prediction.yaml"  # of a folder of predictions: what made them
-RESULTS = ("landmarks.csv", "landmarks.json", "pictures")  # what lies beside it
+RUNS = "run.yaml"  # a list of records, one per run
+PREDICTION = "prediction.yaml"  # one record
+RESULTS = ("landmarks.csv", "landmarks.json", "pictures")  # the files beside it
 
 
 def record(facts: Mapping[str, Any]) -> dict[str, Any]:
-    """The facts of this run, which YAML can hold, and what is the same for all scripts."""
+    """The facts of this run, plain values for YAML, and what all scripts record."""
     return {
         "started": datetime.datetime.now().isoformat(sep=" ", timespec="seconds"),
         "command": " ".join([Path(sys.argv[0]).name, *sys.argv[1:]]),
@@ -33,7 +33,7 @@ def record(facts: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def append_run(folder: Path, facts: Mapping[str, Any]) -> None:
-    """Append this run's record to the folder's run.yaml; a damaged one is kept aside."""
+    """Append this run's record to the folder's run.yaml; a damaged file is kept under another name."""
     path = folder / RUNS
     with FileLock(folder / f".{RUNS}.lock"):  # Test.py may run beside a training
         runs = recorded_runs(folder)
@@ -54,7 +54,7 @@ def recorded_runs(folder: Path) -> list[dict[str, Any]]:
 def claim_folder(folder: Path, facts: Mapping[str, Any]) -> None:
     """Make the folder of a run's predictions and record in it what made them.
 
-    Raises UserError if it is a file or not writable, or holds files of these names that no earlier run has written.
+    Raises UserError if it is a file, is not writable, or holds results that no earlier run wrote.
     """
     if folder.exists() and not folder.is_dir():
         raise UserError(f"--output {folder} is a file; give a folder")
@@ -73,7 +73,7 @@ def _write(path: Path, content: Any) -> None:
 
 
 def commit(folder: Path = Path(__file__).parents[2]) -> dict[str, str]:
-    """The commit of the project's folder, -dirty if files were changed since; empty outside a checkout."""
+    """The commit of the project's folder, with -dirty if files have changed since; empty outside a checkout."""
     command = ["git", "-C", str(folder), "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
     if not (folder / ".git").exists():  # a copy inside another checkout
         return {}
@@ -85,7 +85,7 @@ def commit(folder: Path = Path(__file__).parents[2]) -> dict[str, str]:
 
 
 def versions() -> dict[str, str]:
-    """Versions of what the numbers depend on."""
+    """Versions that can change the results."""
     import cv2
     import faiss
     import numpy

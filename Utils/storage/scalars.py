@@ -11,7 +11,7 @@ Series = tuple[np.ndarray, np.ndarray]  # steps (n,), values (n,)
 
 
 class Scalars:
-    """Writes the scalars of the main process."""
+    """Writes scalars, in the main process alone."""
 
     def __init__(self, folder: Path) -> None:
         self._writer = None
@@ -31,10 +31,7 @@ class Scalars:
 
 
 def read_scalars(folder: Path) -> dict[str, Series]:
-    """The scalars of a folder by tag, sorted by step; a step that a resumed run wrote again has its later value.
-
-    Empty without such a folder.
-    """
+    """The scalars of a folder by tag, sorted by step; empty without the folder. A resumed run's values win."""
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator  # slow to import
 
     if not folder.is_dir():

@@ -1,13 +1,12 @@
-"""Files of tensors, read without running what may be in them: what torch.save wrote, now and of old, and safetensors.
+"""Files of tensors, read without running code in them: torch.save's formats, new and old, and safetensors.
 
-A torch file is a pickle whose tensors lie beside it. torch.load(weights_only=True) is no help: checkpoints hold numpy
-arrays, and with numpy's names allowed a file of 200 bytes makes it read beyond an array (torch 2.14: segmentation
-fault). Older versions also give archives of TorchScript to another reader, which runs code.
+A torch file is a pickle with its tensors beside it. torch.load(weights_only=True) is not enough: checkpoints hold
+numpy arrays, and if it may use numpy's names, a file of 200 bytes makes it read beyond an array (torch 2.14:
+segmentation fault). Older versions also pass TorchScript archives to another reader, which runs code.
 """
 
 import io
 import json
-import math
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -16,9 +15,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from Utils.storage.unpickling import NAMES, DataUnpickler, Name, RefusedError, require_data
+from Utils.storage.unpickling import NAMES, DataUnpickler, RefusedError, require_data
 
-LEAVES = (torch.Tensor,)  # what a content may hold beside arrays and plain containers
 _OLD_MAGIC, _OLD_VERSION = 0x1950A86A20F9469CFC6C, 1001
 _STORAGES = {
     "Float": torch.float32,
@@ -32,175 +30,108 @@ _STORAGES = {
     "Byte": torch.uint8,
     "Bool": torch.bool,
 }
-# Where a safetensors file keeps the rest of a checkpoint: numbers and names as JSON, and these arrays.
+# The rest of a checkpoint in a safetensors file: JSON under this name, and these arrays.
 _REST = "checkpoint"
 _ARRAYS = ("active_channels", "centroid", "threshold")
 
 
 def read_torch_file(path: Path) -> Any:
-    """What torch.save wrote, on the CPU. Raises RefusedError for what is not data, nearly anything for damage."""
-    with open(path, "rb") as file:
-        if file.read(2) == b"PK":
-            return _read_archive(path)
-        file.seek(0)
-        return _read_old(file.read())
+    """The content of a file of torch.save, on the CPU. Raises RefusedError for code, nearly any error for damage."""
+    return _read_archive(path) if zipfile.is_zipfile(path) else _read_old(path.read_bytes())
 
 
-# The archive of torch 1.6 and later
+class _TensorUnpickler(DataUnpickler):
+    """An unpickler that knows tensors too; storage: (dtype, key, count) -> the elements (count,) of a storage."""
+
+    def __init__(self, file: io.BytesIO, storage: Callable[[torch.dtype, str, int], torch.Tensor]) -> None:
+        super().__init__(file)
+        self.storage = storage
+
+    def persistent_load(self, name: Any) -> torch.Tensor:
+        kind, dtype, key, _, count, *view = name
+        if kind != "storage" or not isinstance(dtype, torch.dtype) or view not in ([], [None]):
+            raise RefusedError("it has a storage of an unknown kind, which is not data")
+        return self.storage(dtype, str(key), count)
+
+
+def _tensor(elements: torch.Tensor, offset: int, size: tuple, stride: tuple, *_: Any) -> torch.Tensor:
+    tensor = elements.as_strided(size, stride, offset)  # raises RuntimeError beyond the storage
+    if tensor.numel() > len(elements):
+        raise ValueError("a tensor is larger than its storage")
+    return tensor
+
+
+_TensorUnpickler.names = NAMES | {
+    **{("torch", f"{name}Storage"): dtype for name, dtype in _STORAGES.items()},
+    ("torch._utils", "_rebuild_tensor"): _tensor,
+    ("torch._utils", "_rebuild_tensor_v2"): _tensor,
+    ("torch._utils", "_rebuild_parameter"): lambda tensor, *_: tensor,
+}
+
+
+def _elements(content: bytes, dtype: torch.dtype) -> torch.Tensor:
+    return torch.frombuffer(bytearray(content), dtype=dtype) if content else torch.zeros(0, dtype=dtype)
 
 
 def _read_archive(path: Path) -> Any:
+    """The zip archive of torch 1.6 and later: the pickle, and one file per storage."""
     with zipfile.ZipFile(path) as archive:
-        names = archive.namelist()
-        roots = [name.removesuffix("data.pkl") for name in names if name.endswith("/data.pkl")]
-        if any(name.endswith("/constants.pkl") or "/code/" in name for name in names):
-            raise RefusedError("it is a TorchScript archive, which is not data but a program")
-        if len(roots) != 1 or len(set(names)) != len(names):
-            raise ValueError("it is no archive of torch.save")
         if any(entry.compress_type != zipfile.ZIP_STORED for entry in archive.infolist()):
-            raise ValueError("torch.save does not compress")
-        if f"{roots[0]}byteorder" in names and archive.read(f"{roots[0]}byteorder") != b"little":
-            raise ValueError("it is of a machine with another order of bytes")
+            raise ValueError("it is compressed, and torch.save does not compress")
+        root = archive.namelist()[0].partition("/")[0]
+        pickled = archive.read(f"{root}/data.pkl")
         storages: dict[str, torch.Tensor] = {}
 
         def storage(dtype: torch.dtype, key: str, count: int) -> torch.Tensor:
             if key not in storages:
-                storages[key] = _elements(bytearray(archive.read(f"{roots[0]}data/{key}")), torch.uint8)
-            content = storages[key]
-            if len(content) != count * dtype.itemsize:
-                raise ValueError("a tensor has not as many bytes as its shape says")
-            return content.view(dtype)
+                storages[key] = _elements(archive.read(f"{root}/data/{key}"), torch.uint8)
+            if len(storages[key]) != count * dtype.itemsize:
+                raise ValueError("a storage does not have the bytes that the file claims")
+            return storages[key].view(dtype)
 
-        content = archive.read(f"{roots[0]}data.pkl")
-        data = _TensorUnpickler(io.BytesIO(content), storage).load()
-    require_data(data, len(content), LEAVES)
+        data = _TensorUnpickler(io.BytesIO(pickled), storage).load()
+    require_data(data, len(pickled), torch.Tensor)
     return data
 
 
-# The file of torch before 1.6
-
-
 def _read_old(content: bytes) -> Any:
-    """Magic number, version, the machine's sizes, the pickle, the keys of the storages, and these, one by one."""
+    """The file of torch before 1.6.
+
+    Magic number, version, sizes of the machine, the pickle, the keys of the storages, and the storages one by one.
+    """
     file = io.BytesIO(content)
-    if [DataUnpickler(file).load() for _ in range(2)] != [_OLD_MAGIC, _OLD_VERSION]:
+    magic, version, _ = (DataUnpickler(file).load() for _ in range(3))
+    if (magic, version) != (_OLD_MAGIC, _OLD_VERSION):
         raise ValueError("torch.save did not write it")
-    machine = DataUnpickler(file).load()
-    if not isinstance(machine, dict) or machine.get("little_endian", True) is not True:
-        raise ValueError("it is of a machine with another order of bytes")
     storages: dict[str, torch.Tensor] = {}
-    claimed = 0
 
     def storage(dtype: torch.dtype, key: str, count: int) -> torch.Tensor:
-        nonlocal claimed
         if key not in storages:
-            claimed += count * dtype.itemsize
-            if claimed > len(content):
+            if sum(known.nbytes for known in storages.values()) + count * dtype.itemsize > len(content):
                 raise ValueError("its tensors are longer than the file")
             storages[key] = torch.zeros(count, dtype=dtype)
-        if storages[key].dtype != dtype or len(storages[key]) != count:
-            raise ValueError("its storages contradict each other")
         return storages[key]
 
     start = file.tell()
     data = _TensorUnpickler(file, storage).load()
-    pickled = file.tell() - start
-    keys = DataUnpickler(file).load()
-    if not isinstance(keys, list) or sorted(map(str, keys)) != sorted(storages):
+    require_data(data, file.tell() - start, torch.Tensor)
+    keys = list(map(str, DataUnpickler(file).load()))
+    if sorted(keys) != sorted(storages):
         raise ValueError("its list of storages is not that of its tensors")
-    for key in keys:
-        target = storages[key]
+    for target in map(storages.__getitem__, keys):
         count = int.from_bytes(file.read(8), "little")
-        raw = file.read(len(target) * target.element_size())
-        if count != len(target) or len(raw) != len(target) * target.element_size():
+        raw = file.read(target.nbytes)
+        if count != len(target) or len(raw) != target.nbytes:
             raise ValueError("it is cut off within a tensor")
-        if count:
-            target.copy_(_elements(bytearray(raw), target.dtype))
-    require_data(data, pickled, LEAVES)
+        target.copy_(_elements(raw, target.dtype))
     return data
 
 
-# The pickles of both
-
-
-def _elements(content: bytearray, dtype: torch.dtype) -> torch.Tensor:
-    return torch.frombuffer(content, dtype=dtype) if content else torch.zeros(0, dtype=dtype)
-
-
-class _TensorUnpickler(DataUnpickler):
-    """An unpickler that knows the names of tensors too; storage: (dtype, key, count) -> its elements (count,)."""
-
-    def __init__(self, file: io.BytesIO, storage: Callable[[torch.dtype, str, int], torch.Tensor]) -> None:
-        super().__init__(file, _NAMES)
-        self.storage = storage
-
-    def persistent_load(self, name: Any) -> "_Storage":
-        if not isinstance(name, tuple) or len(name) not in (5, 6) or name[0] != "storage":
-            raise RefusedError("it refers to something beside it, which is not data")
-        _, kind, key, _, count, *view = name
-        if not isinstance(kind, _StorageKind) or not isinstance(key, str) or type(count) is not int or count < 0:
-            raise RefusedError("it has a storage of an unknown kind, which is not data")
-        if view not in ([], [None]):
-            raise RefusedError("it has a part of a storage, as no torch since 0.4 writes")
-        return _Storage(self.storage(kind.dtype, key, count))
-
-
-class _StorageKind(Name):
-    __slots__ = ("dtype",)
-
-    def __init__(self, dtype: torch.dtype) -> None:
-        super().__init__()
-        self.dtype = dtype
-
-
-class _Storage:
-    """The elements (n,) that tensors are views of."""
-
-    __slots__ = ("elements",)
-
-    def __init__(self, elements: torch.Tensor) -> None:
-        self.elements = elements
-
-
-def _tensor(storage: Any, offset: Any, size: Any, stride: Any, *_: Any) -> torch.Tensor:
-    if not isinstance(storage, _Storage):
-        raise RefusedError("it has a tensor without a storage, which is not data")
-    return _strided(storage.elements, offset, size, stride)
-
-
-def _strided(elements: torch.Tensor, offset: Any, size: Any, stride: Any) -> torch.Tensor:
-    """A view of elements (n,); ValueError where it would reach beyond them or have more than they are."""
-    if not isinstance(size, tuple) or not isinstance(stride, tuple) or len(size) != len(stride):
-        raise ValueError("a tensor has no shape")
-    if not all(type(number) is int and number >= 0 for number in (offset, *size, *stride)):
-        raise ValueError("a tensor has a shape of no whole numbers")
-    count = math.prod(size)
-    last = offset + sum((length - 1) * step for length, step in zip(size, stride)) if count else offset
-    if count > len(elements) or last >= max(len(elements), 1):
-        raise ValueError("a tensor is larger than its storage")
-    return elements.as_strided(size, stride, offset)
-
-
-def _parameter(tensor: Any, *_: Any) -> torch.Tensor:
-    if not isinstance(tensor, torch.Tensor):
-        raise RefusedError("it has a parameter that is no tensor, which is not data")
-    return tensor
-
-
-_NAMES = {
-    **NAMES,
-    **{("torch", f"{name}Storage"): _StorageKind(dtype) for name, dtype in _STORAGES.items()},
-    ("torch._utils", "_rebuild_tensor"): Name(_tensor),
-    ("torch._utils", "_rebuild_tensor_v2"): Name(_tensor),
-    ("torch._utils", "_rebuild_parameter"): Name(_parameter),
-}
-
-
-# Safetensors, which hold nothing but tensors and text
+# Safetensors, which hold only tensors and text
 
 
 def read_safetensors(path: Path) -> dict[str, Any]:
-    """A dictionary of tensors; of a checkpoint that `write_safetensors` wrote, what it held."""
+    """A dictionary of tensors, or a checkpoint of `write_safetensors`."""
     from safetensors import safe_open
 
     with safe_open(path, framework="pt") as file:
@@ -208,18 +139,12 @@ def read_safetensors(path: Path) -> dict[str, Any]:
         rest = (file.metadata() or {}).get(_REST)
     if rest is None:
         return tensors
-    content = json.loads(rest)
-    if not isinstance(content, dict):
-        raise ValueError("its metadata are no checkpoint's")
     arrays = {name: tensors.pop(name) for name in _ARRAYS if name in tensors}
-    return {**content, **arrays, "state_dict": tensors}
+    return {**json.loads(rest), **arrays, "state_dict": tensors}
 
 
 def write_safetensors(content: dict[str, Any], path: Path) -> None:
-    """Write the weights of a checkpoint, or a dictionary of tensors, with what else tells what they are.
-
-    What only resuming needs, such as the optimiser's state, is left out.
-    """
+    """Write a dictionary of tensors, or a checkpoint without the parts that only resuming needs (the optimiser's)."""
     from safetensors.torch import save_file
 
     if "state_dict" not in content:

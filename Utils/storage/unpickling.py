@@ -1,7 +1,7 @@
 """Pickles of strangers, read as data: no name that a file asks for is ever looked up in Python.
 
-A pickle is a program for a small machine that can call what Python can import. Here the machine knows a few names,
-each of a function below that makes plain containers, arrays or numbers, and no instruction that sets attributes.
+A pickle is a program for a small machine that can call what Python can import. Here the machine knows a few names.
+Each stands for a function below that makes plain containers, arrays or numbers. It sets no attributes.
 """
 
 import collections
@@ -10,297 +10,205 @@ import math
 import pickle
 import re
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable
 from typing import Any, ClassVar
 
 import numpy as np
 
 PLAIN = (type(None), bool, int, float, str, bytes, np.generic)
-KEYS = (type(None), bool, int, float, str, bytes, np.generic)  # of dictionaries
 DEEPEST = 50  # containers within containers
-SPARE_PARTS = 10_000  # that a content may have more than its file has bytes
+SPARE_PARTS = 10_000  # parts that a content may have beyond the bytes of its file
 
 
 class RefusedError(Exception):
     """The file asks for something that is not data."""
 
 
-class Name:
-    """What stands for a name that a pickle may ask for: a function to call, or nothing that can be called."""
+def _bytes(text: str = "", _: str = "latin1") -> bytes:
+    return text.encode("latin1")
 
-    __slots__ = ("make",)
 
-    def __init__(self, make: Callable[..., Any] | None = None) -> None:
-        self.make = make
+def _pairs(items: Any = ()) -> list[tuple[Any, Any]]:
+    """The items of a dictionary, or of a list of pairs."""
+    pairs = list(items.items() if isinstance(items, dict) else items)
+    _keys([key for key, _ in pairs])
+    return pairs
+
+
+def _keys(keys: list[Any]) -> list[Any]:
+    """The keys of a dictionary. Containers are refused: the hash of a deep tuple overflows the stack."""
+    for key in keys:
+        if not isinstance(key, PLAIN):
+            raise RefusedError(f"it has a key that is a {type(key).__name__}, which is not data")
+    return keys
+
+
+def _dtype(text: str, *_: Any) -> np.dtype:
+    if not re.fullmatch(r"[biuf]\d{1,2}|c\d{1,2}|[SU]\d{1,6}|O8?|[?bhilqBHILQefd]", text):
+        raise RefusedError(f"it has an array of {text[:20]}, which is not data")
+    return np.dtype(text, copy=True)
+
+
+def _copied(dtype: np.dtype) -> np.dtype:
+    """A dtype of its own for an array, because the file may change the original's order of bytes later."""
+    return np.dtype(dtype.str)
+
+
+def _set_order(dtype: np.dtype, state: Any) -> None:
+    """`numpy.dtype.__setstate__` for the order of the bytes alone: it would also take fields and flags."""
+    if state[1] not in ("<", ">", "|", "=") or any(part is not None for part in state[2:5]):
+        raise RefusedError("it has an array with fields, which is not data")
+    own = (dtype.itemsize, dtype.alignment, dtype.flags)
+    dtype.__setstate__((3, state[1], None, None, None, *own))  # type: ignore[attr-defined]
+
+
+def _checked(content: Any, dtype: Any, shape: Any) -> Any:
+    """The elements of an array: bytes, or a list of objects. ValueError if they do not fit, which numpy accepts."""
+    if not isinstance(dtype, np.dtype) or not isinstance(shape, tuple) or min(shape, default=0) < 0:
+        raise ValueError("an array has no shape or type")
+    if isinstance(content, str):  # of Python 2
+        content = content.encode("latin1")
+    count = math.prod(shape) * (1 if dtype.hasobject else dtype.itemsize)
+    if type(content) not in ((list,) if dtype.hasobject else (bytes, bytearray)) or len(content) != count:
+        raise ValueError("the elements of an array do not fit its shape")
+    if dtype.kind == "U" and dtype.itemsize and np.frombuffer(content, dtype.str[0] + "u4").max(initial=0) > 0x10FFFF:
+        raise ValueError("an array of texts has characters that do not exist")
+    return content
+
+
+def _fill(array: np.ndarray, state: Any) -> None:
+    """`numpy.ndarray.__setstate__` with checks."""
+    if array.size:
+        raise ValueError("an array is filled twice")
+    _, shape, dtype, fortran, content = state
+    content = _checked(content, dtype, shape)
+    array.__setstate__((1, shape, _copied(dtype), np.bool_(fortran), content))
+
+
+def _array_of_buffer(content: Any, dtype: Any, shape: Any, order: str = "C") -> np.ndarray:
+    elements = np.frombuffer(_checked(content, dtype, shape), _copied(dtype))
+    return elements.reshape(shape, order=order).copy("K")  # type: ignore[call-overload]
+
+
+NAMES: dict[tuple[str, str], Any] = {
+    ("builtins", "bytes"): _bytes,
+    ("__builtin__", "bytes"): _bytes,
+    ("_codecs", "encode"): _bytes,
+    ("collections", "OrderedDict"): lambda items=(): collections.OrderedDict(_pairs(items)),
+    ("collections", "Counter"): lambda items=(): collections.Counter(dict(_pairs(items))),
+    ("numpy", "ndarray"): None,  # only an argument of _reconstruct
+    ("numpy", "dtype"): _dtype,
+}
+for _core in ("numpy.core", "numpy._core"):
+    NAMES[f"{_core}.multiarray", "_reconstruct"] = lambda *_: np.zeros(0, np.int8)  # `_fill` comes later
+    NAMES[f"{_core}.multiarray", "scalar"] = lambda dtype, content: _array_of_buffer(content, dtype, ())[()]
+    NAMES[f"{_core}.numeric", "_frombuffer"] = _array_of_buffer
 
 
 class DataUnpickler(pickle._Unpickler):
-    """Python's own unpickler without the instructions that import, build objects or set their attributes.
+    """Python's own unpickler, which here finds `names` alone and sets no attributes."""
 
-    names: (module, name) -> what stands for it.
-    """
-
+    names: ClassVar[dict[tuple[str, str], Any]] = NAMES
     dispatch: ClassVar[dict[int, Any]] = dict(pickle._Unpickler.dispatch)
     stack: list[Any]
     append: Callable[[Any], None]  # to the stack
     pop_mark: Callable[[], list[Any]]
     read: Callable[[int], bytes]
 
-    def __init__(self, file: io.BytesIO, names: Mapping[tuple[str, str], Name] | None = None) -> None:
+    def __init__(self, file: io.BytesIO) -> None:
         super().__init__(file, encoding="latin1")  # as arrays of Python 2 need it
-        self.names = NAMES if names is None else names
 
-    def find_class(self, module: str, name: str) -> Name:
-        known = self.names.get((module, name))
-        if known is None:
+    def find_class(self, module: str, name: str) -> Any:
+        if (module, name) not in self.names:
             raise RefusedError(f"it asks for {module}.{name}, which is not data")
-        return known
-
-    def load_reduce(self) -> None:
-        arguments, function = self.stack.pop(), self.stack[-1]
-        if not isinstance(function, Name) or function.make is None or not isinstance(arguments, tuple):
-            raise RefusedError("it calls what is no function, which is not data")
-        self.stack[-1] = function.make(*arguments)
+        return self.names[module, name]
 
     def load_build(self) -> None:
         state, target = self.stack.pop(), self.stack[-1]
-        if isinstance(target, _Kind):
-            target.set_order(state)
+        if isinstance(target, np.dtype):
+            _set_order(target, state)
         elif type(target) is np.ndarray:
             _fill(target, state)
-        elif type(target) is not collections.OrderedDict:  # whose attributes, such as _metadata, nobody needs
+        elif type(target) is not collections.OrderedDict:  # torch's state_dict has _metadata, which nobody needs
             raise RefusedError(f"it sets attributes of a {type(target).__name__}, which is not data")
 
     def load_setitem(self) -> None:
         value, key = self.stack.pop(), self.stack.pop()
-        _set_items(self.stack[-1], [key, value])
+        self.stack[-1].update(zip(_keys([key]), [value]))
 
     def load_setitems(self) -> None:
         items = self.pop_mark()
-        _set_items(self.stack[-1], items)
+        self.stack[-1].update(zip(_keys(items[::2]), items[1::2], strict=True))
 
     def load_dict(self) -> None:
         items = self.pop_mark()
-        self.append(_set_items({}, items))
-
-    def load_append(self) -> None:
-        value = self.stack.pop()
-        _extend(self.stack[-1], [value])
-
-    def load_appends(self) -> None:
-        items = self.pop_mark()
-        _extend(self.stack[-1], items)
-
-    def append_text(self, text: str) -> None:
-        """Equal texts become one, as those of a program are: so a resumed training's files are equal in each byte."""
-        self.append(sys.intern(text))
+        self.append(dict(zip(_keys(items[::2]), items[1::2], strict=True)))
 
     def load_short_binunicode(self) -> None:
-        self.append_text(str(self.read(self.read(1)[0]), "utf-8", "surrogatepass"))
+        self.append_text(self.read(self.read(1)[0]))
 
     def load_binunicode(self) -> None:
-        self.append_text(str(self.read(int.from_bytes(self.read(4), "little")), "utf-8", "surrogatepass"))
+        self.append_text(self.read(int.from_bytes(self.read(4), "little")))
+
+    def append_text(self, content: bytes) -> None:
+        """Equal texts become one object, as in a running program: a resumed training then writes the same bytes."""
+        self.append(sys.intern(str(content, "utf-8", "surrogatepass")))
 
     def load_bytearray8(self) -> None:
         length = int.from_bytes(self.read(8), "little")
-        self.append(bytearray(self.read(length)))  # at most as many as there are, whatever the file claims
+        self.append(bytearray(self.read(length)))  # Python's own would fill the memory before it reads
 
     def refuse(self) -> None:
-        raise RefusedError("it makes objects or sets, which are not read")
+        raise RefusedError("it has a set, which is not data")
 
-    for _instruction, _method in {
-        pickle.REDUCE: load_reduce,
-        pickle.BUILD: load_build,
-        pickle.SETITEM: load_setitem,
-        pickle.SETITEMS: load_setitems,
-        pickle.DICT: load_dict,
-        pickle.APPEND: load_append,
-        pickle.APPENDS: load_appends,
-        pickle.BYTEARRAY8: load_bytearray8,
-        pickle.SHORT_BINUNICODE: load_short_binunicode,
-        pickle.BINUNICODE: load_binunicode,
-        **dict.fromkeys((pickle.EMPTY_SET, pickle.ADDITEMS, pickle.FROZENSET), refuse),
-        **dict.fromkeys((pickle.INST, pickle.OBJ, pickle.NEWOBJ, pickle.NEWOBJ_EX), refuse),
-        **dict.fromkeys((pickle.EXT1, pickle.EXT2, pickle.EXT4), refuse),
-        **dict.fromkeys((pickle.NEXT_BUFFER, pickle.READONLY_BUFFER), refuse),
-    }.items():
-        dispatch[_instruction[0]] = _method
+    dispatch |= {
+        pickle.BUILD[0]: load_build,
+        pickle.SETITEM[0]: load_setitem,
+        pickle.SETITEMS[0]: load_setitems,
+        pickle.DICT[0]: load_dict,
+        pickle.SHORT_BINUNICODE[0]: load_short_binunicode,
+        pickle.BINUNICODE[0]: load_binunicode,
+        pickle.BYTEARRAY8[0]: load_bytearray8,
+        pickle.ADDITEMS[0]: refuse,
+        pickle.FROZENSET[0]: refuse,
+    }
 
 
 def unpickle(content: bytes) -> Any:
     """The arrays and plain containers of a pickle.
 
-    Raises RefusedError where it asks for more, and errors of nearly any other kind where it is damaged.
+    Raises RefusedError if it asks for more, and errors of nearly any other kind if it is damaged.
     """
     data = DataUnpickler(io.BytesIO(content)).load()
     require_data(data, len(content))
     return data
 
 
-def require_data(content: Any, size: int, leaves: tuple[type, ...] = ()) -> None:
-    """RefusedError where a content read from `size` bytes holds more than plain containers, arrays and `leaves`.
+def require_data(content: Any, size: int, leaf: type = bytes) -> None:
+    """RefusedError if a content read from `size` bytes has more than plain containers, arrays and objects of `leaf`.
 
-    A container that is used again and again, so that the whole would fill any memory, is refused too.
+    Containers that repeat each other, so that the whole would fill any memory, are refused too.
     """
-    known = (*PLAIN, *leaves)
     left = size + SPARE_PARTS
-    waiting = [iter((content,))]
-    while waiting:
-        for part in waiting[-1]:
-            left -= 1
-            if left < 0 or len(waiting) > DEEPEST:
-                raise RefusedError("it repeats or nests its parts without end, which is not data")
-            inner = None if isinstance(part, known) else _parts(part)
-            if inner is not None:
-                waiting.append(inner)
-                break
-        else:
-            waiting.pop()
+
+    def visit(part: Any, depth: int) -> None:
+        nonlocal left
+        left -= 1
+        if left < 0 or depth > DEEPEST:
+            raise RefusedError("it repeats or nests its parts without end, which is not data")
+        if not isinstance(part, (*PLAIN, leaf)):
+            for inner in _parts(part):
+                visit(inner, depth + 1)
+
+    visit(content, 0)
 
 
-def _parts(part: Any) -> Iterator[Any] | None:
-    """What a container holds; None for an array of numbers or texts."""
+def _parts(part: Any) -> Iterable[Any]:
+    """The contents of a container; an array of numbers or texts has none to visit."""
     if isinstance(part, dict):
-        return iter(part.values())
+        return part.values()
     if isinstance(part, (list, tuple)):
-        return iter(part)
+        return part
     if type(part) is np.ndarray:
-        return iter(part.ravel().tolist()) if part.dtype.hasobject else None
+        return part.ravel().tolist() if part.dtype.hasobject else ()
     raise RefusedError(f"it holds a {type(part).__name__}, which is not data")
-
-
-def _keys(items: Any) -> Any:
-    for item in items:
-        if not isinstance(item, KEYS):
-            raise RefusedError(f"it has a key that is a {type(item).__name__}, which is not data")
-    return items
-
-
-def _set_items(target: Any, items: list[Any]) -> Any:
-    if not isinstance(target, dict):
-        raise RefusedError(f"it sets items of a {type(target).__name__}, which is not data")
-    target.update(zip(_keys(items[::2]), items[1::2], strict=True))
-    return target
-
-
-def _extend(target: Any, items: list[Any]) -> None:
-    if type(target) is not list:
-        raise RefusedError(f"it appends to a {type(target).__name__}, which is not data")
-    target.extend(items)
-
-
-# What the names make: containers
-
-
-def _pairs(items: Any = ()) -> Any:
-    """The items of a dictionary, given as one or as pairs."""
-    items = list(items.items() if isinstance(items, dict) else items)
-    _keys([key for key, _ in items])
-    return items
-
-
-def _bytes(content: Any = b"", encoding: str = "latin1") -> bytes:
-    if isinstance(content, str) and encoding in ("latin1", "latin-1"):
-        return content.encode("latin1")
-    if not isinstance(content, (bytes, bytearray, list)):
-        raise RefusedError(f"it makes bytes of a {type(content).__name__}, which is not data")
-    return bytes(content)
-
-
-# Arrays and numbers
-
-
-class _Kind:
-    """The kind of an array's elements, as a pickle describes it in two goes."""
-
-    __slots__ = ("dtype",)
-
-    def __init__(self, text: Any, *_: Any) -> None:
-        if not isinstance(text, str) or not re.fullmatch(
-            r"[biuf]\d{1,2}|c\d{1,2}|[SU]\d{1,6}|O8?|[?bhilqBHILQefd]", text
-        ):
-            raise RefusedError(f"it asks for elements of the kind {str(text)[:20]}, which is not data")
-        self.dtype = np.dtype(text)
-
-    def set_order(self, state: Any) -> None:
-        """Take over the order of the bytes; kinds with fields are refused."""
-        if not isinstance(state, tuple) or len(state) < 5 or any(part is not None for part in state[2:5]):
-            raise RefusedError("it asks for elements with fields, which is not data")
-        if state[1] not in ("<", ">", "|", "="):
-            raise RefusedError("it asks for an unknown order of bytes, which is not data")
-        self.dtype = self.dtype.newbyteorder(state[1])
-
-
-def _kind(kind: Any) -> np.dtype:
-    if not isinstance(kind, _Kind):
-        raise RefusedError("it has an array without a kind of elements, which is not data")
-    return kind.dtype
-
-
-def _shape(shape: Any) -> tuple[int, ...]:
-    if not isinstance(shape, tuple) or not all(type(n) is int and n >= 0 for n in shape):
-        raise RefusedError("it has an array without a shape, which is not data")
-    return shape
-
-
-def _empty_array(*_: Any) -> np.ndarray:
-    """What `numpy.ndarray.__reduce__` begins with."""
-    return np.zeros(0, np.int8)
-
-
-def _fill(array: np.ndarray, state: Any) -> None:
-    """What `numpy.ndarray.__setstate__` does, whose own checks are too few for the files of strangers."""
-    if not isinstance(state, tuple) or len(state) != 5 or array.shape != (0,):
-        raise RefusedError("it fills an array in an unknown way, which is not data")
-    shape, dtype, fortran, content = _shape(state[1]), _kind(state[2]), np.bool_(bool(state[3])), state[4]
-    if isinstance(content, str):  # of Python 2
-        content = content.encode("latin1")
-    count = math.prod(shape)
-    if dtype.hasobject:
-        if type(content) is not list or len(content) != count:
-            raise ValueError("an array has not as many elements as its shape says")
-    else:
-        _checked(content, dtype, count)
-    array.__setstate__((1, shape, dtype, fortran, content))
-
-
-def _checked(content: Any, dtype: np.dtype, count: int) -> Any:
-    """The bytes of `count` elements; ValueError where they are not as many, or texts that are none."""
-    if not isinstance(content, (bytes, bytearray)) or len(content) != count * dtype.itemsize or dtype.hasobject:
-        raise ValueError("an array has not as many bytes as its shape says")
-    if dtype.kind == "U" and dtype.itemsize and np.frombuffer(content, dtype.str[0] + "u4").max(initial=0) > 0x10FFFF:
-        raise ValueError("an array of texts has characters that do not exist")
-    return content
-
-
-def _scalar(kind: Any, content: Any = b"") -> Any:
-    if isinstance(content, str):
-        content = content.encode("latin1")
-    dtype = _kind(kind)
-    return np.frombuffer(_checked(content, dtype, 1), dtype)[0]
-
-
-def _array_of_buffer(content: Any, kind: Any, shape: Any, order: Any) -> np.ndarray:
-    dtype = _kind(kind)
-    count = math.prod(_shape(shape))
-    return (
-        np.frombuffer(_checked(content, dtype, count), dtype)
-        .reshape(shape, order="F" if order == "F" else "C")
-        .copy("K")
-    )
-
-
-NAMES = {
-    ("builtins", "bytes"): Name(_bytes),
-    ("builtins", "bytearray"): Name(lambda *arguments: bytearray(_bytes(*arguments))),
-    ("collections", "OrderedDict"): Name(lambda items=(): collections.OrderedDict(_pairs(items))),
-    ("collections", "Counter"): Name(lambda items=(): collections.Counter(dict(_pairs(items)))),
-    ("_codecs", "encode"): Name(_bytes),
-    ("numpy", "ndarray"): Name(),
-    ("numpy", "dtype"): Name(_Kind),
-}
-for _core in ("numpy.core", "numpy._core"):
-    NAMES[f"{_core}.multiarray", "_reconstruct"] = Name(_empty_array)
-    NAMES[f"{_core}.multiarray", "scalar"] = Name(_scalar)
-    NAMES[f"{_core}.numeric", "_frombuffer"] = Name(_array_of_buffer)
-NAMES |= {("__builtin__", name): known for (module, name), known in NAMES.items() if module == "builtins"}

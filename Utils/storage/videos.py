@@ -1,4 +1,4 @@
-"""Videos through PyAV: the frames of one, all or some, and one of frames."""
+"""Videos through PyAV: read all frames or some, and write frames."""
 
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Mapping
@@ -15,20 +15,20 @@ from Utils.runtime.errors import UserError, one_line
 from Utils.storage.files import writing
 
 SUFFIXES = (".mp4", ".mov", ".m4v", ".avi", ".mkv", ".webm", ".mpg", ".mpeg", ".wmv", ".ogv", ".gif")
-SLACK = 0.02  # of the frames: so many fewer than a file says it has are none of its faults
+SLACK = 0.02  # share of the promised frames that may be missing before a video counts as cut off
 _X264: Mapping[str, str] = MappingProxyType({"crf": "18"})  # constant rate factor; lower is better
 
 
 class Video:
     """The first video stream of a file.
 
-    rate: frames per second; frames: how many there should be, by the file's own word or its duration, 0 where it says
-    neither. Raises UserError where the file is missing or no video.
+    rate: frames per second; frames: their number by the file's header or duration, 0 if both are missing. Raises
+    UserError if the file is missing or not a video.
     """
 
     def __init__(self, path: Path | str) -> None:
         self.path = Path(path)
-        self.fault: str | None = None  # why the frames ended early, once they have been read
+        self.fault: str | None = None  # why the frames ended early; known after reading
         try:
             with av.open(str(path)) as container:
                 stream = container.streams.video[0]
@@ -38,10 +38,10 @@ class Video:
         except FileNotFoundError:
             raise UserError(f"video {path} does not exist; correct the path") from None
         except (av.FFmpegError, IndexError, OSError, ValueError) as error:
-            raise UserError(f"{path} is no picture or video that can be read ({one_line(error)})") from error
+            raise UserError(f"{path} is not a readable picture or video ({one_line(error)})") from error
 
     def __iter__(self) -> Iterator[np.ndarray]:
-        """RGB uint8 (H, W, 3) frames in order, turned as the file says. Where it ends early, `fault` tells why."""
+        """RGB uint8 (H, W, 3) frames in order, turned as the file says. If they end early, `fault` says why."""
         count = 0
         try:
             with av.open(str(self.path)) as container:
@@ -58,59 +58,51 @@ class Video:
 def frames_at(path: Path | str, numbers: Iterable[int]) -> Iterator[np.ndarray]:
     """RGB uint8 (H, W, 3) frames of a video, those with the ascending `numbers`, counted from 0.
 
-    Decoding goes on from frame to frame, but jumps to the last key frame before a wanted one where that lies ahead.
-    Raises UserError where the file is no video or ends before a wanted frame.
+    Decoding skips to the last key frame before a wanted frame. Raises UserError if the file is not a video or ends
+    before a wanted frame.
     """
     try:
         with av.open(str(path)) as container:
+            stream = container.streams.video[0]
             times, keys = _times(container)
             if times:
-                container.seek(times[0], stream=container.streams.video[0])
-            yield from _jump(container, times, keys, numbers, path)
+                container.seek(times[0], stream=stream)
+            frames, position = container.decode(stream), 0  # position: of the next frame
+            for number in numbers:
+                if number >= len(times):
+                    raise UserError(f"{path} breaks off at frame {len(times)}")
+                key = bisect_right(keys, times[number]) - 1
+                if key >= 0 and keys[key] > times[position]:
+                    container.seek(keys[key], stream=stream)
+                    frames = container.decode(stream)
+                found = next(
+                    (frame for frame in frames if frame.pts is not None and frame.pts >= times[number]), None
+                )
+                if found is None or found.pts != times[number]:
+                    raise UserError(f"{path} breaks off at frame {number}")
+                position = min(number + 1, len(times) - 1)
+                yield found.to_ndarray(format="rgb24")
     except (av.FFmpegError, IndexError, OSError, ValueError) as error:
         raise UserError(f"{path} cannot be read as a video ({one_line(error)})") from error
 
 
 def _times(container: av.container.InputContainer) -> tuple[list[int], list[int]]:
-    """When each frame is shown, in the stream's units and in order; and those of key frames. Nothing is decoded."""
+    """Sorted times of all frames and of key frames, in the stream's units. Nothing is decoded."""
     packets = [packet for packet in container.demux(video=0) if packet.size]
     shown = [(packet.pts, packet.is_keyframe) for packet in packets if packet.pts is not None]
     return sorted(time for time, _ in shown), sorted(time for time, is_key in shown if is_key)
 
 
-def _jump(
-    container: av.container.InputContainer,
-    times: list[int],
-    keys: list[int],
-    numbers: Iterable[int],
-    path: Path | str,
-) -> Iterator[np.ndarray]:
-    stream = container.streams.video[0]
-    frames, position = container.decode(stream), 0  # position: of the next frame
-    for number in numbers:
-        found = None
-        if number < len(times):
-            key = bisect_right(keys, times[number]) - 1
-            if key >= 0 and keys[key] > times[position]:
-                container.seek(keys[key], stream=stream)
-                frames = container.decode(stream)
-            found = next((frame for frame in frames if frame.pts is not None and frame.pts >= times[number]), None)
-        if found is None or found.pts != times[number]:
-            raise UserError(f"{path} breaks off at frame {min(number, len(times))}")
-        position = min(number + 1, len(times) - 1)
-        yield found.to_ndarray(format="rgb24")
-
-
 def _turned(picture: np.ndarray, degrees: int) -> np.ndarray:
-    """A frame as it is meant to be seen; degrees: counterclockwise, a multiple of 90."""
+    """A frame the right way up; degrees: counterclockwise, a multiple of 90."""
     return np.ascontiguousarray(np.rot90(picture, round(degrees / 90) % 4)) if degrees else picture
 
 
 class VideoWriter:
-    """An mp4 of RGB frames, all of the first one's size; whole or not at all. Use as a context manager.
+    """A context manager that writes an mp4 of RGB frames of one size, whole or not at all.
 
-    Sides must be even for the players' sake: the last row or column is doubled where they are not. options: of x264;
-    durable: as of `writing`.
+    Players need even sides, so the last row or column of an odd side is doubled. options: of x264; durable: see
+    `writing`.
     """
 
     def __init__(
@@ -126,12 +118,14 @@ class VideoWriter:
         return self
 
     def add(self, picture: np.ndarray, times: int = 1) -> None:
-        """Append a picture (H, W, 3) uint8 as so many frames; the first one makes the file."""
+        """Append a picture (H, W, 3) uint8 as `times` frames."""
         height, width = picture.shape[:2]
         even = cv2.copyMakeBorder(picture, 0, height % 2, 0, width % 2, cv2.BORDER_REPLICATE)
         picture = np.ascontiguousarray(even, np.uint8)
         if self._container is None:
-            self._container = self._make_file()
+            temporary = self._open.enter_context(writing(self.path, self.durable))
+            self._container = av.open(str(temporary), "w", format="mp4")
+            self._open.callback(self._container.close)
             self._stream = self._container.add_stream("libx264", rate=self.rate, options=dict(self.options))
             self._stream.height, self._stream.width = picture.shape[:2]
             self._stream.pix_fmt = "yuv420p"
@@ -141,12 +135,6 @@ class VideoWriter:
             frame.pts = self.frames
             self._container.mux(self._stream.encode(frame))
             self.frames += 1
-
-    def _make_file(self) -> av.container.OutputContainer:
-        temporary = self._open.enter_context(writing(self.path, self.durable))
-        container = av.open(str(temporary), "w", format="mp4")
-        self._open.callback(container.close)
-        return container
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None

@@ -118,7 +118,7 @@ def test_normalisers_by_hand():
 @pytest.mark.parametrize("table", [[1, 2], None, {1: "a"}, {"a": 1, 2: "b"}])
 def test_what_is_no_dictionary_of_pictures_is_named(table, tmp_path):
     dump_pickle(table, tmp_path / "boxes.pickle")
-    with pytest.raises(UserError, match="boxes.pickle is no dictionary of picture names"):
+    with pytest.raises(UserError, match="boxes.pickle is not a dictionary of picture names"):
         load_table(tmp_path / "boxes.pickle", "make it again")
 
 
@@ -126,5 +126,7 @@ def test_distance_of_points_that_are_not_there():
     points = np.array([[[0.0, 0], [3, 4], [np.nan, 1]]])
     assert distance(points, 0, 1).tolist() == [5]
     assert np.isnan(distance(points, 0, 2)).all()
-    with pytest.raises(UserError, match="has 3 points, but errors are divided by the distance of points 1 and 3"):
+    with pytest.raises(
+        UserError, match="has points 0 to 2, but errors are divided by the distance of points 1 and 3"
+    ):
         distance(points, 1, 3)

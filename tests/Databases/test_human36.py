@@ -88,27 +88,40 @@ def test_a_second_run_skips_what_is_done_and_repairs_what_is_cut_off(download, t
     cut.write_bytes(cut.read_bytes()[:100])
     (out / "images" / "test" / "000001.jpg").unlink()
     (out / "HumanBoundingBoxes.pickle").unlink()
-    assert preparation.prepare(download, out, workers=2).extracted == 2
+    assert preparation.prepare(download, out, workers=2).extracted == 1
     assert snapshot(out) == before
 
 
-def test_a_run_that_was_stopped_is_completed(download, tmp_path, monkeypatch):
+@pytest.mark.parametrize("stopped_in", ["write_jpeg", "_link"])
+def test_a_run_that_was_stopped_is_completed(download, tmp_path, monkeypatch, stopped_in):
     out, stopped = tmp_path / "out", tmp_path / "stopped"
     preparation.prepare(download, out, workers=1)
-    calls = []
+    real, calls = getattr(preparation, stopped_in), []
 
-    def replace(source, target):
-        calls.append(source)
+    def stop_at_the_ninth(*arguments):
+        calls.append(arguments)
         if len(calls) == 9:
             raise KeyboardInterrupt
-        os.rename(source, target)
+        real(*arguments)
 
     with monkeypatch.context() as patch:
-        patch.setattr(preparation.os, "replace", replace)
+        patch.setattr(preparation, stopped_in, stop_at_the_ninth)
         with pytest.raises(KeyboardInterrupt):
             preparation.prepare(download, stopped, workers=1)
     preparation.prepare(download, stopped, workers=1)
     assert snapshot(stopped) == snapshot(out)
+
+
+def test_without_hard_links_pictures_are_copied(download, tmp_path, monkeypatch):
+    out = tmp_path / "out"
+    preparation.prepare(download, out, workers=1)
+    monkeypatch.setattr(preparation.os, "link", refuse_links)
+    preparation.prepare(download, tmp_path / "copied", workers=1)
+    assert snapshot(tmp_path / "copied") == snapshot(out)
+
+
+def refuse_links(*_):
+    raise PermissionError
 
 
 def test_a_recording_that_arrives_later_takes_its_place(download, tmp_path):
@@ -145,9 +158,9 @@ def test_unusable_recordings_are_named_and_skipped(download, tmp_path):
     ]
     assert "Waiting.111.mat does not exist" in summary.skipped[0]
     assert "video 60 frames, pose 58, masks 60" in summary.skipped[1]
-    assert "Greeting.1.mp4 cannot be read as a video" in summary.skipped[2]
+    assert "Greeting.1.mp4 is no" in summary.skipped[2]
     assert "Greeting.1.cdf cannot be read" in summary.skipped[3]
-    assert "Greeting.1.mat" in summary.skipped[4]
+    assert "Greeting.1.mat cannot be read" in summary.skipped[4]
     assert summary.pictures == {"train": 12, "test": 2}
     assert "S6/Greeting.1" not in str(preparation.prepare(download, tmp_path / "b", 2, frame_tolerance=2).skipped)
 
@@ -263,10 +276,7 @@ def test_what_is_missing_is_named(prepared):
 def test_a_video_that_breaks_off_is_named_and_its_numbers_are_not_left_empty(download, tmp_path, monkeypatch):
     subjects = download / "training" / "subjects"
     write_recording(subjects / "S1", "Directions.111", 0, frames=(35, FRAMES, FRAMES))
-    real = preparation.count_frames
-    monkeypatch.setattr(
-        preparation, "count_frames", lambda file: FRAMES if file.stem == "Directions.111" else real(file)
-    )
+    monkeypatch.setattr(preparation, "Video", lambda _: SimpleNamespace(frames=FRAMES))
     summary = preparation.prepare(download, tmp_path / "out", workers=1)
     assert len(summary.skipped) == 1
     assert summary.skipped[0].startswith("S1/Directions.111: ")
@@ -278,6 +288,6 @@ def test_a_video_that_breaks_off_is_named_and_its_numbers_are_not_left_empty(dow
 def test_one_process_at_a_time_writes_a_folder(download, tmp_path):
     output = tmp_path / "out"
     (output / ".prepared").mkdir(parents=True)
-    with FileLock(output / ".prepared" / ".lock"), pytest.raises(UserError, match="written by another process"):
+    with FileLock(output / ".prepared" / ".lock"), pytest.raises(UserError, match="another process is writing"):
         preparation.prepare(download, output, workers=1)
     assert preparation.prepare(download, output, workers=1).extracted == 4

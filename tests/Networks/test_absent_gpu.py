@@ -213,7 +213,7 @@ def test_maps_that_begin_as_similarities(tmp_path):
         ("copy to host", "descriptor_length"),
         ("blocking copy to device", "similarity_head"),
         ("blocking copy to device", "place"),
-        ("blocking copy to device", "load_fan_weights"),
+        ("blocking copy to device", "load_weights"),
         ("blocking copy to device", "replace_descriptor_head"),
         ("copy to host", "copy_network"),
     }
@@ -339,8 +339,7 @@ def test_clusters_matched_by_their_maps(tmp_path):
     assert set(notes) == {
         ("copy to host", "of_maps"),
         ("copy to host", "read"),
-        ("blocking copy to device", "__init__"),
-        ("blocking copy to device", "heatmap_batches"),
+        ("blocking copy to device", "heatmaps"),
     }
 
 
@@ -351,7 +350,7 @@ def read_out_of_landmarks(options: Options, experiment: Experiment) -> Path_:
     database, training = TinyDatabase(), second(options, experiment)
     training.epoch = 1
     training.save_checkpoint()
-    detector = LandmarkDetector.of_experiment(experiment, options, database)
+    detector = LandmarkDetector.from_experiment(experiment, options, database)
 
     def path() -> list[np.ndarray]:
         steady = steadiness(detector, database.test)
@@ -367,7 +366,6 @@ def test_predictions_and_read_out_of_landmarks(recipe, tmp_path):
     for cpu, gpu in zip(on_cpu, on_gpu, strict=True):
         np.testing.assert_allclose(gpu, cpu, atol=1e-5)
     assert set(notes) == {
-        ("blocking copy to device", "heatmaps"),  # of warped pictures
-        ("blocking copy to device", "heatmap_batches"),
+        ("blocking copy to device", "heatmaps"),
         ("copy to host", "read"),
     }

@@ -1,7 +1,8 @@
-"""Checkpoints by hand: which is the newest, what a resumed run may change, and whose tensors fit."""
+"""Checkpoints by hand: wrong fields, the newest of several, what a resumed run may change, and whose tensors fit."""
 
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 
@@ -9,6 +10,7 @@ from Databases import DATABASES
 from Networks.checkpoints import (
     adopt_newest,
     adopt_settings,
+    check_checkpoint,
     check_resumed,
     clusters_from_state,
     clusters_to_state,
@@ -21,6 +23,63 @@ from Networks.recipes import RECIPES
 from Utils.hyperparameters import hyperparameters
 from Utils.runtime.errors import UserError
 from Utils.storage.files import load_checkpoint, save_checkpoint
+
+NAN = float("nan")
+SOUND = {
+    "state_dict": {"l1.weight": torch.zeros(5, 32, 1, 1), "l1.bias": torch.zeros(5)},
+    "training_state_dict": {"l1.bias": torch.zeros(5)},
+    "iteration": 12,
+    "centroid": torch.ones(5, 32),
+    "threshold": torch.ones(5),
+    "relabelled": True,
+    "active_channels": np.array([0, 4]),
+    "epoch": 3,
+    "epoch_start": 9,
+    "labels": "MergedKeypoints12.pickle",
+    "hyperparameters": {"width": 32, "learning_rate_steps": (8, 10), "recipe": "paper", "odd": None},
+    "dataset_name": "Demo",
+}
+
+
+@pytest.mark.parametrize("active", [[0, 4], (4,), torch.tensor([1, 2]), np.array([[3]])])
+def test_sound_checkpoints_pass(active):
+    check_checkpoint({**SOUND, "active_channels": active}, "f")
+    check_checkpoint({"state_dict": {}, "centroid": None, "threshold": None, "hyperparameters": None}, "f")
+
+
+BAD = [
+    ("state_dict", [1], "state_dict: must be a"),
+    ("state_dict", {"a": torch.tensor([[0.0, NAN]])}, "a contains NaN or infinity"),
+    ("state_dict", {"a": torch.zeros(3, dtype=torch.int64)}, "'a' is not a tensor of real numbers"),
+    ("state_dict", {"a": 3}, "'a' is not a tensor"),
+    *(("iteration", value, "must be a valid integer") for value in (1.5, "3", True, None, [1])),
+    ("iteration", -1, "iteration=-1: must be at least 0"),
+    ("centroid", torch.tensor([[1.0, NAN]]), "contains NaN or infinity"),
+    ("centroid", torch.ones(5), r"has the shape \(5,\)"),
+    ("centroid", "text", "is a str, not an array"),
+    ("centroid", torch.ones(4, 32), "centroid has 4 rows, threshold 5"),
+    ("threshold", torch.tensor([1, 1, 1, 1, float("inf")]), "contains NaN or infinity"),
+    ("relabelled", "yes", "must be a valid boolean"),
+    *(
+        ("active_channels", v, "must be (a valid list|a valid integer|at least 0)")
+        for v in (5, "ab", [1.5], [-1], [True], None, [[1]], np.array([0.5]))
+    ),
+    ("active_channels", [], "at least 1 item"),
+    ("active_channels", [1, 1], "names a map twice"),
+    ("active_channels", [5], "names map 5, but there are 5 maps"),
+    *(("labels", value, "must") for value in (5, "../a.pickle", "a.pth", "a\n.pickle")),
+    ("hyperparameters", [1], "must be a valid dictionary"),
+    ("dataset_name", 7, "=7: must be a valid string"),
+]
+
+
+@pytest.mark.parametrize(("field", "value", "said"), BAD, ids=range(len(BAD)))
+def test_bad_fields_are_named(field, value, said):
+    with pytest.raises(UserError, match=f"^f: .*{said}.*; get or make the file again$") as raised:
+        check_checkpoint({**SOUND, field: value}, "f")
+    assert field in str(raised.value)
+    assert len(str(raised.value)) < 300
+
 
 WEIGHTS = {"l1.weight": torch.zeros(7, 64, 1, 1)}
 FAN = {"state_dict": WEIGHTS}
@@ -145,24 +204,18 @@ def test_names_of_earlier_versions_are_passed_over_on_resume():
         check_resumed(run_of(), {"hyperparameters": {"relabelling": "match", "width": 64}}, "f")
 
 
-@pytest.mark.parametrize("saved", [{"image_size": "128"}, {"image_size": 128.0}, {"image_size": None}, [128]])
-def test_values_that_are_none_are_refused(saved):
+@pytest.mark.parametrize("saved", [{"image_size": "128"}, {"image_size": 128.0}, {"image_size": None}])
+def test_values_of_the_wrong_type_are_refused(saved):
     with pytest.raises(UserError, match="f: .*get or make the file again"):
         adopt_settings(run_of(), FAN | {"hyperparameters": saved}, "f")
 
 
 @pytest.mark.parametrize(
-    ("weights", "complaint"),
-    [
-        ([], "state_dict holds no FAN"),
-        ({"conv1.weight": torch.zeros(1)}, "state_dict holds no FAN"),
-        ({"l1.weight": torch.zeros(7, 64)}, "l1.weight is not that of a FAN"),
-        ({"l1.weight": torch.zeros(7, 48, 1, 1)}, "l1.weight is not that of a FAN"),
-        ({"l1.weight": "text"}, "l1.weight is not that of a FAN"),
-    ],
+    "weights",
+    [{"conv1.weight": torch.zeros(1)}, {"l1.weight": torch.zeros(7, 64)}, {"l1.weight": torch.zeros(7, 48, 1, 1)}],
 )
-def test_state_dict_of_another_network(weights, complaint):
-    with pytest.raises(UserError, match=f"f: {complaint}"):
+def test_state_dict_of_another_network(weights):
+    with pytest.raises(UserError, match="f: state_dict holds no FAN"):
         adopt_settings(run_of(), {"state_dict": weights}, "f")
 
 
@@ -180,9 +233,9 @@ def test_checkpoints_of_the_other_step_are_refused(tmp_path):
     save_checkpoint({"state_dict": {}, "active_channels": [0]}, tmp_path / "second.pth")
     save_checkpoint({"state_dict": {}, "optimizer": {}, "iteration": 1, "centroid": None}, tmp_path / "first.pth")
     assert load_first_step(tmp_path / "first.pth")["iteration"] == 1
-    with pytest.raises(UserError, match="second.pth has no iteration: it is no checkpoint of step one"):
+    with pytest.raises(UserError, match="second.pth has no iteration, so it is not a checkpoint of step one"):
         load_first_step(tmp_path / "second.pth")
-    with pytest.raises(UserError, match="first.pth has no active_channels: it is no checkpoint of step two"):
+    with pytest.raises(UserError, match="first.pth has no active_channels, so it is not a checkpoint of step two"):
         load_second_step(tmp_path / "first.pth")
 
 

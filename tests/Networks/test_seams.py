@@ -60,7 +60,7 @@ def bootstrapped(folder) -> None:
     """What the bootstrap leaves."""
     experiment = Experiment(folder, "tiny")
     experiment.open()
-    save_checkpoint({"hyperparameters": {}}, experiment.bootstrap_clusters())
+    save_checkpoint({"hyperparameters": {}, "centroid": None, "threshold": None}, experiment.bootstrap_clusters())
     TinyDatabase().keypoints().save(experiment.bootstrap_keypoints())
 
 

@@ -179,27 +179,27 @@ def test_wrong_files_are_named(tmp_path, uninterrupted):
         second_step(TinyDatabase(), tiny_options(tmp_path), experiment)
     prepare(tmp_path)
     with pytest.raises(UserError, match="Train_Secondstep.py"):
-        LandmarkDetector.of_experiment(experiment, tiny_options(tmp_path), TinyDatabase())
+        LandmarkDetector.from_experiment(experiment, tiny_options(tmp_path), TinyDatabase())
     # A checkpoint of step one under the name of one of step two.
     content = load_checkpoint(experiment.first_step_checkpoint(9))
     save_checkpoint(content, experiment.second_step_checkpoint(1))
-    with pytest.raises(UserError, match="no checkpoint of step two"):
-        LandmarkDetector.of_experiment(experiment, tiny_options(tmp_path), TinyDatabase())
+    with pytest.raises(UserError, match="not a checkpoint of step two"):
+        LandmarkDetector.from_experiment(experiment, tiny_options(tmp_path), TinyDatabase())
     # A network of another width, which the user insists on.
     whole = Experiment(uninterrupted, "tiny")
     with pytest.raises(UserError, match="width=64"):
-        LandmarkDetector.of_experiment(whole, tiny_options(tmp_path, "width=64"), TinyDatabase())
+        LandmarkDetector.from_experiment(whole, tiny_options(tmp_path, "width=64"), TinyDatabase())
     # Tensors of another shape.
     content = load_checkpoint(whole.second_step_checkpoint(5))
     content["state_dict"]["conv1.weight"] = torch.zeros(3, 3)
     save_checkpoint(content, experiment.second_step_checkpoint(2))
     with pytest.raises(UserError, match="conv1.weight"):
-        LandmarkDetector.of_experiment(experiment, tiny_options(tmp_path), TinyDatabase())
+        LandmarkDetector.from_experiment(experiment, tiny_options(tmp_path), TinyDatabase())
 
 
 def test_predictions_are_in_the_256_pixel_crop(tmp_path, uninterrupted, monkeypatch):
     database, options = TinyDatabase(), tiny_options(tmp_path)
-    detector = LandmarkDetector.of_experiment(Experiment(uninterrupted, "tiny"), options, database)
+    detector = LandmarkDetector.from_experiment(Experiment(uninterrupted, "tiny"), options, database)
     active = detector.active
     assert detector.iteration == 14
     heatmaps = torch.full((1, 12, 16, 16), 0.1)

@@ -48,10 +48,10 @@ def test_set_is_repeatable(paths_file):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ("- a\n- b\n", "no mapping"),
-        ("just words", "no mapping"),
+        ("- a\n- b\n", "not a mapping"),
+        ("just words", "not a mapping"),
         ("a: [1", "not readable as YAML"),
-        ("", "no mapping"),
+        ("", "not a mapping"),
     ],
 )
 def test_bad_paths_files_are_named(tmp_path, content, message):
@@ -79,7 +79,7 @@ def test_path_keys(paths_file, tmp_path):
         paths.folder("empty")
     with pytest.raises(UserError, match="number is 3"):
         paths.folder("number")
-    with pytest.raises(UserError, match="no directory"):
+    with pytest.raises(UserError, match="not a directory"):
         paths.folder("log_path")
 
 

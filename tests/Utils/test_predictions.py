@@ -36,14 +36,14 @@ def test_other_methods_may_write_lists_and_extra_keys(tmp_path):
 @pytest.mark.parametrize(
     "content, words",
     [
-        ({}, "no dictionary of images"),
-        ([1], "no dictionary of images"),
+        ({}, "not a dictionary of images"),
+        ([1], "not a dictionary of images"),
         ({"a": np.zeros((3, 2))}, "entry of a lacks"),
         ({"a": {"prediction": np.zeros((3, 2))}}, "entry of a lacks"),
-        ({"a": entry() | {"prediction": np.zeros((3, 3))}}, r"prediction of a has shape \(3, 3\)"),
-        ({"a": entry() | {"groundtruth": [["x", "y"]]}}, "groundtruth of a is no array of numbers"),
-        ({"a": entry(), "b": entry(landmarks=2)}, "prediction of b has 2 points, that of a 3"),
-        ({"a": entry(), "b": entry(points=5)}, "groundtruth of b has 5 points, that of a 4"),
+        ({"a": entry() | {"prediction": np.zeros((3, 3))}}, r"entry of a: 'prediction' has shape \(3, 3\)"),
+        ({"a": entry() | {"groundtruth": [["x", "y"]]}}, "entry of a: 'groundtruth' is not an array of numbers"),
+        ({"a": entry(), "b": entry(landmarks=2)}, "entry of b has another number of points"),
+        ({"a": entry(), "b": entry(points=5)}, "entry of b has another number of points"),
     ],
 )
 def test_odd_files(content, words, tmp_path):
@@ -57,11 +57,14 @@ def test_odd_files(content, words, tmp_path):
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        ({"prediction": np.array([[1, 2], [np.inf, 3], [1, 1]])}, "the prediction of b has inf, which is no place"),
-        ({"groundtruth": np.full((4, 2), 1e300)}, "the groundtruth of b has 1e\\+300, which is no place"),
-        ({"prediction": [[10**400, 1]] * 3}, "the prediction of b is no array of numbers"),
-        ({"is_it_test_sample": "yes"}, "'is_it_test_sample' of b is neither true nor false"),
-        ({"is_it_test_sample": 2}, "'is_it_test_sample' of b is neither true nor false"),
+        (
+            {"prediction": np.array([[1, 2], [np.inf, 3], [1, 1]])},
+            "entry of b: 'prediction' has a point over 1e\\+06 pixels away",
+        ),
+        ({"groundtruth": np.full((4, 2), 1e300)}, "entry of b: 'groundtruth' has a point over"),
+        ({"prediction": [[10**400, 1]] * 3}, "entry of b: 'prediction' is not an array of numbers"),
+        ({"is_it_test_sample": "yes"}, "entry of b has 'is_it_test_sample' neither true nor false"),
+        ({"is_it_test_sample": 2}, "entry of b has 'is_it_test_sample' neither true nor false"),
     ],
 )
 def test_wrong_numbers_are_not_taken_for_right(tmp_path, change, said):
@@ -72,5 +75,5 @@ def test_wrong_numbers_are_not_taken_for_right(tmp_path, change, said):
 
 def test_keys_are_names(tmp_path):
     dump_pickle({"5": entry(), 5: entry()}, tmp_path / "p.pickle")
-    with pytest.raises(UserError, match="the key 5 is no image name"):
+    with pytest.raises(UserError, match="the key 5 is not an image name"):
         load_predictions(tmp_path / "p.pickle")

@@ -21,6 +21,7 @@ from Utils.crops import apply
 from Utils.keypoints import KeypointTable
 from Utils.options import default_options
 from Utils.storage.files import load_pickle
+from Utils.storage.videos import Video
 
 ROOT = Path(__file__).resolve().parents[2]
 SKELETON = make_skeleton(Build())
@@ -145,7 +146,7 @@ def test_frames_may_be_shown_for_longer(tmp_path):
     with recordings.video_writer(tmp_path / "a.mp4") as writer:
         for level in (50, 150):
             writer.add(np.full((64, 64, 3), level, np.uint8), times=7)
-    assert preparation.count_frames(tmp_path / "a.mp4") == 14
+    assert Video(tmp_path / "a.mp4").frames == 14
     capture = cv2.VideoCapture(str(tmp_path / "a.mp4"))
     levels = [capture.read()[1].mean() for _ in range(14)]
     assert np.allclose(levels, [50] * 7 + [150] * 7, atol=4)
@@ -199,8 +200,8 @@ def test_a_take_is_filmed_again_the_same(stage):
     make.film(stage, take)
     files = recordings.files_of(stage.subjects, "S11", take.stem(CAMERA.name))
     first = [file.read_bytes() for file in files[:1]]
-    assert preparation.count_frames(files[0]) == len(preparation.read_pose(files[1])) == 60
+    assert Video(files[0]).frames == len(preparation.read_pose(files[1])) == 60
     make.film(stage, take)
     assert [file.read_bytes() for file in files[:1]] == first
-    record = preparation.survey(0, preparation.Recording("S11", files[0].stem, *files[:3]))
+    record = preparation.survey(preparation.Recording("S11", files[0].stem, *files[:3]), 0)
     assert record["frames"].tolist() == [0, 50]

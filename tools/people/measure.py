@@ -73,12 +73,14 @@ def figures_of(people: Path, prepared: Path, names: Collection[str]) -> dict[str
     Of those of `names` that the laboratory has.
     """
     figures = {}
+    counts = dict.fromkeys(("train", "test"), 0)
     kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * SLACK + 1,) * 2)
-    for record_file in sorted((prepared / ".prepared").glob("S*/*.pickle")):
+    for record_file in sorted((prepared / ".prepared").glob("S*/*/record.pickle")):
         record = load_pickle(record_file)
-        subject, stem = record_file.parent.name, record_file.stem
+        subject, stem = record_file.parts[-3:-1]
         split, _ = SUBJECTS[subject]
-        titles = [f"/{split}/{picture_name(record['start'] + i)}" for i in range(len(record["frames"]))]
+        titles = [f"/{split}/{picture_name(counts[split] + i)}" for i in range(len(record["frames"]))]
+        counts[split] += len(titles)
         rows = [i for i, title in enumerate(titles) if title in names]
         file = files_of(people / "training/subjects", subject, stem)[3]
         if not rows or not file.is_file():

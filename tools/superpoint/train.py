@@ -31,7 +31,8 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from Networks.superpoint import SuperPoint, check_tensors, load_superpoint
+from Networks.checkpoints import load_weights
+from Networks.superpoint import SuperPoint, load_superpoint
 from tools.superpoint.labels import classical_corners, label_pictures, load_labels, network_detector
 from tools.superpoint.losses import LossOptions
 from tools.superpoint.samples import RELIABLE, PairSource
@@ -209,8 +210,7 @@ def averaged(path: Path) -> SuperPoint:
     """The moving average of the weights in a stage's checkpoint."""
     network = SuperPoint()
     content = load_state(path)
-    check_tensors(content["average"], network.state_dict(), path, "remove the file")
-    network.load_state_dict(content["average"])
+    load_weights(network, content["average"], path, "remove the file")
     return network
 
 

@@ -8,9 +8,8 @@ import numpy as np
 import torch
 from torch import nn
 
-from Networks.checkpoint_schema import check_checkpoint
-from Networks.checkpoints import load_optimizer, require_keys
-from Networks.superpoint import SuperPoint, check_tensors
+from Networks.checkpoints import check_checkpoint, load_optimizer, load_weights, require_keys
+from Networks.superpoint import SuperPoint
 from tools.superpoint.losses import LossOptions, pair_losses
 from tools.superpoint.samples import PairSource
 from Utils.runtime.errors import UserError
@@ -109,11 +108,8 @@ class Trainer:
     def resume(self, path: Path) -> None:
         """Take up the state of a file written by `save`."""
         content = load_state(path)
-        expected = self.network.state_dict()
-        for name in ("state_dict", "average"):
-            check_tensors(content[name], expected, path, "remove the file")
+        load_weights(self.network, content["state_dict"], path, "remove the file")
         load_optimizer(self.optimizer, content["optimizer"], path)
-        self.network.load_state_dict(content["state_dict"])
         self.average = content["average"]
         self.iteration, self.curve = content["iteration"], content["curve"]
 
@@ -121,7 +117,9 @@ class Trainer:
 def load_state(path: Path) -> dict[str, Any]:
     """The content of a file written by `Trainer.save`; UserError for any other file."""
     content = load_checkpoint(path, remedy="remove it to train this stage again")
-    require_keys(content, ("state_dict", "average", "optimizer", "iteration", "curve"), path, "this training")
+    require_keys(
+        content, ("state_dict", "average", "optimizer", "iteration", "curve"), path, "a state of this training"
+    )
     check_checkpoint(content, path)
     try:
         content["curve"] = [

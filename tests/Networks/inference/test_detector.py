@@ -121,7 +121,7 @@ def test_published_checkpoints_need_the_name_of_their_data_set(make_demo, tmp_pa
     found = published(np.zeros((450, 450, 3), np.uint8))
     assert found.points.shape == (1, len(detector.active), 2)
     first = next((make_demo.folder / "Logs/demo/CheckPoints").glob("demoFirstStep*.pth"))
-    with pytest.raises(UserError, match="no checkpoint of step two"):
+    with pytest.raises(UserError, match="not a checkpoint of step two"):
         LandmarkDetector.load(Path(first))
 
 

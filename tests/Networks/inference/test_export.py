@@ -75,7 +75,7 @@ def test_missing_packages_are_said(monkeypatch):
 
 def test_the_command_checks_its_file(tmp_path, capsys, monkeypatch, detector, program):
     """With a program that is there, as making one takes long; whole runs are those of docs/prediction.md."""
-    monkeypatch.setattr(LandmarkDetector, "of_experiment", lambda *_: detector)
+    monkeypatch.setattr(LandmarkDetector, "from_experiment", lambda *_: detector)
     monkeypatch.setattr(export, "export_program", lambda *_: program)
     paths = tmp_path / "paths.yaml"
     paths.write_text(f"log_path: {tmp_path}/Logs\n")

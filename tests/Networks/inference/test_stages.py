@@ -27,10 +27,9 @@ def experiment(tmp_path) -> Experiment:
 
 def test_keypoints_of_training_pictures_are_those_of_the_labels(tmp_path, experiment):
     """Cells of the 16x16 grid are 16 pixels of the 256x256 crop; the 8 test pictures are detected anew."""
-    predictions, limit = first_step_landmarks(
+    predictions = first_step_landmarks(
         TinyDatabase(), tiny_options(tmp_path, "confidence_fan=0.9"), experiment, PAPER
     )
-    assert limit == 0.8
     assert predictions.points.shape == (32, 12, 2)
     cells = TinyDatabase().keypoints().points[:, :2].reshape(24, 12, 2)
     assert predictions.points[:24].tolist() == (16 * cells).tolist()
@@ -39,7 +38,7 @@ def test_keypoints_of_training_pictures_are_those_of_the_labels(tmp_path, experi
 
 def test_a_bootstrap_file_without_clusters_is_named(tmp_path, experiment):
     save_checkpoint({"hyperparameters": {}}, experiment.bootstrap_clusters())
-    with pytest.raises(UserError, match="SuperPointClusters.pth has no centroid and threshold"):
+    with pytest.raises(UserError, match="SuperPointClusters.pth has no centroid"):
         bootstrap_landmarks(TinyDatabase(), tiny_options(tmp_path), experiment)
 
 

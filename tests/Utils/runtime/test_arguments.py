@@ -23,21 +23,11 @@ def test_real_numbers_within_bounds(text):
         real(0.0, 1.0)(text)
 
 
-@pytest.mark.parametrize(
-    ("text", "said"),
-    [
-        ("", "has to be given"),
-        ("a\0b", "no character NUL"),
-        ("a/" + "b" * 300, "longer than"),
-        ("a/" * 3000, "longer than"),
-        ("\udcff", "UTF-8"),
-        ("~nobody_of_this_name/a", "a user that is none"),
-    ],
-)
-def test_paths_that_no_file_can_have(text, said):
-    with pytest.raises(ValueError, match=said):
+@pytest.mark.parametrize("text", ["", "a\0b", "a/" + "b" * 300, "a/" * 3000, "\udcff", "~nobody_of_this_name/a"])
+def test_paths_that_no_file_can_have(text):
+    with pytest.raises(ValueError, match="cannot be the name of a file"):
         checked_path(text)
-    with pytest.raises(argparse.ArgumentTypeError, match=said):
+    with pytest.raises(argparse.ArgumentTypeError, match="cannot be the name of a file"):
         path_of(text)
 
 

@@ -11,6 +11,7 @@ import pytest
 
 from Utils.runtime import errors
 from Utils.runtime.errors import UserError, exit_cleanly, explain
+from Utils.runtime.interruption import end_if_requested, noting_requests
 from Utils.runtime.progress import Progress
 
 ROOT = Path(__file__).parents[3]
@@ -84,7 +85,7 @@ def test_a_fault_where_nothing_can_be_written(capsys, monkeypatch):
     assert "ValueError: a fault" in said
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130), (signal.SIGHUP, 129)])
 def test_a_request_to_end_is_read_by_the_bar(number, code, capsys):
     """Once the unit that it came in is done; and what fails meanwhile fails for that."""
     before = signal.getsignal(number)
@@ -107,6 +108,16 @@ def test_a_request_to_end_is_read_by_the_bar(number, code, capsys):
         assert capsys.readouterr().err.splitlines(keepends=True)[-1] == INTERRUPTED
         assert signal.getsignal(number) is before
     assert done == ["whole", "whole"]
+
+
+def test_nohup_is_respected():
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with noting_requests():
+            os.kill(os.getpid(), signal.SIGHUP)
+            end_if_requested()
+    finally:
+        signal.signal(signal.SIGHUP, before)
 
 
 def test_a_second_request_ends_at_once(launcher):

@@ -168,5 +168,5 @@ def test_garbage_is_named(tmp_path):
 
 def test_a_checkpoint_must_be_a_dictionary(tmp_path):
     torch.save([1, 2], tmp_path / "a.pth")
-    with pytest.raises(UserError, match="list and no dictionary"):
+    with pytest.raises(UserError, match="list, not a dictionary"):
         load_checkpoint(tmp_path / "a.pth")

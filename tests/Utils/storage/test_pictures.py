@@ -84,7 +84,7 @@ def test_missing_empty_and_foreign_files_are_named(tmp_path, read):
     with pytest.raises(UserError, match=r"b\.jpg is empty"):
         read(tmp_path / "b.jpg")
     (tmp_path / "c.jpg").write_text("no picture at all")
-    with pytest.raises(UserError, match=r"c\.jpg cannot be read \(not a picture format that is known\)"):
+    with pytest.raises(UserError, match=r"c\.jpg cannot be read \(not a known picture format\)"):
         read(tmp_path / "c.jpg")
 
 

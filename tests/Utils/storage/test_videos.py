@@ -113,7 +113,7 @@ def test_a_video_that_ends_in_the_middle(tmp_path, form, codec, options):
 
 def test_files_that_are_no_videos_are_named(tmp_path):
     (tmp_path / "a.mp4").write_bytes(b"no video")
-    with pytest.raises(UserError, match=r"a\.mp4 is no picture or video"):
+    with pytest.raises(UserError, match=r"a\.mp4 is not a readable picture or video"):
         Video(tmp_path / "a.mp4")
     with pytest.raises(UserError, match=r"b\.mp4 does not exist"):
         Video(tmp_path / "b.mp4")
