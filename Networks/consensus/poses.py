@@ -36,8 +36,7 @@ STARTS = 4  # pictures that the template starts from
 ITERATIONS = 15
 FIRST_SHARPNESS, LAST_SHARPNESS = 5.0, 60.0  # of the choice of poses
 RAREST = 1e-3  # added to the share of each pose
-ONE_WAY_UP = 0.5  # pictures that all stand one way up fit at least this well as they are, relative to posed ones
-FEW_POSES = 0.8  # objects that face both ways fit at least this well when mirrored and turned a little
+ONE_WAY_UP, FACING_BOTH_WAYS = 0.5, 0.05  # how well pictures at least fit each other as they are, relative to posed
 TEMPLATE_PICTURES = 500  # enough to find the template
 DECISION_PICTURES = 100  # enough to tell whether a folder needs poses
 NEIGHBOURS, CORRECTIONS = 30, 3  # most similar pictures by which a pose is corrected, and how often
@@ -100,18 +99,19 @@ def _found(options: Options, experiment: Experiment) -> str:
 
 
 def decision(features: np.ndarray) -> tuple[str, str]:
-    """How pictures stand, `one`, `mirrored` or `any`, and why; features: (n, 2 TURNS, F) in all poses."""
-    in_any = find_template(features)
-    as_they_are = in_any.upright / max(in_any.fit, 1e-9)
-    if as_they_are >= ONE_WAY_UP:
-        return (
-            "one",
-            f"pictures stand one way up (as they are, they fit {as_they_are:.0%} as well as posed)",
-        )
-    in_few = find_template(features[:, POSES["mirrored"]]).fit / in_any.fit
-    if in_few >= FEW_POSES:
-        return "mirrored", f"objects face both ways (as they are, pictures fit {as_they_are:.0%} as well as posed)"
-    return "any", f"objects are turned by any angle (as they are, pictures fit {as_they_are:.0%} as well as posed)"
+    """How pictures stand, `one`, `mirrored` or `any`, and a line about it; features: (n, 2 TURNS, F) in all poses.
+
+    Pictures of objects that are turned by any angle do not fit each other at all as they are. If objects face left or
+    right, half of the pairs of pictures do.
+    """
+    template = find_template(features)
+    share = template.upright / max(template.fit, 1e-9)
+    fit = f"as they are, pictures fit each other {max(share, 0):.0%} as well as posed"
+    if share >= ONE_WAY_UP:
+        return "one", f"objects stand one way up ({fit})"
+    if share >= FACING_BOTH_WAYS:
+        return "mirrored", f"objects face left or right ({fit})"
+    return "any", f"objects are turned by any angle ({fit})"
 
 
 def pose_by_neighbours(template: "Template", features: np.ndarray) -> np.ndarray:

@@ -1,11 +1,13 @@
 """Poses of pictures, found without labels."""
 
 import numpy as np
+import pytest
 
 from Networks.consensus.poses import (
     ONE_WAY_UP,
     POSES,
     TURNS,
+    decision,
     find_template,
     margins_of,
     pose_by_neighbours,
@@ -75,3 +77,19 @@ def test_the_margin_is_over_poses_that_contradict_the_best_one():
     few = np.zeros((1, 10))
     few[0, [2, 3, 7]] = 0.9, 0.8, 0.7  # the last one is mirrored
     assert margins_of(few, POSES["mirrored"]).round(9).tolist() == [0.2]
+
+
+@pytest.mark.parametrize(("stand", "found"), [([0], "one"), ([0, TURNS], "mirrored"), (range(TURNS), "any")])
+def test_how_a_folder_stands_is_told_from_its_pictures(stand, found):
+    """Objects as they are, mirrored half of the time, or turned by any angle."""
+    rng = np.random.default_rng(5)
+    looks = rng.normal(size=(2, TURNS, 64))  # of an object and its mirror image in each turn
+
+    def features(pose: int) -> np.ndarray:
+        """Of a picture that stands in a pose: turned and mirrored further it shows the other looks."""
+        mirrored, turn = divmod(pose, TURNS)
+        order = (np.arange(TURNS) - turn) % TURNS
+        return np.concatenate([looks[mirrored][order], looks[1 - mirrored][order]])
+
+    pictures = np.stack([features(rng.choice(list(stand))) for _ in range(80)])
+    assert decision(pictures + 0.5 * rng.normal(size=pictures.shape))[0] == found
