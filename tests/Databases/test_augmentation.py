@@ -13,8 +13,8 @@ from Databases.augmentation import (
     augment,
     change_colours,
     draw_affine,
-    imgaug_augment,
 )
+from tests.Databases.imgaug_reference import imgaug_augment, imgaug_augmenter
 from Utils import crops
 
 DRAWS = 300
@@ -43,7 +43,7 @@ def test_colours_are_distributed_as_imgaug_s(strength):
     picture = picture_of()
 
     def by_imgaug(rng):
-        augmenter = augmentation.imgaug_augmenter(strength, int(rng.integers(2**31)))
+        augmenter = imgaug_augmenter(strength, int(rng.integers(2**31)))
         del augmenter[-1]  # the affine map is compared on its own
         return augmenter(image=picture)
 

@@ -91,7 +91,8 @@ def test_file_has_no_name_once_open(rows, tmp_path):
 CRASH = """
     import os, signal, sys
     import numpy as np
-        store = descriptors.DescriptorStore(sys.argv[1], 64)
+    from Utils.descriptors import DescriptorStore
+    store = DescriptorStore(sys.argv[1], 64)
     for i in range(20):
         store.append(np.ones((1000, 64)), np.ones((1000, 2)), np.full(1000, i))
     os.kill(os.getpid(), signal.SIGKILL)
