@@ -23,7 +23,7 @@ from Utils.storage.landmark_files import LandmarkFiles
 from Utils.storage.pictures import read_picture
 from Utils.storage.videos import Video, VideoWriter
 
-GROUP = 8  # pictures that a thread holds at once
+GROUP = 16  # pictures that a thread holds at once
 MOST_THREADS = 4  # more would wait for Python's lock
 DRAWN = (".jpg", ".jpeg", ".png")  # an annotated copy keeps these endings
 RADIUS = 0.012  # of a marker, as a share of the object's side
@@ -136,7 +136,7 @@ class Prediction:
         boxes = self.boxes[file]
         boxes = np.where(np.isnan(boxes).all(axis=1, keepdims=True), whole, boxes)
         if len(bad_boxes(boxes, whole[2:])):
-            raise UserError(f"{file}: a box is empty, incomplete or outside the picture; correct it")
+            raise UserError(f"--boxes: a box of {file} is empty, incomplete or outside the picture; correct it")
         return list(boxes)
 
     def _video(self, files: LandmarkFiles, file: str) -> None:
