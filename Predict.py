@@ -39,7 +39,7 @@ def main(argv: list[str] | None = None) -> int:
     output = Path(given.output) if given.output else experiment.folder / "Predictions"
     inputs = find_inputs(given.input, leave_out=output)
     files = [*inputs.pictures, *inputs.videos]
-    boxes = read_boxes_of_objects(Path(given.boxes), files) if given.boxes else None
+    boxes = read_boxes_of_objects(Path(given.boxes), files) if given.boxes else {}
     detector = LandmarkDetector.from_experiment(experiment, options)
     detector.threshold = given.threshold
     claim_folder(output, {**options.facts(), "iteration": detector.iteration, "landmarks": detector.names})

@@ -40,7 +40,7 @@ def check_set(database: Database, split: str, images: ImageSet, workers: int) ->
     outside = good[((points[good] < 0) | (points[good] > sizes[good, None])).any((1, 2))]
     unknown = good[np.isnan(points[good]).all((1, 2))]
     usable = np.setdiff1d(good, bad)
-    crops = [database.crop(images.boxes[i], *sizes[i].tolist(), CROP_SIZE) for i in usable]
+    crops = [database.crop(images.boxes[i], int(sizes[i, 0]), int(sizes[i, 1]), CROP_SIZE) for i in usable]
     in_crops = apply(np.array(crops).reshape(-1, 2, 3), points[usable])
     lengths = database.normalisers(database.order_landmarks(in_crops))
     return errors, {

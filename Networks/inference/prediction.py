@@ -1,7 +1,7 @@
 """Landmarks of any pictures and videos, from file to file; memory does not grow with their number."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -57,23 +57,19 @@ def _sides(boxes: np.ndarray) -> np.ndarray:
     return np.sqrt(np.maximum((boxes[:, 2:] - boxes[:, :2]).prod(axis=1), 1))
 
 
+@dataclass
 class Prediction:
     """A run over all inputs. folder: for the results; boxes: file -> (k, 4), for those files that have boxes.
 
     `faults` says in one line each which inputs could not be read, or not to their end.
     """
 
-    def __init__(
-        self,
-        detector: LandmarkDetector,
-        inputs: Inputs,
-        folder: Path,
-        boxes: dict[str, np.ndarray] | None = None,
-        smooth: bool = False,
-    ) -> None:
-        self.detector, self.inputs, self.folder, self.smooth = detector, inputs, folder, smooth
-        self.boxes = boxes or {}
-        self.faults: list[str] = []
+    detector: LandmarkDetector
+    inputs: Inputs
+    folder: Path
+    boxes: dict[str, np.ndarray] = field(default_factory=dict)
+    smooth: bool = False
+    faults: list[str] = field(default_factory=list)
 
     def run(self) -> tuple[int, int]:
         """Write landmarks.csv, landmarks.json and the drawn copies; returns the numbers of pictures and objects."""
@@ -145,7 +141,7 @@ class Prediction:
         except UserError as error:
             self.faults.append(one_line(error))
             return
-        filters: list[OneEuro] = []
+        filters = [OneEuro(float(video.rate)) for _ in self.boxes.get(file, [None])]  # one per object
         name = file if file.lower().endswith(".mp4") else f"{file}.mp4"
         writer = VideoWriter(self.folder / "pictures" / name, video.rate)
         frames, number = iter(video), 0
@@ -153,19 +149,11 @@ class Prediction:
             while pictures := [(file, picture) for picture in islice(frames, GROUP)]:
                 for (_, picture), found in zip(pictures, self._detect(pictures), strict=True):
                     if self.smooth:
-                        found = _smoothed(found, filters, float(video.rate))
+                        objects = zip(filters, found.points, _sides(found.boxes), strict=True)
+                        found = replace(found, points=np.stack([steady(own, side) for steady, own, side in objects]))
                     found.add_to(files, number)
                     drawn.add(draw(picture, found))
                     number += 1
                     progress.update()
         if video.fault:
             self.faults.append(video.fault)
-
-
-def _smoothed(found: Found, filters: list[OneEuro], rate: float) -> Found:
-    """The next frame of a video with its points filtered; one filter per object."""
-    while len(filters) < len(found.points):
-        filters.append(OneEuro(rate))
-    sides = _sides(found.boxes)
-    points = [smooth(own, side) for smooth, own, side in zip(filters, found.points, sides, strict=True)]
-    return replace(found, points=np.stack(points))
