@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import numpy as np
 from pydantic import BaseModel, Field, ValidationError
 
+from Utils.hyperparameters import explained
 from Utils.runtime.errors import UserError, one_line
 
 if TYPE_CHECKING:
@@ -74,10 +75,8 @@ def _read_csv(path: Path, files: list[str], several: bool = False) -> "pd.DataFr
         raise UserError(
             f"{path} cannot be read as a table ({one_line(error)}); its form is in docs/data.md"
         ) from error
-    if "file" not in table.columns:
-        raise UserError(f"{path} has no column `file`; its first line names the columns")
-    exact = table["file"].isin(files)
-    table["file"] = table["file"].where(exact, table["file"].fillna("").str.replace("\\", "/").str.removeprefix("./"))
+    names = _columns(table, ["file"], path)["file"].fillna("")
+    table["file"] = names.where(names.isin(files), names.str.replace("\\", "/").str.removeprefix("./"))
     unknown = table["file"][~table["file"].isin(files)]
     if len(unknown):
         raise UserError(
@@ -90,12 +89,16 @@ def _read_csv(path: Path, files: list[str], several: bool = False) -> "pd.DataFr
     return table.set_index("file")
 
 
-def _numbers(table: "pd.DataFrame", columns: list[str], path: Path) -> "pd.DataFrame":
+def _columns(table: "pd.DataFrame", columns: list[str], path: Path) -> "pd.DataFrame":
     for column in columns:
         if column not in table.columns:
             raise UserError(f"{path} has no column `{column}`; its form is in docs/data.md")
+    return table[columns]
+
+
+def _numbers(table: "pd.DataFrame", columns: list[str], path: Path) -> "pd.DataFrame":
     try:
-        return table[columns].astype(np.float64)
+        return _columns(table, columns, path).astype(np.float64)
     except (ValueError, TypeError, OverflowError) as error:
         raise UserError(f"{path} has a cell that is not a number ({one_line(error)}); correct it") from error
 
@@ -136,9 +139,7 @@ def _read_splits(path: Path, files: list[str]) -> np.ndarray | None:
     table = _read_csv(path, files)
     if table is None:
         return None
-    if "split" not in table.columns:
-        raise UserError(f"{path} has no column `split`; write lines of the form file,split")
-    splits = table["split"].astype(str).str.strip()
+    splits = _columns(table, ["split"], path)["split"].astype(str).str.strip()
     wrong = splits[~splits.isin(SPLITS)]
     if len(wrong):
         raise UserError(f"{path}: split {wrong.iloc[0]!r} of {wrong.index[0]}; use train, regression or test")
@@ -178,8 +179,7 @@ def read_coco(path: Path, files: list[str]) -> Annotations:
         names = {image.id: image.file_name for image in content.images}
         objects = [(names[entry.image_id], entry) for entry in content.annotations if not entry.iscrowd]
     except ValidationError as error:
-        first = error.errors()[0]
-        reason = f"{'.'.join(map(str, first['loc']))}: {first['msg']}".removeprefix(": ")
+        reason = explained(error)[:200]
         raise UserError(f"{path} is not a COCO keypoints file ({reason}); its form is in docs/data.md") from error
     except KeyError as error:
         raise UserError(f"{path} has an annotation of image {error}, which its images lack; correct it") from error

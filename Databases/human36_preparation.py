@@ -82,8 +82,6 @@ def prepare(human: Path, output: Path, workers: int, frame_tolerance: int = 0) -
             else:
                 usable[recordings[i]], is_new = result
                 summary.extracted += is_new
-        for unused in set(prepared.glob("S*/*")) - {prepared / r.title for r in usable}:
-            shutil.rmtree(unused, ignore_errors=True)
         summary.pictures = _number_pictures(usable, prepared, output)
     summary.recordings = len(usable)
     summary.left_out = sum(record["left_out"] for record in usable.values())

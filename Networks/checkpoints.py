@@ -186,7 +186,7 @@ def adopt_settings(options: Options, content: Mapping[str, Any], source: Path | 
     """Take over what decides crop and network: width, picture size, the data set's own settings, and the read-out.
 
     Published checkpoints store no hyperparameters: the width follows from the tensors, the picture size is the
-    paper's. Raises UserError if the checkpoint is of another network or data set, or contradicts the user's --set.
+    paper's. Raises UserError if the checkpoint contradicts the options.
     """
     check_data_set(options, content, source)
     head = content["state_dict"].get("l1.weight")

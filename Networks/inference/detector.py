@@ -73,9 +73,8 @@ class LandmarkDetector:
     ) -> "LandmarkDetector":
         """The detector of an experiment's folder (its newest epoch) or of a checkpoint of step two.
 
-        dataset_name: that of the training; published checkpoints do not store it. readout: `centroid`, between the
-        cells of the heatmaps, or `cell`, as published. device: `auto`, `cpu`, `cuda` or `cuda:n`. Raises UserError
-        if the file does not exist or does not fit.
+        dataset_name: of the training; published checkpoints do not store it. readout: `centroid`, between the cells
+        of the heatmaps, or `cell`, as published. device: `auto`, `cpu`, `cuda` or `cuda:n`.
         """
         epoch, path = 0, Path(path)
         if path.is_dir():
@@ -91,10 +90,7 @@ class LandmarkDetector:
     def from_experiment(
         cls, experiment: Experiment, options: Options, database: Database | None = None
     ) -> "LandmarkDetector":
-        """The detector of an experiment's newest epoch; the options adopt the settings that it was trained with.
-
-        Raises UserError without a checkpoint, or if it contradicts the user's --set.
-        """
+        """The detector of an experiment's newest epoch; the options adopt the settings that it was trained with."""
         epoch, path = experiment.newest_second_step()
         return cls._from_checkpoint(path, epoch, options, database)
 
