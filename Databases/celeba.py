@@ -5,11 +5,10 @@ from typing import Any
 
 import numpy as np
 
-from Databases.database import FACE_CROP, REGRESSION_PICTURES, Database, ImageSet
+from Databases.database import REGRESSION_PICTURES, ImageSet
+from Databases.faces import FaceDatabase
 from Databases.normalisers import distance
 from Databases.tables import load_table, rows_of
-from Utils.crops import face_crop
-from Utils.face_boxes import find_face
 from Utils.runtime.errors import UserError
 
 SIZE = (178, 218)  # width, height
@@ -26,11 +25,10 @@ _LISTS = {
 }
 
 
-class CelebA(Database):
+class CelebA(FaceDatabase):
     """The paper's CelebA protocol: training on partition 0 without MAFL's test pictures."""
 
     name = "CelebA"
-    crop_rule = FACE_CROP
 
     @classmethod
     def open(cls, options: Any) -> "CelebA":
@@ -59,12 +57,6 @@ class CelebA(Database):
         database.training = images(training_names)
         database.regression, database.test = images(regression_names, landmarks), images(test_names, landmarks)
         return database
-
-    def crop(self, box: np.ndarray, width: int, height: int, size: int) -> np.ndarray:
-        return face_crop(box, width, height, size)
-
-    def find_box(self, picture: np.ndarray) -> np.ndarray | None:
-        return find_face(picture)
 
     def normalisers(self, groundtruth: np.ndarray) -> np.ndarray:
         return distance(groundtruth, *NORMALISER)

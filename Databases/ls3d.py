@@ -5,11 +5,10 @@ from typing import Any
 
 import numpy as np
 
-from Databases.database import FACE_CROP, REGRESSION_PICTURES, Database, ImageSet
+from Databases.database import REGRESSION_PICTURES, ImageSet
+from Databases.faces import FaceDatabase
 from Databases.normalisers import root_of_extent
 from Databases.tables import load_table, rows_of
-from Utils.crops import face_crop
-from Utils.face_boxes import find_face
 from Utils.runtime.errors import UserError, one_line
 from Utils.storage.torch7 import read_tensor
 
@@ -21,11 +20,10 @@ _PUBLISHED = (
 )
 
 
-class LS3D(Database):
+class LS3D(FaceDatabase):
     """The paper's LS3D protocol. The boxes of the evaluation come from the points."""
 
     name = "LS3D"
-    crop_rule = FACE_CROP
 
     @classmethod
     def open(cls, options: Any) -> "LS3D":
@@ -44,12 +42,6 @@ class LS3D(Database):
         database.regression = ImageSet(root, first, boxes_of_points(points), known, size=TRAINING_SIZE)
         database.test = _test_set(options.paths.folder("LS3Dbalanced_datapath"))
         return database
-
-    def crop(self, box: np.ndarray, width: int, height: int, size: int) -> np.ndarray:
-        return face_crop(box, width, height, size)
-
-    def find_box(self, picture: np.ndarray) -> np.ndarray | None:
-        return find_face(picture)
 
     def normalisers(self, groundtruth: np.ndarray) -> np.ndarray:
         return root_of_extent(groundtruth)

@@ -117,12 +117,9 @@ class Prediction:
         boxes = [self._boxes_in(file, picture) for file, picture in pictures]
         each = [picture for (_, picture), own in zip(pictures, boxes, strict=True) for _ in own]
         together = self.detector(each, [box for own in boxes for box in own])
-        several, stop = [], 0
-        for (file, picture), own in zip(pictures, boxes, strict=True):
-            start, stop = stop, stop + len(own)
-            parts = (values[start:stop] for values in (together.boxes, together.points, together.confidence))
-            several.append(Found(file, picture.shape[1::-1], *parts))
-        return several
+        stops = np.cumsum([len(own) for own in boxes], dtype=int)
+        parts = zip(*(np.split(part, stops) for part in (together.boxes, together.points, together.confidence)))
+        return [Found(file, picture.shape[1::-1], *own) for (file, picture), own in zip(pictures, parts)]
 
     def _boxes_in(self, file: str, picture: np.ndarray) -> list[np.ndarray | None]:
         """The boxes (4,) of a picture's objects; None: the detector finds one."""
