@@ -101,7 +101,7 @@ class LandmarkDetector:
         content = load_second_step(path)
         network = load_fan(content, path, options).eval()
         database = database or DATABASES[options.dataset_name].rules(options.hyper)
-        active, iteration = np.sort(content["active_channels"]), content.get("iteration", epoch)
+        active, iteration = np.sort(content["active_channels"]), int(content.get("iteration", epoch))
         return cls(network, database, options, active, iteration, threshold)
 
     def open_data_set(self) -> Database:
