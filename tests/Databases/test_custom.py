@@ -220,7 +220,7 @@ def test_coco_annotations(folder):
 def test_broken_coco_files_are_named(folder):
     for content, message in (
         ("[", "is not a COCO keypoints file"),
-        ("{}", "images: Field required"),
+        ("{}", "images: is missing"),
         ('{"images": [], "annotations": []}', "has no annotations"),
     ):
         (folder / "annotations.json").write_text(content)
