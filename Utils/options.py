@@ -11,7 +11,7 @@ import torch
 import yaml
 
 from Utils.hyperparameters import DataSet, Hyperparameters, hyperparameters
-from Utils.runtime.arguments import MOST_WORKERS, Parser, checked_path, path_of, whole
+from Utils.runtime.arguments import MOST_WORKERS, Parser, path_of, whole
 from Utils.runtime.errors import UserError, one_line, shown
 
 LONGEST_NAME = 200  # bytes; the names of checkpoints are longer, and names of files end at 255
@@ -57,11 +57,11 @@ class Paths:
     def optional(self, key: str) -> Path | str:
         """The file that a key names, "" if the key is missing or empty."""
         value = self.get(key)
-        return _path(f"{self.file}: {key}", value) if value else ""
+        return path_of(value) if value else ""
 
     def folder(self, key: str) -> Path:
         """The directory that a key names; UserError if it does not exist."""
-        folder = _path(f"{self.file}: {key}", self.require(key))
+        folder = path_of(self.require(key))
         if not folder.is_dir():
             raise UserError(f"{self.file}: {key} names {folder}, which is not a directory; correct the path")
         return folder
@@ -158,7 +158,7 @@ def parse(
         resume=getattr(given, "resume", False),
         paths=paths,
         data_path=given.data_path,
-        log_path=_path(f"{paths.file}: log_path", paths.require("log_path")),
+        log_path=path_of(paths.require("log_path")),
         device=_device(given.device),
         hyper=hyperparameters([*settings, *given.settings], recipes, databases[given.dataset_name]),
         images=given.images,
@@ -186,13 +186,6 @@ def default_options(
         device=_device(device),
         hyper=hyperparameters(settings, {}, databases[dataset_name]),
     )
-
-
-def _path(where: str, text: Path | str) -> Path:
-    try:
-        return checked_path(str(text))
-    except ValueError as error:
-        raise UserError(f"{where}: {error}; correct the path") from None
 
 
 def _experiment_name(name: str) -> str:
