@@ -2,6 +2,7 @@
 
 import argparse
 import os
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -47,11 +48,9 @@ class Paths:
 
     def require(self, key: str) -> str:
         """The value of a key; UserError if it is missing or empty."""
-        if key not in self._values:
-            raise UserError(f"{self.file} has no key {key}; add the line `{key}: <path>`")
         value = self.get(key)
         if not value:
-            raise UserError(f"{self.file}: {key} is empty; set it to the path")
+            raise UserError(f"{self.file} has no value for {key}; write the line `{key}: <path>`")
         return value
 
     def optional(self, key: str) -> Path | str:
@@ -209,12 +208,9 @@ def _device(text: str) -> torch.device:
         text = f"cuda:{os.environ.get('LOCAL_RANK', '0')}"  # torchrun: one GPU per process
     elif text.startswith("cuda:") and int(os.environ.get("WORLD_SIZE", "1")) > 1:
         raise UserError(f"--device {text}: give cuda; each process takes its own GPU")
-    try:
-        device = torch.device(text)
-    except (RuntimeError, ValueError):
-        raise UserError(f"--device {text[:60]!r}: give auto, cpu, cuda or cuda:n") from None
-    if device.type not in ("cpu", "cuda"):
-        raise UserError(f"--device {text}: give auto, cpu, cuda or cuda:n")
+    if not re.fullmatch(r"cpu|cuda:\d{1,3}", text):
+        raise UserError(f"--device {text[:60]!r}: give auto, cpu, cuda or cuda:n")
+    device = torch.device(text)
     if device.type == "cuda" and not torch.cuda.is_available():
         raise UserError(f"--device {text}: this machine has no CUDA GPU that torch can use; give --device cpu")
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
