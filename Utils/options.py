@@ -48,9 +48,11 @@ class Paths:
 
     def require(self, key: str) -> str:
         """The value of a key; UserError if it is missing or empty."""
+        if key not in self._values:
+            raise UserError(f"{self.file} has no key {key}; add the line `{key}: <path>`")
         value = self.get(key)
         if not value:
-            raise UserError(f"{self.file} has no value for {key}; write the line `{key}: <path>`")
+            raise UserError(f"{self.file}: {key} is empty; set it to the path")
         return value
 
     def optional(self, key: str) -> Path | str:

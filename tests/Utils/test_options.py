@@ -73,7 +73,7 @@ def test_path_keys(paths_file, tmp_path):
     assert paths.get("nothing") == ""
     assert paths.optional("nothing") == ""
     assert paths.optional("First_datapath") == tmp_path
-    with pytest.raises(UserError, match="no value for Other_datapath"):
+    with pytest.raises(UserError, match="no key Other_datapath"):
         paths.folder("Other_datapath")
     with pytest.raises(UserError, match="empty is empty"):
         paths.folder("empty")
