@@ -1,8 +1,8 @@
 """Pickles of strangers, read as data: no name that a file asks for is ever looked up in Python.
 
 A pickle is a program for a small machine that can call what Python can import. Here the machine knows a few names,
-which make plain containers, arrays or numbers. It sets no attributes. A hostile file can still fill the memory or nest
-too deeply; it cannot run code.
+which make plain containers, arrays or numbers. It sets no attributes. A hostile file can still fill the memory or
+nest too deeply; it cannot run code.
 """
 
 import collections
