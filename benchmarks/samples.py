@@ -67,7 +67,7 @@ class Pictures(Database):
             cells = rng.integers(4, image_size // 4 - 4, size=(count, 2))
             clusters = rng.permutation(100)[:count]
             lists.append(np.column_stack([cells, clusters]).astype(np.float32))
-        return KeypointTable.from_lists(self.training.names, lists)
+        return KeypointTable.from_dict(dict(zip(self.training.names, lists, strict=True)))
 
 
 def floor_seconds(database: Pictures, per_sample: int, samples: int) -> float:
