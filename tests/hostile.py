@@ -40,6 +40,7 @@ def pickles(mark: Path) -> dict[str, bytes]:
         "instance": b"(" + text(str(mark)) + b"ios\nmkdir\n" + STOP,
         "object": b"(cos\nmkdir\n" + text(str(mark)) + b"o" + STOP,
         "new object": PROTOCOL_2 + b"cpathlib\nPath\n)\x81" + STOP,
+        "new object of a known name": PROTOCOL_2 + b"ccollections\nOrderedDict\n)\x81" + STOP,
         "dotted name": b"\x80\x04" + text("collections") + text("abc.Mapping") + b"\x93" + STOP,
         "extension": PROTOCOL_2 + b"\x82\x01" + STOP,
         "persistent": PROTOCOL_2 + text("os.mkdir") + b"Q" + STOP,
@@ -57,9 +58,18 @@ def pickles(mark: Path) -> dict[str, bytes]:
         "flags of an array": PROTOCOL_2
         + b"cnumpy\ndtype\n(X\x02\x00\x00\x00O8I0\nI1\ntR(I3\nX\x01\x00\x00\x00|N}}I8\nI1\nI63\ntb"
         + STOP,
+        "a key as deep as the stack": PROTOCOL_2 + b"}" + b")" + 100_000 * b"\x85" + b"K\x01s" + STOP,
+        "a list of lists of lists": PROTOCOL_2 + b"]q\x00" + b"".join(_doubled(n) for n in range(40)) + STOP,
+        "a list that holds itself": PROTOCOL_2 + b"]q\x00h\x00a" + STOP,
         "more than any memory": b"\x80\x04" + b"\x8e" + struct.pack("<Q", 2**62) + STOP,
         "as many zeros": b"\x80\x05" + b"\x96" + struct.pack("<Q", 2**40) + STOP,
     }
+
+
+def _doubled(number: int) -> bytes:
+    """The instructions that put a list on the stack that holds the last list twice."""
+    last, new = bytes([number]), bytes([number + 1])
+    return b"]q" + new + b"(h" + last + b"h" + last + b"e"
 
 
 def archive(pickled: bytes, path: Path) -> None:

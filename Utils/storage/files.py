@@ -1,11 +1,11 @@
 """Files are written whole or not at all; reading a file never runs code in it."""
 
 import contextlib
+import fcntl
 import io
 import os
 import pickle
-import secrets
-import time
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,9 @@ from Utils.storage.tensor_files import read_safetensors, read_torch_file, write_
 from Utils.storage.unpickling import RefusedError, unpickle
 
 SAFETENSORS = ".safetensors"
-_LEFT_OVER_AGE = 24 * 3600  # seconds; no file takes that long to write
+_UMASK = os.umask(0o077)  # the only way to read it is to set it
+os.umask(_UMASK)
+_LONGEST_STEM = 180  # bytes; names of files end at 255
 
 
 @contextlib.contextmanager
@@ -30,24 +32,50 @@ def writing(path: Path | str, durable: bool = True) -> Iterator[Path]:
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{secrets.token_hex(8)}.part{path.suffix}")
+    temporary, owned = _owned_temporary(path)
     try:
         yield temporary
         if durable:
             with open(temporary, "rb+") as written:
                 os.fsync(written.fileno())
+        os.chmod(temporary, 0o666 & ~_UMASK)  # mkstemp makes private files
         os.replace(temporary, path)
     finally:
-        temporary.unlink(missing_ok=True)
+        try:
+            temporary.unlink(missing_ok=True)
+        finally:
+            os.close(owned)
+
+
+def _owned_temporary(path: Path) -> tuple[Path, int]:
+    """A new file beside `path` and the descriptor that holds its lock until this process ends."""
+    stem = path.stem.encode()[:_LONGEST_STEM].decode(errors="ignore")
+    while True:
+        handle, name = tempfile.mkstemp(prefix=f".{stem}.", suffix=f".part{path.suffix}", dir=path.parent)
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX)
+        except OSError:  # a file system without locks
+            return Path(name), handle
+        if os.fstat(handle).st_nlink:  # else removed as a left-over before it was locked
+            return Path(name), handle
+        os.close(handle)
 
 
 def remove_left_overs(*folders: Path) -> None:
-    """Remove the temporary files of processes that were killed a day ago or earlier."""
+    """Remove the temporary files of killed processes. Files that are still being written are locked and stay."""
     for folder in folders:
         for left_over in folder.glob(".*.part*"):
-            with contextlib.suppress(FileNotFoundError):  # another process renamed it
-                if time.time() - left_over.stat().st_mtime > _LEFT_OVER_AGE:
-                    left_over.unlink()
+            try:
+                handle = os.open(left_over, os.O_RDWR | os.O_NOFOLLOW)
+            except OSError:
+                continue
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                left_over.unlink(missing_ok=True)
+            except OSError:
+                continue
+            finally:
+                os.close(handle)
 
 
 @contextlib.contextmanager
@@ -87,30 +115,37 @@ def save_checkpoint(content: dict[str, Any], path: Path | str) -> None:
         temporary.write_bytes(buffer.getbuffer())
 
 
+def _require_file(path: Path, remedy: str) -> None:
+    if not path.is_file():
+        raise UserError(f"{path} does not exist; {remedy}")
+    if path.stat().st_size == 0:
+        raise UserError(f"{path} is empty; {remedy}")
+
+
 def load_pickle(path: Path | str, remedy: str = "make or download it again") -> Any:
     """Read a pickle of arrays and plain containers.
 
     Raises UserError if the file is missing, empty or cut off, or holds anything else: that could run code.
     """
-    return _load(Path(path), remedy, lambda file: unpickle(file.read_bytes()))
+    path = Path(path)
+    _require_file(path, remedy)
+    return _load(path, remedy, lambda: unpickle(path.read_bytes()))
 
 
 def load_checkpoint(path: Path | str, remedy: str = "make or download it again") -> dict[str, Any]:
     """Read a dictionary, by the rules of `load_pickle`: a file of torch.save, onto the CPU, or of safetensors."""
     path = Path(path)
-    content = _load(path, remedy, read_safetensors if path.suffix == SAFETENSORS else read_torch_file)
+    _require_file(path, remedy)
+    read = read_safetensors if path.suffix == SAFETENSORS else read_torch_file
+    content = _load(path, remedy, lambda: read(path))
     if not isinstance(content, dict):
         raise UserError(f"{path} holds a {type(content).__name__}, not a dictionary; {remedy}")
     return dict(content)
 
 
-def _load(path: Path, remedy: str, read: Callable[[Path], Any]) -> Any:
-    if not path.is_file():
-        raise UserError(f"{path} does not exist; {remedy}")
-    if path.stat().st_size == 0:
-        raise UserError(f"{path} is empty; {remedy}")
+def _load(path: Path, remedy: str, load: Callable[[], Any]) -> Any:
     try:
-        return read(path)
+        return load()
     except RefusedError as error:
         raise UserError(f"{path} is refused: {one_line(error)}; get the file from a source you trust") from error
     except Exception as error:  # a damaged file can make a reader raise nearly anything

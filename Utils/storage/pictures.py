@@ -30,6 +30,7 @@ def read_picture(path: Path | str) -> np.ndarray:
 
 def picture_size(path: Path | str) -> tuple[int, int]:
     """(width, height) of `read_picture`'s result, from the file's header if possible. Raises the same UserError."""
+    _require_file(path)
     try:
         with Image.open(path) as image:
             if image.format != "TIFF":  # Pillow's versions differ in whether this size is turned
@@ -57,11 +58,16 @@ def encode_jpeg(picture: np.ndarray, quality: int = 95) -> bytes:
     return content.tobytes()
 
 
+def _require_file(path: Path | str) -> None:
+    """UserError for a path that is missing or, like a pipe, not a plain file."""
+    if not Path(path).is_file():
+        raise UserError(f"picture {path} does not exist or is not a file; restore it or remove it from the list")
+
+
 def _content(path: Path | str) -> bytes:
+    _require_file(path)
     try:
         content = Path(path).read_bytes()
-    except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
-        raise UserError(f"picture {path} does not exist; restore it or remove it from the list") from None
     except OSError as error:
         raise UserError(
             f"picture {path} cannot be read ({error.strerror}); check the disk and the permissions"

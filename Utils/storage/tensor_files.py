@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from Utils.storage.unpickling import NAMES, DataUnpickler, RefusedError
+from Utils.storage.unpickling import NAMES, DataUnpickler, RefusedError, require_data
 
 _OLD_MAGIC, _OLD_VERSION = 0x1950A86A20F9469CFC6C, 1001
 _STORAGES = {
@@ -55,7 +55,10 @@ class _TensorUnpickler(DataUnpickler):
 
 
 def _tensor(elements: torch.Tensor, offset: int, size: tuple, stride: tuple, *_: Any) -> torch.Tensor:
-    return elements.as_strided(size, stride, offset)  # raises RuntimeError beyond the storage
+    tensor = elements.as_strided(size, stride, offset)  # raises RuntimeError beyond the storage
+    if tensor.numel() > len(elements):
+        raise ValueError("a tensor is larger than its storage")
+    return tensor
 
 
 _TensorUnpickler.names = NAMES | {
@@ -73,6 +76,8 @@ def _elements(content: bytes, dtype: torch.dtype) -> torch.Tensor:
 def _read_archive(path: Path) -> Any:
     """The zip archive of torch 1.6 and later: the pickle, and one file per storage."""
     with zipfile.ZipFile(path) as archive:
+        if any(entry.compress_type != zipfile.ZIP_STORED for entry in archive.infolist()):
+            raise ValueError("it is compressed, and torch.save does not compress")
         root = archive.namelist()[0].partition("/")[0]
         pickled = archive.read(f"{root}/data.pkl")
         storages: dict[str, torch.Tensor] = {}
@@ -80,9 +85,13 @@ def _read_archive(path: Path) -> Any:
         def storage(dtype: torch.dtype, key: str, count: int) -> torch.Tensor:
             if key not in storages:
                 storages[key] = _elements(archive.read(f"{root}/data/{key}"), torch.uint8)
+            if len(storages[key]) != count * dtype.itemsize:
+                raise ValueError("a storage does not have the bytes that the file claims")
             return storages[key].view(dtype)
 
-        return _TensorUnpickler(io.BytesIO(pickled), storage).load()
+        data = _TensorUnpickler(io.BytesIO(pickled), storage).load()
+    require_data(data, len(pickled), torch.Tensor)
+    return data
 
 
 def _read_old(content: bytes) -> Any:
@@ -98,12 +107,18 @@ def _read_old(content: bytes) -> Any:
 
     def storage(dtype: torch.dtype, key: str, count: int) -> torch.Tensor:
         if key not in storages:
+            if sum(known.nbytes for known in storages.values()) + count * dtype.itemsize > len(content):
+                raise ValueError("its tensors are longer than the file")
             storages[key] = torch.zeros(count, dtype=dtype)
         return storages[key]
 
+    start = file.tell()
     data = _TensorUnpickler(file, storage).load()
-    for key in DataUnpickler(file).load():
-        target = storages[str(key)]
+    require_data(data, file.tell() - start, torch.Tensor)
+    keys = list(map(str, DataUnpickler(file).load()))
+    if sorted(keys) != sorted(storages):
+        raise ValueError("its list of storages is not that of its tensors")
+    for target in map(storages.__getitem__, keys):
         count = int.from_bytes(file.read(8), "little")
         raw = file.read(target.nbytes)
         if count != len(target) or len(raw) != target.nbytes:
