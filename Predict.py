@@ -5,7 +5,8 @@ import sys
 from pathlib import Path
 
 from Databases import DATABASES
-from Databases.inputs import boxes_of_inputs, find_inputs
+from Databases.custom_annotations import read_boxes_of_objects
+from Databases.inputs import find_inputs
 from Networks.inference.detector import LandmarkDetector
 from Networks.inference.prediction import Prediction
 from Networks.recipes import RECIPES
@@ -37,7 +38,8 @@ def main(argv: list[str] | None = None) -> int:
     given, experiment = options.own, Experiment(options.log_path, options.experiment_name)
     output = Path(given.output) if given.output else experiment.folder / "Predictions"
     inputs = find_inputs(given.input, leave_out=output)
-    boxes = boxes_of_inputs(given.boxes, inputs) if given.boxes else None
+    files = [*inputs.pictures, *inputs.videos]
+    boxes = read_boxes_of_objects(Path(given.boxes), files) if given.boxes else {}
     detector = LandmarkDetector.from_experiment(experiment, options)
     detector.threshold = given.threshold
     claim_folder(output, {**options.facts(), "iteration": detector.iteration, "landmarks": detector.names})

@@ -38,7 +38,7 @@ def main(argv: list[str] | None = None) -> int:
         others_r2 = explained_by_the_others(measured.points).r2
         steady = (measured.error, measured.r2, others_r2)
         if database.test.landmarks is None:
-            report_steadiness(experiment, measured.found, measured.error, others_r2, landmarks)
+            report_steadiness(experiment, measured.found, measured.error, others_r2)
             report_landmarks(experiment, landmarks, measured.found, steadiness=steady)
             return int(report_failure(experiment, measured.found))
         predictions = landmarks_of(detector)

@@ -2,7 +2,7 @@
 
 The published order is blur, contrast, noise, multiply, hue and saturation on the whole picture, then an affine
 map, then the crop. Here only the part of the picture that the crop will show is changed, and the affine map and
-the crop are one warp: the same distributions at a fraction of the time. `imgaug_augment` does it literally.
+the crop are one warp: the same distributions at a fraction of the time. Tests compare it with imgaug.
 
 Points live in continuous picture coordinates: pixel i covers [i, i + 1).
 """
@@ -10,7 +10,6 @@ Points live in continuous picture coordinates: pixel i covers [i, i + 1).
 import functools
 import math
 from dataclasses import dataclass
-from typing import Any
 
 import cv2
 import numpy as np
@@ -171,47 +170,3 @@ def _change_hue(picture: np.ndarray, factor: float) -> np.ndarray:
     saturation = _table(LEVELS * factor)
     table = np.stack([hue, saturation, LEVELS.astype(np.uint8)], axis=1).reshape(1, 256, 3)
     return cv2.cvtColor(cv2.LUT(hsv, table), cv2.COLOR_HSV2RGB)
-
-
-def imgaug_augment(
-    picture: np.ndarray, crop: np.ndarray, size: int, strength: Strength, rng: np.random.Generator
-) -> tuple[np.ndarray, np.ndarray]:
-    """The same as `augment`, by imgaug on the whole picture."""
-    height, width = picture.shape[:2]
-    augmenter = imgaug_augmenter(strength, int(rng.integers(2**31)))
-    # Three points tell the affine map that imgaug drew.
-    source = np.array([[0.0, 0.0], [width, 0.0], [0.0, height]])
-    changed, moved = augmenter(image=picture, keypoints=source[None])
-    target = np.asarray(moved[0], dtype=np.float64)
-    columns = np.stack([(target[1] - target[0]) / width, (target[2] - target[0]) / height], axis=1)
-    affine = np.column_stack([columns, target[0]])
-    return crops.warp(changed, crop, size), crops.compose(crop, affine)
-
-
-def imgaug_augmenter(strength: Strength, seed: int) -> Any:
-    """The published augmentation as an imgaug augmenter."""
-    import imgaug.augmenters as iaa  # slow to import, and rarely wanted
-
-    return iaa.Sequential(
-        [
-            iaa.Sometimes(strength.blur, iaa.GaussianBlur((0, BLUR_MAX_SIGMA))),
-            iaa.LinearContrast(strength.contrast),
-            iaa.Sometimes(
-                strength.noise, iaa.AdditiveGaussianNoise(scale=(0, NOISE_MAX_SD), per_channel=NOISE_PER_CHANNEL)
-            ),
-            iaa.Multiply(strength.multiply, per_channel=MULTIPLY_PER_CHANNEL),
-            iaa.Sometimes(strength.hue, iaa.MultiplyHueAndSaturation(HUE_FACTOR)),
-            iaa.Affine(
-                scale={"x": strength.scale, "y": strength.scale},
-                translate_percent=dict.fromkeys("xy", (-strength.shift, strength.shift)),
-                rotate=(-ROTATION, ROTATION),
-                order=1,
-                mode={"black": "constant"}.get(strength.border, strength.border),
-            ),
-        ],
-        random_order=False,
-        seed=seed,
-    )
-
-
-AUGMENTATIONS = {"fast": augment, "imgaug": imgaug_augment}

@@ -5,11 +5,10 @@ from typing import Any
 
 import numpy as np
 
-from Databases.database import FACE_CROP, REGRESSION_PICTURES, Database, ImageSet
+from Databases.database import REGRESSION_PICTURES, ImageSet
+from Databases.faces import FaceDatabase
 from Databases.normalisers import distance
 from Databases.tables import load_table, rows_of
-from Utils.crops import face_crop
-from Utils.face_boxes import find_face
 from Utils.runtime.errors import UserError
 
 SIZE = (178, 218)  # width, height
@@ -17,27 +16,19 @@ LANDMARKS = 68
 _PUBLISHED = "get the file from the published code's data/CelebA"
 NORMALISER = (41, 46)  # the outer of two points on the lower lid, of either eye
 
-_PICTURE_FOLDERS = (
-    "",
-    "img_align_celeba_hq",
-    "img_align_celeba",
-    "Img/img_align_celeba_hq",
-    "Img/img_align_celeba",
-    "Img",
-)
-# Name of each list in data/CelebA -> where the download may have it
+_PICTURE_FOLDERS = ("", "img_align_celeba_hq", "img_align_celeba", "Img/img_align_celeba_hq", "Img/img_align_celeba")
+# Name of each list in data/CelebA -> where the download has it
 _LISTS = {
-    "list_eval_partition.txt": ("Eval/list_eval_partition.txt", "list_eval_partition.txt"),
-    "mafl_training.txt": ("MAFL/training.txt", "MAFL/mafl_training.txt", "mafl_training.txt"),
-    "mafl_testing.txt": ("MAFL/testing.txt", "MAFL/mafl_testing.txt", "mafl_testing.txt"),
+    "list_eval_partition.txt": "Eval/list_eval_partition.txt",
+    "mafl_training.txt": "MAFL/training.txt",
+    "mafl_testing.txt": "MAFL/testing.txt",
 }
 
 
-class CelebA(Database):
+class CelebA(FaceDatabase):
     """The paper's CelebA protocol: training on partition 0 without MAFL's test pictures."""
 
     name = "CelebA"
-    crop_rule = FACE_CROP
 
     @classmethod
     def open(cls, options: Any) -> "CelebA":
@@ -49,7 +40,7 @@ class CelebA(Database):
         regression_names = _read_names(mafl_training)[:REGRESSION_PICTURES]
         training_names = names[(parts == 0) & ~np.isin(names, test_names)]
 
-        root = _picture_folder(folder, names[0])
+        root = _picture_folder(folder)
         box_file, point_file = lists / "CelebABoundingBoxes.pickle", lists / "MaflGroundtruthLandmarks.pickle"
         make = f"make them with `python tools/find_boxes.py {root} --aligned --output {box_file}`"
         boxes = load_table(box_file, f"{_PUBLISHED} or {make}")
@@ -67,12 +58,6 @@ class CelebA(Database):
         database.regression, database.test = images(regression_names, landmarks), images(test_names, landmarks)
         return database
 
-    def crop(self, box: np.ndarray, width: int, height: int, size: int) -> np.ndarray:
-        return face_crop(box, width, height, size)
-
-    def find_box(self, picture: np.ndarray) -> np.ndarray | None:
-        return find_face(picture)
-
     def normalisers(self, groundtruth: np.ndarray) -> np.ndarray:
         return distance(groundtruth, *NORMALISER)
 
@@ -80,10 +65,10 @@ class CelebA(Database):
 def _find_list(name: str, lists: Path, download: Path) -> Path:
     """The list in data/CelebA, else in the download; `download` may be its root or a folder inside."""
     roots = (download, *download.resolve().parents[:2])
-    for candidate in (lists / name, *(root / path for root in roots for path in _LISTS[name])):
+    for candidate in (lists / name, *(root / _LISTS[name] for root in roots)):
         if candidate.is_file():
             return candidate
-    raise UserError(f"{lists / name} does not exist, nor {_LISTS[name][0]} in {download}; copy it there")
+    raise UserError(f"{lists / name} does not exist, nor {_LISTS[name]} in {download}; copy it there")
 
 
 def _read_partition(file: Path) -> tuple[np.ndarray, np.ndarray]:
@@ -103,11 +88,9 @@ def _read_names(file: Path) -> np.ndarray:
     return np.array(words)
 
 
-def _picture_folder(folder: Path, first: str) -> Path:
+def _picture_folder(folder: Path) -> Path:
     """The folder of the pictures: `folder` itself or a known one inside it."""
-    folders = [folder / sub for sub in _PICTURE_FOLDERS]
-    found = [inside for inside in folders if (inside / first).is_file()]
-    found = found or [inside for inside in folders if any(inside.glob("*.jpg"))]  # the first picture may be missing
-    if not found:
-        raise UserError(f"no pictures (*.jpg) in {folder} or its img_align_celeba_hq; correct CelebA_datapath")
-    return found[0]
+    for inside in _PICTURE_FOLDERS:
+        if any((folder / inside).glob("*.jpg")):
+            return folder / inside
+    raise UserError(f"no pictures (*.jpg) in {folder} or its img_align_celeba_hq; correct CelebA_datapath")

@@ -1,7 +1,6 @@
 """Check a data set before hours of training: python -m Databases.check --dataset_name ..."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 
@@ -19,50 +18,36 @@ EXAMPLES = 3  # of each problem
 CROP_SIZE = 256  # errors are measured in crops of this side
 
 
-@dataclass
-class Finding:
-    """One kind of problem in a split."""
+def check_set(database: Database, split: str, images: ImageSet, workers: int) -> tuple[dict[str, list[str]], ...]:
+    """Read every picture of a split and compare it with its box and points.
 
-    text: str  # "pictures with points outside"
-    examples: list[str]  # names of all such pictures, or what is wrong with them
-    is_fatal: bool
-
-
-def check_set(database: Database, split: str, images: ImageSet, workers: int) -> list[Finding]:
-    """Read every picture of a split and compare it with its box and points."""
+    Returns the errors and the notes: kind of problem -> the names of all such pictures, or what is wrong with them.
+    """
     sizes: np.ndarray = np.zeros((len(images), 2), np.int64)
-    unreadable = {}
+    unreadable = []
     results = parallel_map(_read, (database, images), range(len(images)), workers)
     for i, result in progress(results, f"Reading {split} pictures", total=len(images)):
         if isinstance(result, str):
-            unreadable[i] = result
+            unreadable.append(result)
         else:
             sizes[i] = result
     good = np.flatnonzero(sizes.all(1))
     bad = good[bad_boxes(images.boxes[good], sizes[good])]
-    findings = [
-        Finding("pictures unreadable", [unreadable[i] for i in sorted(unreadable)], True),
-        Finding("boxes empty or outside the picture", images.names[bad].tolist(), True),
-    ]
-    if images.landmarks is not None:
-        points = images.landmarks
-        outside = good[((points[good] < 0) | (points[good] > sizes[good, None])).any((1, 2))]
-        unknown = good[np.isnan(points[good]).all((1, 2))]
-        usable = np.setdiff1d(good, bad)
-        crops = [
-            database.crop(images.boxes[i], width, height, CROP_SIZE)
-            for i, (width, height) in zip(usable, sizes[usable].tolist())
-        ]
-        in_crops = apply(np.array(crops).reshape(-1, 2, 3), points[usable])
-        lengths = database.normalisers(database.order_landmarks(in_crops))
-        findings += [
-            Finding("pictures with points outside", images.names[outside].tolist(), False),
-            Finding("pictures without known points", images.names[unknown].tolist(), False),
-            Finding(
-                "pictures whose errors have no unit length", images.names[usable[~(lengths > 0)]].tolist(), False
-            ),
-        ]
-    return [finding for finding in findings if finding.examples]
+    errors = {"pictures unreadable": unreadable, "boxes empty or outside the picture": images.names[bad].tolist()}
+    if images.landmarks is None:
+        return errors, {}
+    points = images.landmarks
+    outside = good[((points[good] < 0) | (points[good] > sizes[good, None])).any((1, 2))]
+    unknown = good[np.isnan(points[good]).all((1, 2))]
+    usable = np.setdiff1d(good, bad)
+    crops = [database.crop(images.boxes[i], int(sizes[i, 0]), int(sizes[i, 1]), CROP_SIZE) for i in usable]
+    in_crops = apply(np.array(crops).reshape(-1, 2, 3), points[usable])
+    lengths = database.normalisers(database.order_landmarks(in_crops))
+    return errors, {
+        "pictures with points outside": images.names[outside].tolist(),
+        "pictures without known points": images.names[unknown].tolist(),
+        "pictures whose errors have no unit length": images.names[usable[~(lengths > 0)]].tolist(),
+    }
 
 
 def _read(shared: tuple[Database, ImageSet], i: int) -> tuple[int, int] | str:
@@ -93,14 +78,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     print(f"{database.name}:")
     for split, images in database.splits().items():
         print(f"  {split}: {describe(images)}")
-        findings = check_set(database, split, images, options.num_workers)
-        is_complete &= len(images) > 0 and not any(finding.is_fatal for finding in findings)
-        for finding in findings:
-            count = len(finding.examples)
-            text = finding.text if count != 1 else finding.text.replace("pictures", "picture", 1)
-            print(f"    {'ERROR' if finding.is_fatal else 'note'}: {count} {text}")
-            for example in finding.examples[:EXAMPLES]:
-                print(f"      {example}")
+        errors, notes = check_set(database, split, images, options.num_workers)
+        is_complete &= len(images) > 0 and not any(errors.values())
+        for kind, problems in (("ERROR", errors), ("note", notes)):
+            for text, examples in problems.items():
+                if examples:
+                    text = text if len(examples) > 1 else text.replace("pictures", "picture", 1)
+                    print(f"    {kind}: {len(examples)} {text}", *examples[:EXAMPLES], sep="\n      ")
     if not is_complete:
         raise UserError("the data set is not complete; correct the errors above")
     print("complete")

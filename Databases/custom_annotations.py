@@ -1,12 +1,14 @@
 """Files beside a user's own pictures: boxes.csv, landmarks.csv, split.csv, or annotations.json (COCO)."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
 from pydantic import BaseModel, Field, ValidationError
 
+from Utils.hyperparameters import explained
 from Utils.runtime.errors import UserError, one_line
 
 if TYPE_CHECKING:
@@ -32,12 +34,16 @@ def read_annotations(folder: Path, files: list[str]) -> Annotations:
 
     Raises UserError if one is malformed, names a picture that does not exist, or has a picture twice.
     """
-    splits = _read_splits(folder / "split.csv", files)
+
+    def read(name: str, reader: Callable[[Path, list[str]], Any]) -> Any:
+        return reader(folder / name, files) if (folder / name).is_file() else None
+
+    splits = read("split.csv", _read_splits)
     if not (folder / "annotations.json").is_file():
-        table = _read_boxes(folder / "boxes.csv", files)
+        table, landmarks = read("boxes.csv", _read_boxes), read("landmarks.csv", _read_landmarks)
         boxes = np.full((len(files), 4), np.nan) if table is None else table.reindex(files).to_numpy()
         names = np.array(files)
-        return Annotations(names, names, boxes, _read_landmarks(folder / "landmarks.csv", files), splits)
+        return Annotations(names, names, boxes, landmarks, splits)
     for extra in ("boxes.csv", "landmarks.csv"):
         if (folder / extra).is_file():
             raise UserError(f"{folder} has both annotations.json and {extra}; keep one of them")
@@ -56,16 +62,14 @@ def read_boxes_of_objects(path: Path, files: list[str]) -> dict[str, np.ndarray]
 
     Raises UserError as `read_annotations` does.
     """
-    boxes = _read_boxes(path, files, several=True)
-    if boxes is None:
+    if not path.is_file():
         raise UserError(f"{path} does not exist; write file,x1,y1,x2,y2, a row for every picture")
+    boxes = _read_boxes(path, files, several=True)
     return {str(file): rows.to_numpy() for file, rows in boxes.groupby(level=0)}
 
 
-def _read_csv(path: Path, files: list[str], several: bool = False) -> "pd.DataFrame | None":
-    """A table indexed by file, None if it does not exist; several: whether a file may have several rows."""
-    if not path.is_file():
-        return None
+def _read_csv(path: Path, files: list[str], several: bool = False) -> "pd.DataFrame":
+    """A table indexed by file; several: whether a file may have several rows."""
     import pandas as pd
 
     try:
@@ -74,10 +78,8 @@ def _read_csv(path: Path, files: list[str], several: bool = False) -> "pd.DataFr
         raise UserError(
             f"{path} cannot be read as a table ({one_line(error)}); its form is in docs/data.md"
         ) from error
-    if "file" not in table.columns:
-        raise UserError(f"{path} has no column `file`; its first line names the columns")
-    exact = table["file"].isin(files)
-    table["file"] = table["file"].where(exact, table["file"].fillna("").str.replace("\\", "/").str.removeprefix("./"))
+    names = _columns(table, ["file"], path)["file"].fillna("")
+    table["file"] = names.where(names.isin(files), names.str.replace("\\", "/").str.removeprefix("./"))
     unknown = table["file"][~table["file"].isin(files)]
     if len(unknown):
         raise UserError(
@@ -90,21 +92,23 @@ def _read_csv(path: Path, files: list[str], several: bool = False) -> "pd.DataFr
     return table.set_index("file")
 
 
-def _numbers(table: "pd.DataFrame", columns: list[str], path: Path) -> "pd.DataFrame":
+def _columns(table: "pd.DataFrame", columns: list[str], path: Path) -> "pd.DataFrame":
     for column in columns:
         if column not in table.columns:
             raise UserError(f"{path} has no column `{column}`; its form is in docs/data.md")
+    return table[columns]
+
+
+def _numbers(table: "pd.DataFrame", columns: list[str], path: Path) -> "pd.DataFrame":
     try:
-        return table[columns].astype(np.float64)
+        return _columns(table, columns, path).astype(np.float64)
     except (ValueError, TypeError, OverflowError) as error:
         raise UserError(f"{path} has a cell that is not a number ({one_line(error)}); correct it") from error
 
 
-def _read_boxes(path: Path, files: list[str], several: bool = False) -> "pd.DataFrame | None":
+def _read_boxes(path: Path, files: list[str], several: bool = False) -> "pd.DataFrame":
     """The box columns as numbers, indexed by file."""
     table = _read_csv(path, files, several)
-    if table is None:
-        return None
     missing = sorted(set(files) - set(table.index))
     if missing:
         raise UserError(
@@ -114,11 +118,9 @@ def _read_boxes(path: Path, files: list[str], several: bool = False) -> "pd.Data
     return _numbers(table, BOX_COLUMNS, path)
 
 
-def _read_landmarks(path: Path, files: list[str]) -> np.ndarray | None:
-    """(n, G, 2), NaN for pictures that the file does not name; None if it does not exist."""
+def _read_landmarks(path: Path, files: list[str]) -> np.ndarray:
+    """(n, G, 2), NaN for pictures that the file does not name."""
     table = _read_csv(path, files)
-    if table is None:
-        return None
     count, rest = divmod(len(table.columns), 2)
     if rest or not count:
         raise UserError(f"{path} has {len(table.columns)} columns beside `file`; write x0,y0,x1,y1,...")
@@ -131,14 +133,9 @@ def _both_or_none(points: np.ndarray) -> np.ndarray:
     return np.where(np.isfinite(points).all(-1, keepdims=True), points, np.nan)
 
 
-def _read_splits(path: Path, files: list[str]) -> np.ndarray | None:
-    """(n,) str, "" for pictures that the file does not name; None if it does not exist."""
-    table = _read_csv(path, files)
-    if table is None:
-        return None
-    if "split" not in table.columns:
-        raise UserError(f"{path} has no column `split`; write lines of the form file,split")
-    splits = table["split"].astype(str).str.strip()
+def _read_splits(path: Path, files: list[str]) -> np.ndarray:
+    """(n,) str, "" for pictures that the file does not name."""
+    splits = _columns(_read_csv(path, files), ["split"], path)["split"].astype(str).str.strip()
     wrong = splits[~splits.isin(SPLITS)]
     if len(wrong):
         raise UserError(f"{path}: split {wrong.iloc[0]!r} of {wrong.index[0]}; use train, regression or test")
@@ -178,8 +175,7 @@ def read_coco(path: Path, files: list[str]) -> Annotations:
         names = {image.id: image.file_name for image in content.images}
         objects = [(names[entry.image_id], entry) for entry in content.annotations if not entry.iscrowd]
     except ValidationError as error:
-        first = error.errors()[0]
-        reason = f"{'.'.join(map(str, first['loc']))}: {first['msg']}".removeprefix(": ")
+        reason = explained(error)[:200]
         raise UserError(f"{path} is not a COCO keypoints file ({reason}); its form is in docs/data.md") from error
     except KeyError as error:
         raise UserError(f"{path} has an annotation of image {error}, which its images lack; correct it") from error

@@ -1,6 +1,5 @@
 """Human3.6M as `PrePreprocessHuman.py` extracts it: 450x450 pictures of one person, 32 joints."""
 
-from pathlib import Path
 from typing import Annotated, Any, ClassVar
 
 import numpy as np
@@ -11,7 +10,6 @@ from Databases.normalisers import distance
 from Databases.tables import load_table, rows_of
 from Utils.crops import zoom_crop
 from Utils.hyperparameters import FREE_AFTER_TRAINING
-from Utils.runtime.errors import UserError
 
 SIZE = (450, 450)
 JOINTS = 32
@@ -53,18 +51,13 @@ class Human36(Database):
         boxes, joints = load_table(box_file, _REMEDY), load_table(joint_file, _REMEDY)
 
         def images(split: str) -> ImageSet:
-            names = _names(root, split)
+            names = sorted(name for name in boxes if name.startswith(f"/{split}/"))
             rows = rows_of(boxes, names, (4,), "box", box_file, _REMEDY, np.float64)
             points = rows_of(joints, names, (JOINTS, 2), "joints", joint_file, _REMEDY)
-            return ImageSet(root / "images", np.array(names), rows, points, size=SIZE)
+            return ImageSet(root / "images", np.array(names, str), rows, points, size=SIZE)
 
         database = cls()
         database.training, database.test = images("train"), images("test")
-        missing = sorted(
-            {name for name in boxes if name.startswith("/train/")} - set(database.training.names.tolist())
-        )
-        if missing:
-            raise UserError(f"{root}/images{missing[0]} and {len(missing) - 1} more pictures do not exist; {_REMEDY}")
         some = np.arange(len(database.training))[:: hyper.regression_step][:REGRESSION_PICTURES]
         database.regression = database.training.subset(some)
         return database
@@ -103,12 +96,3 @@ def crop_of_box(box: np.ndarray) -> np.ndarray:
     m[..., 0, 0] = m[..., 1, 1] = scale
     m[..., 2] = np.array(SIZE) / 2 - scale[..., None] * centre
     return m
-
-
-def _names(root: Path, split: str) -> list[str]:
-    """Keys like /train/000000.jpg of the pictures in the folder, in order."""
-    folder = root / "images" / split
-    names = sorted(f"/{split}/{file.name}" for file in folder.glob("*.jpg") if file.name[0] != ".")
-    if not names:
-        raise UserError(f"no pictures (*.jpg) in {folder}; {_REMEDY}")
-    return names

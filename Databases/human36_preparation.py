@@ -74,17 +74,14 @@ def prepare(human: Path, output: Path, workers: int, frame_tolerance: int = 0) -
         prepared / ".lock", f"another process is writing to {output}; wait until it ends, or give another folder"
     ):
         remove_left_overs(output)
-        records = {}
+        usable = {}
         results = parallel_map(_prepare_one, (prepared, frame_tolerance), recordings, workers, chunk=1)
         for i, result in progress(results, "Extracting pictures", total=len(recordings), unit="video"):
             if isinstance(result, str):
                 summary.skipped.append(f"{recordings[i].title}: {result}")
             else:
-                records[recordings[i]], is_new = result
+                usable[recordings[i]], is_new = result
                 summary.extracted += is_new
-        usable = {r: records[r] for r in recordings if r in records}
-        for unused in set(prepared.glob("S*/*")) - {prepared / r.title for r in usable}:
-            shutil.rmtree(unused, ignore_errors=True)
         summary.pictures = _number_pictures(usable, prepared, output)
     summary.recordings = len(usable)
     summary.left_out = sum(record["left_out"] for record in usable.values())
@@ -102,29 +99,22 @@ def find_recordings(human: Path, summary: Summary) -> list[Recording]:
     for subject in SUBJECTS:
         base = root / subject
         videos = base / "Videos" if (base / "Videos").is_dir() else base / "Video"
-        folders = {
-            "video": (videos, ".mp4"),
-            "pose": (base / "MyPoseFeatures" / "D2_Positions", ".cdf"),
-            "masks": (base / "MySegmentsMat" / "ground_truth_bb", ".mat"),
-        }
-        found = {kind: _by_stem(folder, suffix) for kind, (folder, suffix) in folders.items()}
-        for stem in sorted(set().union(*found.values())):
-            missing = [kind for kind in found if stem not in found[kind]]
+        kinds = (
+            (videos, ".mp4"),
+            (base / "MyPoseFeatures" / "D2_Positions", ".cdf"),
+            (base / "MySegmentsMat" / "ground_truth_bb", ".mat"),
+        )
+        found = {file.stem for folder, suffix in kinds for file in folder.glob(f"[!.]*{suffix}")}
+        for stem in sorted(stem for stem in found if any(action in stem for action in ACTIONS)):
+            files = [folder / f"{stem}{suffix}" for folder, suffix in kinds]
+            missing = ", ".join(str(file) for file in files if not file.is_file())
             if missing:
-                files = ", ".join(str(folders[kind][0] / f"{stem}{folders[kind][1]}") for kind in missing)
-                summary.skipped.append(f"{subject}/{stem}: {files} does not exist")
+                summary.skipped.append(f"{subject}/{stem}: {missing} does not exist")
             else:
-                recordings.append(Recording(subject, stem, **{kind: found[kind][stem] for kind in found}))
+                recordings.append(Recording(subject, stem, *files))
     if not recordings and not summary.skipped:
         raise UserError(f"{root} has no videos of {', '.join(ACTIONS)}; complete the download")
     return recordings
-
-
-def _by_stem(folder: Path, suffix: str) -> dict[str, Path]:
-    if not folder.is_dir():
-        return {}
-    files = [f for f in folder.iterdir() if f.suffix.lower() == suffix and not f.name.startswith(".")]
-    return {f.stem: f for f in files if any(action in f.stem for action in ACTIONS)}
 
 
 # One recording
@@ -135,8 +125,10 @@ def _prepare_one(shared: tuple[Path, int], recording: Recording) -> tuple[dict[s
     prepared, frame_tolerance = shared
     folder = prepared / recording.title
     try:
-        finished = _finished(folder, recording, frame_tolerance)
-        return finished or extract(recording, folder, frame_tolerance), finished is None
+        record = _finished(folder, recording, frame_tolerance)
+        if record:
+            return record, False
+        return extract(recording, folder, frame_tolerance), True
     except UserError as error:
         return one_line(error)
 
@@ -239,7 +231,10 @@ def _number_pictures(records: Mapping[Recording, dict[str, Any]], prepared: Path
     counts = {"train": 0, "test": 0}
     names, boxes, joints = [], [np.zeros((0, 4))], [np.zeros((0, JOINTS, 2))]
     for split in counts:
-        (output / "images" / split).mkdir(parents=True, exist_ok=True)
+        folder = output / "images" / split
+        folder.mkdir(parents=True, exist_ok=True)
+        for earlier in folder.glob("*.jpg"):
+            earlier.unlink()
     for recording, record in records.items():
         split, _ = SUBJECTS[recording.subject]
         maps = crop_of_box(record["boxes"])
@@ -249,10 +244,6 @@ def _number_pictures(records: Mapping[Recording, dict[str, Any]], prepared: Path
             names.append(f"/{split}/{picture_name(counts[split])}")
             _link(prepared / recording.title / picture_name(i), output / f"images{names[-1]}")
             counts[split] += 1
-    numbered = {output / f"images{name}" for name in names}
-    for picture in (output / "images").glob("*/*.jpg"):
-        if picture not in numbered:
-            picture.unlink()
     for table, rows in ((BOXES, boxes), (KEYPOINTS, joints)):
         # One new array, so that equal tables are equal files, whether read from records or just made.
         dump_pickle(dict(zip(names, np.array(np.concatenate(rows), dtype=float))), output / table)
@@ -260,9 +251,6 @@ def _number_pictures(records: Mapping[Recording, dict[str, Any]], prepared: Path
 
 
 def _link(source: Path, target: Path) -> None:
-    if target.exists() and target.samefile(source):
-        return
-    target.unlink(missing_ok=True)
     try:
         os.link(source, target)
     except OSError:  # this file system has no hard links

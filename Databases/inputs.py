@@ -1,4 +1,4 @@
-"""The pictures and videos that `Predict.py --input` names, and the boxes of the objects in them."""
+"""The pictures and videos that `Predict.py --input` names."""
 
 import glob
 import os
@@ -6,14 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-
 from Databases.custom import list_files
-from Databases.custom_annotations import read_boxes_of_objects
-from Databases.tables import bad_boxes
 from Utils.runtime.errors import UserError
 from Utils.storage import pictures, videos
-from Utils.storage.pictures import picture_size
 
 _ENDINGS = (*pictures.SUFFIXES, *videos.SUFFIXES)
 
@@ -56,25 +51,3 @@ def _find(word: str, leave_out: Path) -> list[Path]:
     if not found:
         raise UserError(f"--input {word} {problem}; give a picture, a folder, a video or a glob in quotes")
     return found
-
-
-def boxes_of_inputs(path: Path | str, inputs: Inputs) -> dict[str, np.ndarray]:
-    """File -> boxes (k, 4) of a table with a row per object; NaN: the whole picture. A video's hold for all frames.
-
-    Raises UserError if a file has no box, or a box is empty or outside its picture.
-    """
-    boxes = read_boxes_of_objects(Path(path), [*inputs.pictures, *inputs.videos])
-    for file in inputs.pictures:
-        known = boxes[file][np.isfinite(boxes[file]).any(axis=1)]
-        if not len(known):
-            continue
-        try:
-            size = picture_size(inputs.root / file)
-        except UserError:
-            continue  # the prediction of this picture reports it
-        if len(bad_boxes(known, np.array(size))):
-            raise UserError(
-                f"{path}: a box of {file} is empty, incomplete or outside the picture, which has "
-                f"{size[0]}x{size[1]} pixels; correct it"
-            )
-    return boxes

@@ -19,8 +19,7 @@ from Databases.samples import (
 )
 from Utils import crops
 from Utils.options import Options, available_cores
-from Utils.runtime.memory import release_freed_memory
-from Utils.runtime.process import set_up_worker
+from Utils.runtime.process import release_freed_memory, set_up_worker
 from Utils.storage.pictures import to_gray
 
 

@@ -1,16 +1,14 @@
 """LS3D: training on 300W-LP (450x450 pixels), test on LS3D-balanced (any size); 68 points per face."""
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from Databases.database import FACE_CROP, REGRESSION_PICTURES, Database, ImageSet
+from Databases.database import REGRESSION_PICTURES, ImageSet
+from Databases.faces import FaceDatabase
 from Databases.normalisers import root_of_extent
 from Databases.tables import load_table, rows_of
-from Utils.crops import face_crop
-from Utils.face_boxes import find_face
 from Utils.runtime.errors import UserError, one_line
 from Utils.storage.torch7 import read_tensor
 
@@ -22,36 +20,28 @@ _PUBLISHED = (
 )
 
 
-class LS3D(Database):
+class LS3D(FaceDatabase):
     """The paper's LS3D protocol. The boxes of the evaluation come from the points."""
 
     name = "LS3D"
-    crop_rule = FACE_CROP
 
     @classmethod
     def open(cls, options: Any) -> "LS3D":
         lists = Path(options.data_path) / "LS3D" / "300W_LPBoundingBoxes.pickle"
         boxes = load_table(lists, _PUBLISHED)
         names = list(boxes)  # in the file's order, which decides the pictures that the regressors see
-        if not names:
-            raise UserError(f"{lists} names no picture; {_PUBLISHED}")
-        root = _training_root(options.paths.folder("300WLP_datapath"), names[0])
+        root = _training_root(options.paths.folder("300WLP_datapath"), names)
         table = rows_of(boxes, names, (4,), "box", lists, _PUBLISHED, np.float64)
         database = cls()
-        database.training = ImageSet(root, np.array(names), table, None, size=TRAINING_SIZE)
+        database.training = ImageSet(root, np.array(names, str), table, None, size=TRAINING_SIZE)
 
         first = database.training.names[:REGRESSION_PICTURES]
-        points = np.stack([_read_mat(_mat_file(root, name)) for name in first])
+        files = [root / "landmarks" / f"{name.rpartition('.')[0]}_pts.mat" for name in first]
+        points = np.array([_read_points(file) for file in files]).reshape(-1, LANDMARKS, 2)
         known = points.astype(np.float32)
         database.regression = ImageSet(root, first, boxes_of_points(points), known, size=TRAINING_SIZE)
         database.test = _test_set(options.paths.folder("LS3Dbalanced_datapath"))
         return database
-
-    def crop(self, box: np.ndarray, width: int, height: int, size: int) -> np.ndarray:
-        return face_crop(box, width, height, size)
-
-    def find_box(self, picture: np.ndarray) -> np.ndarray | None:
-        return find_face(picture)
 
     def normalisers(self, groundtruth: np.ndarray) -> np.ndarray:
         return root_of_extent(groundtruth)
@@ -70,40 +60,26 @@ def boxes_of_points(points: np.ndarray) -> np.ndarray:
 def _test_set(root: Path) -> ImageSet:
     """Every **/*.jpg in order of name, with the points in its .t7 file."""
     pictures = sorted(root.glob("**/*.jpg"))
-    if not pictures:
-        raise UserError(f"no pictures (*.jpg) under {root}; correct LS3Dbalanced_datapath")
-    points = np.stack([_read_t7(path.with_suffix(".t7")) for path in pictures])
-    names = np.array([path.relative_to(root).as_posix() for path in pictures])
+    points = np.array([_read_points(path.with_suffix(".t7")) for path in pictures]).reshape(-1, LANDMARKS, 2)
+    names = np.array([path.relative_to(root).as_posix() for path in pictures], str)
     return ImageSet(root, names, boxes_of_points(points), points.astype(np.float32))
 
 
-def _training_root(folder: Path, first: str) -> Path:
+def _training_root(folder: Path, names: list[str]) -> Path:
     """The folder to which the names in the boxes file are relative."""
     candidates = (folder, folder / "300W_LP", folder / "300W-LP")
-    return next((inside for inside in candidates if (inside / first).is_file()), folder)
+    return next((inside for inside in candidates for name in names[:1] if (inside / name).is_file()), folder)
 
 
-def _mat_file(root: Path, name: str) -> Path:
-    return root / "landmarks" / f"{name.rpartition('.')[0]}_pts.mat"
-
-
-def _read_mat(file: Path) -> np.ndarray:
-    """x and y of the key pts_3d of a MATLAB file: (68, 2) float64, picture pixels."""
+def _read_points(file: Path) -> np.ndarray:
+    """The points of a .mat file, in its key pts_3d, or of a .t7 file: (68, 2) float64, picture pixels."""
     import scipy.io
 
-    return _points(file, lambda: scipy.io.loadmat(file)["pts_3d"])
-
-
-def _read_t7(file: Path) -> np.ndarray:
-    """A Torch7 tensor of 68 points: (68, 2) float64, picture pixels."""
-    return _points(file, lambda: read_tensor(file.read_bytes()))
-
-
-def _points(file: Path, read: Callable[[], Any]) -> np.ndarray:
     if not file.is_file():
         raise UserError(f"{file} does not exist, but its picture does; download the data set again")
     try:
-        points = np.asarray(read())[:, :2].astype(np.float64)
+        content = scipy.io.loadmat(file)["pts_3d"] if file.suffix == ".mat" else read_tensor(file.read_bytes())
+        points = np.asarray(content)[:, :2].astype(np.float64)
     except Exception as error:  # scipy raises errors of many kinds on broken files
         reason = f"it has no key {error}" if isinstance(error, KeyError) else one_line(error)
         raise UserError(f"{file} cannot be read ({reason}); download it again") from error

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from Databases.augmentation import AUGMENTATIONS, FIRST_STEP, SECOND_STEP, Strength
+from Databases.augmentation import FIRST_STEP, SECOND_STEP, Strength, augment
 from Databases.database import Database
 from Utils import crops
 from Utils.hyperparameters import Hyperparameters
@@ -45,7 +45,6 @@ class _Samples(Dataset):
         eligible: np.ndarray,
         image_size: int,
         seed: int,
-        augmentation: str,
         strength: Strength,
         stage: int,
         origin: tuple[int, int] = (0, 0),
@@ -53,7 +52,7 @@ class _Samples(Dataset):
         self.database, self.images = database, database.training
         self.table, self.eligible = table, eligible
         self.size, self.seed, self.stage = image_size, seed, stage
-        self.augment, self.strength = AUGMENTATIONS[augmentation], strength
+        self.strength = strength
         self.first_epoch, self.first_position = origin
         self._epoch, self._order = -1, np.zeros(0, np.int64)
 
@@ -80,7 +79,7 @@ class _Samples(Dataset):
         picture = self.database.read(self.images, image)
         height, width = picture.shape[:2]
         crop = self.database.crop(self.images.boxes[image], width, height, self.size)
-        pixels, to_crop = self.augment(picture, crop, self.size, self.strength, rng)
+        pixels, to_crop = augment(picture, crop, self.size, self.strength, rng)
         points = self.table.of(image)
         # Keypoints are stored on the grid of the picture's plain crop.
         moved = crops.apply(crops.compose(to_crop, crops.invert(crop)), points[:, :2] * float(GRID))
@@ -141,7 +140,6 @@ class FirstStepSamples(_Samples):
         table: KeypointTable,
         image_size: int,
         seed: int,
-        augmentation: str,
         strength: Strength = FIRST_STEP,
     ) -> None:
         table = table.keep(table.clusters() >= 0)
@@ -151,7 +149,7 @@ class FirstStepSamples(_Samples):
                 f"none of the {len(table)} training pictures has {MIN_KEYPOINTS} keypoints in clusters; "
                 f"lower --set confidence_superpoint or number_of_clusters, or check the boxes"
             )
-        super().__init__(database, table, eligible, image_size, seed, augmentation, strength, _FIRST)
+        super().__init__(database, table, eligible, image_size, seed, strength, _FIRST)
 
     def __getitem__(self, position: int) -> tuple[np.ndarray, ...]:
         """Both crops (S, S, 3), their points (n, 3) x, y, cluster, and their `correspondences`."""
@@ -220,7 +218,6 @@ class SecondStepSamples(_Samples):
         active: np.ndarray,
         image_size: int,
         seed: int,
-        augmentation: str,
         strength: Strength = SECOND_STEP,
         origin: tuple[int, int] = (0, 0),
     ) -> None:
@@ -228,7 +225,7 @@ class SecondStepSamples(_Samples):
         eligible = np.flatnonzero(table.counts() > 0)
         if len(eligible) == 0:
             raise UserError("no training picture has a keypoint of an active cluster; lower --set min_cluster_points")
-        super().__init__(database, table, eligible, image_size, seed, augmentation, strength, _SECOND, origin)
+        super().__init__(database, table, eligible, image_size, seed, strength, _SECOND, origin)
 
     def __getitem__(self, position: int) -> tuple[np.ndarray, np.ndarray]:
         """The crop (S, S, 3) and its points (n, 3) x, y, cluster.

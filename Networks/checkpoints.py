@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import numpy as np
 import torch
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 from torch import nn
 
 from Networks.execution import build_fan
@@ -93,17 +93,6 @@ class Checkpoint(BaseModel):
     centroid: Annotated[Any, _array(2)] = None
     threshold: Annotated[Any, _array(1)] = None
 
-    @model_validator(mode="after")
-    def _fields_agree(self) -> "Checkpoint":
-        active, head = self.active_channels, self.state_dict.get("l1.weight")
-        if len(set(active)) < len(active):
-            raise ValueError("active_channels names a map twice")
-        if active and head is not None and head.ndim and max(active) >= len(head):
-            raise ValueError(f"active_channels names map {max(active)}, but there are {len(head)} maps")
-        if self.centroid is not None and self.threshold is not None and len(self.centroid) != len(self.threshold):
-            raise ValueError(f"centroid has {len(self.centroid)} rows, threshold {len(self.threshold)}")
-        return self
-
 
 def check_checkpoint(content: Mapping[str, Any], source: Path | str) -> None:
     """Raise UserError naming the wrong field of a checkpoint. Missing and unknown fields pass."""
@@ -150,18 +139,15 @@ def _load(
 
 def clusters_to_state(centroids: np.ndarray | None, thresholds: np.ndarray | None) -> dict[str, Any]:
     """The checkpoint keys `centroid` (K, D) and `threshold` (K,); None before the first clustering."""
-    if centroids is None or thresholds is None:
-        return {"centroid": None, "threshold": None}
-    return {"centroid": torch.from_numpy(centroids), "threshold": torch.from_numpy(thresholds)}
+    state = {"centroid": centroids, "threshold": thresholds}
+    return {key: None if array is None else torch.from_numpy(array) for key, array in state.items()}
 
 
 def clusters_from_state(content: Mapping[str, Any]) -> tuple[np.ndarray | None, np.ndarray | None]:
     """The centroids (K, D) and thresholds (K,) of a checkpoint; published files have no thresholds."""
-    centroids, thresholds = content.get("centroid"), content.get("threshold")
-    return (
-        None if centroids is None else np.asarray(centroids, np.float32),
-        None if thresholds is None else np.asarray(thresholds, np.float32),
-    )
+    arrays = (content.get(key) for key in ("centroid", "threshold"))
+    centroids, thresholds = (None if array is None else np.asarray(array, np.float32) for array in arrays)
+    return centroids, thresholds
 
 
 def load_fan(content: Mapping[str, Any], source: Path | str, options: Options) -> FAN:
@@ -200,7 +186,7 @@ def adopt_settings(options: Options, content: Mapping[str, Any], source: Path | 
     """Take over what decides crop and network: width, picture size, the data set's own settings, and the read-out.
 
     Published checkpoints store no hyperparameters: the width follows from the tensors, the picture size is the
-    paper's. Raises UserError if the checkpoint is of another network or data set, or contradicts the user's --set.
+    paper's. Raises UserError if the checkpoint contradicts the options.
     """
     check_data_set(options, content, source)
     head = content["state_dict"].get("l1.weight")
@@ -230,27 +216,21 @@ def check_resumed(options: Options, content: Mapping[str, Any], source: Path | s
     Settings that only earlier versions knew are ignored.
     """
     check_data_set(options, content, source)
-    pairs = [
-        (setting(name, before), setting(name, getattr(options.hyper, name)))
-        for name, before in (content.get("hyperparameters") or {}).items()
-        if name in type(options.hyper).model_fields and name not in _FREE_ON_RESUME
-    ]
-    differing = [(then, now) for then, now in pairs if then != now]
-    if differing:
+    now, then = options.hyper.model_dump(), content.get("hyperparameters") or {}
+    names = [n for n in then if n in now and n not in _FREE_ON_RESUME and setting(n, then[n]) != setting(n, now[n])]
+    if names:
+        wanted = [setting(name, then[name]) for name in names]
         raise UserError(
-            f"--resume: {source} was made with {', '.join(then for then, _ in differing)}; this run has "
-            f"{', '.join(now for _, now in differing)}; "
-            f"give {' '.join(f'--set {then}' for then, _ in differing)} or use another experiment"
+            f"--resume: {source} was made with {', '.join(wanted)}; this run has "
+            f"{', '.join(setting(name, now[name]) for name in names)}; "
+            f"give {' '.join(f'--set {words}' for words in wanted)} or use another experiment"
         )
 
 
 def newest_state(
     checkpoints: list[tuple[int, Path]], state: Path, load: Callable[[Path], dict[str, Any]]
 ) -> tuple[dict[str, Any], Path] | None:
-    """The last of the checkpoints (ascending numbers, paths) or the state, whichever has more iterations.
-
-    Returns content and path, the same in all processes; None if neither exists.
-    """
+    """Content and path of the last checkpoint (number, path) or the state, whichever has more iterations, if any."""
     newest = None
     if distributed.is_main():
         paths = [path for _, path in checkpoints[-1:]] + ([state] if state.exists() else [])
@@ -289,5 +269,5 @@ class StateKeeper:
         self.saved = time.monotonic()
 
     def remove(self) -> None:
-        """Remove the state, which a checkpoint has made useless."""
+        """Remove the state once a checkpoint replaces it."""
         self.path.unlink(missing_ok=True)

@@ -141,9 +141,7 @@ class FirstStep(Training):
         if self.iteration >= end:
             return
         hyper, strength = self.hyper, self.recipe.augmentation(FIRST_STEP)
-        samples = FirstStepSamples(
-            self.database, keypoints, hyper.image_size, hyper.seed, hyper.augmentation, strength
-        )
+        samples = FirstStepSamples(self.database, keypoints, hyper.image_size, hyper.seed, strength)
         self.relabelled = False
         losses = partial(first_step_losses, precision=hyper.precision, recipe=self.recipe)
         self.fit(self.title, samples, losses, partial(learning_rate_at, hyper=hyper), end)

@@ -157,7 +157,6 @@ class SecondStep(Training):
             self.active,
             hyper.image_size,
             hyper.seed,
-            hyper.augmentation,
             strength,
             origin,
         )

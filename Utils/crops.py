@@ -65,11 +65,6 @@ def zoom_crop(width: int, height: int, size: int, zoom: float) -> np.ndarray:
     return np.column_stack([np.diag(scale), size / 2 - scale * centre])
 
 
-def whole_crop(width: int, height: int, size: int) -> np.ndarray:
-    """The map picture -> crop (2, 3) that resizes the whole picture to size x size pixels."""
-    return zoom_crop(width, height, size, 1.0)
-
-
 def apply(m: np.ndarray, points: np.ndarray) -> np.ndarray:
     """Map points: m (..., 2, 3), points (..., n, 2) -> (..., n, 2). NaN stays NaN."""
     return np.asarray(points) @ np.swapaxes(m[..., :2], -1, -2) + m[..., None, :, 2]

@@ -1,60 +1,34 @@
-"""Descriptors of a whole data set: on disk in large chunks, in memory a piece at a time."""
+"""Descriptors of a whole data set: on disk, in memory a piece at a time."""
 
-import contextlib
-import os
 import shutil
 import tempfile
-import weakref
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
-import tables
 
 from Utils.runtime import distributed
 from Utils.runtime.errors import UserError
 
-_CHUNK_BYTES = 1 << 20  # of one HDF5 chunk; much smaller ones cost bookkeeping, much larger ones miss the cache
-_BUFFER_ROWS = 8192  # written together
-
 
 class DescriptorStore:
-    """Append-only rows of (descriptor, point, image, flag) in a temporary PyTables file, in the order of images.
+    """Append-only rows of (descriptor, point, image, flag), in the order of their images.
 
-    The file loses its name as soon as it is open, so it ends with the process. Memory: one buffer of `_BUFFER_ROWS`
-    rows. folder: of the file, made if missing; dimension: of a descriptor.
+    The descriptors are in a temporary file without a name, which ends with the process; the rest, 13 bytes a row, is
+    in memory. folder: of the file, made if missing; dimension: of a descriptor.
     """
 
     def __init__(self, folder: Path | str, dimension: int = 256) -> None:
         self.dimension = dimension
         self._folder = Path(folder)
-        self._columns = {
-            "descriptor": (np.dtype(np.float32), (dimension,)),
-            "point": (np.dtype(np.float32), (2,)),
-            "image": (np.dtype(np.int32), ()),
-            "flag": (np.dtype(np.bool_), ()),
-        }
-        self._buffer: list[tuple[np.ndarray, ...]] = []
-        self._buffered = 0
-        self._length = 0
-        self._last_image = -1
-        self._file = self._open()
-        self._arrays = {name: self._create(name, *kind) for name, kind in self._columns.items()}
-
-    def _open(self) -> tables.File:
         self._folder.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(prefix=".descriptors", suffix=".h5", dir=self._folder)
-        os.close(handle)
-        file = tables.open_file(name, "w")
-        os.unlink(name)
-        self._finalizer = weakref.finalize(self, _close, file)
-        return file
-
-    def _create(self, name: str, dtype: np.dtype, shape: tuple[int, ...]) -> tables.EArray:
-        row_bytes = dtype.itemsize * int(np.prod(shape, dtype=int))
-        atom = tables.Atom.from_dtype(dtype)
-        chunk = (max(1, min(_CHUNK_BYTES // row_bytes, 65_536)), *shape)
-        return self._file.create_earray("/", name, atom, (0, *shape), chunkshape=chunk)
+        self._file = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115 (`close` closes it)
+        self._columns: dict[str, list[np.ndarray]] = {
+            "point": [np.zeros((0, 2), np.float32)],
+            "image": [np.zeros(0, np.int32)],
+            "flag": [np.zeros(0, bool)],
+        }
+        self._length, self._last_image = 0, -1
 
     def append(
         self, descriptors: np.ndarray, points: np.ndarray, images: np.ndarray, flags: np.ndarray | None = None
@@ -63,48 +37,38 @@ class DescriptorStore:
 
         Image numbers never decrease, also from one call to the next. Raises UserError if the disk is full.
         """
-        count = len(descriptors)
-        if count == 0:
+        if len(descriptors) == 0:
             return
-        flags = np.ones(count, bool) if flags is None else flags
-        values = zip(self._columns.values(), (descriptors, points, images, flags), strict=True)
-        row = tuple(np.array(value, dtype).reshape(count, *shape) for (dtype, shape), value in values)
-        numbers = row[2]
-        if numbers[0] < self._last_image or (np.diff(numbers) < 0).any():
+        if images[0] < self._last_image or (np.diff(images) < 0).any():
             raise ValueError("rows must come in the order of their images")
-        self._last_image = int(numbers[-1])
-        self._buffer.append(row)
-        self._buffered += count
-        self._length += count
-        if self._buffered >= _BUFFER_ROWS:
-            self.flush()
-
-    def flush(self) -> None:
-        """Write the rows that are still in memory."""
-        if not self._buffer:
-            return
         try:
-            for (name, _), pieces in zip(self._columns.items(), zip(*self._buffer), strict=True):
-                self._arrays[name].append(np.concatenate(pieces))
-        except (tables.HDF5ExtError, OSError) as error:
+            self._file.write(np.ascontiguousarray(descriptors, np.float32).data)
+            self._file.flush()
+        except OSError as error:
             free = shutil.disk_usage(self._folder).free >> 20
             raise UserError(
                 f"{self._folder}: cannot write descriptors ({free} MiB free); free some space and run again"
             ) from error
-        self._buffer, self._buffered = [], 0
+        self._length += len(descriptors)
+        self._last_image = int(images[-1])
+        flags = np.ones(len(descriptors), bool) if flags is None else flags
+        for name, values in (("point", points), ("image", images), ("flag", flags)):
+            pieces = self._columns[name]
+            pieces.append(np.array(values, pieces[0].dtype))
 
     def __len__(self) -> int:
         return self._length
 
     def column(self, name: str) -> np.ndarray:
         """A whole small column, (len, ...): point (float32 x, y), image (int32), flag (bool)."""
-        self.flush()
-        return self._arrays[name][:]
+        return np.concatenate(self._columns[name])
 
     def read(self, start: int, stop: int) -> np.ndarray:
         """Descriptors (stop - start, dimension) float32 of consecutive rows."""
-        self.flush()
-        return self._arrays["descriptor"][start:stop]
+        if start == stop:
+            return np.zeros((0, self.dimension), np.float32)
+        rows = np.memmap(self._file, np.float32, "r", shape=(self._length, self.dimension))
+        return np.array(rows[start:stop])
 
     def chunks(self, rows: int = 32_768) -> Iterator[tuple[int, np.ndarray]]:
         """All descriptors in pieces: (first row, (n, dimension) float32) with n <= rows."""
@@ -134,8 +98,7 @@ class DescriptorStore:
 
     def close(self) -> None:
         """Close the file, which deletes it."""
-        self._buffer, self._buffered = [], 0
-        self._finalizer()
+        self._file.close()
 
     def __enter__(self) -> "DescriptorStore":
         return self
@@ -156,9 +119,3 @@ def collect_rows(store: DescriptorStore) -> None:
         elif distributed.is_main():
             while (received := distributed.receive(sender)) is not None:
                 store.append(*received)
-
-
-def _close(file: tables.File) -> None:
-    if file.isopen:
-        with contextlib.suppress(tables.HDF5ExtError, OSError):
-            file.close()

@@ -35,10 +35,7 @@ _of_thread = threading.local()  # each thread needs its own cascades
 def _cascade(name: str) -> cv2.CascadeClassifier:
     if not hasattr(_of_thread, name):
         path = Path(cv2.data.haarcascades) / f"haarcascade_{name}.xml"
-        cascade = cv2.CascadeClassifier(str(path))
-        if cascade.empty():
-            raise UserError(f"{path} does not exist; it is part of opencv-python: install that again")
-        setattr(_of_thread, name, cascade)
+        setattr(_of_thread, name, cv2.CascadeClassifier(str(path)))
     return getattr(_of_thread, name)
 
 

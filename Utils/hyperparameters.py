@@ -119,9 +119,6 @@ class Hyperparameters(BaseModel):
     recipe: str = Field("paper", description="`paper` is the method to the letter")
     preset: str = Field("full", description="size and length: `full`, the values of this table, `small` or `brief`")
     readout: Readout = "cell"
-    augmentation: Literal["fast", "imgaug"] = Field(
-        "fast", description="`fast`, or `imgaug`: the published library, with the same distributions, much slower"
-    )
     precision: Literal["auto", "float32", "bfloat16"] = Field(
         "auto",
         description="`auto` (bfloat16 on a GPU, float32 on the CPU), `float32` or `bfloat16`; losses are always "

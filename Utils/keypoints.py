@@ -1,6 +1,6 @@
 """Keypoints: suppression and detection on whole batches, and the table of a data set's pseudo-groundtruth."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -68,19 +68,6 @@ class KeypointTable:
     points: np.ndarray
 
     @classmethod
-    def from_lists(
-        cls, names: Sequence[str] | np.ndarray, lists: Iterable, source: str = "keypoints"
-    ) -> "KeypointTable":
-        """Build a table from one (n, 3) array per name; an empty array is an image without points.
-
-        Raises UserError, beginning with `source`, for other shapes and for x and y that are not finite numbers.
-        """
-        names = np.asarray(names, dtype=str)
-        arrays = [_as_points(name, values, source) for name, values in zip(names, lists, strict=True)]
-        points = np.concatenate([np.zeros((0, 3), np.float32), *arrays])
-        return cls(names, _offsets([len(array) for array in arrays]), points)
-
-    @classmethod
     def from_flat(cls, names: Sequence[str] | np.ndarray, images: np.ndarray, points: np.ndarray) -> "KeypointTable":
         """Build a table from points (total, 3) in any order and the index of each one's name (total,)."""
         names = np.asarray(names, dtype=str)
@@ -90,10 +77,15 @@ class KeypointTable:
 
     @classmethod
     def from_dict(cls, content: Mapping[str, np.ndarray], source: str = "keypoints") -> "KeypointTable":
-        """Build a table from a dictionary image name -> (n, 3); errors as in `from_lists`."""
+        """Build a table from a dictionary image name -> (n, 3); an empty array is an image without points.
+
+        Raises UserError, beginning with `source`, for other shapes and for x and y that are not finite numbers.
+        """
         if not isinstance(content, Mapping) or not all(isinstance(name, str) for name in content):
             raise UserError(f"{source} is not a dictionary with image names as keys; make the file again")
-        return cls.from_lists(list(content), content.values(), source)
+        arrays = [_as_points(name, values, source) for name, values in content.items()]
+        points = np.concatenate([np.zeros((0, 3), np.float32), *arrays])
+        return cls(np.array(list(content), dtype=str), _offsets([len(array) for array in arrays]), points)
 
     @classmethod
     def load(cls, path: Path | str, side: int | None = None, clusters: int | None = None) -> "KeypointTable":

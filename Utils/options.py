@@ -2,6 +2,7 @@
 
 import argparse
 import os
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,7 +12,7 @@ import torch
 import yaml
 
 from Utils.hyperparameters import DataSet, Hyperparameters, hyperparameters
-from Utils.runtime.arguments import MOST_WORKERS, Parser, checked_path, path_of, whole
+from Utils.runtime.arguments import MOST_WORKERS, Parser, path_of, whole
 from Utils.runtime.errors import UserError, one_line, shown
 
 LONGEST_NAME = 200  # bytes; the names of checkpoints are longer, and names of files end at 255
@@ -57,11 +58,11 @@ class Paths:
     def optional(self, key: str) -> Path | str:
         """The file that a key names, "" if the key is missing or empty."""
         value = self.get(key)
-        return _path(f"{self.file}: {key}", value) if value else ""
+        return path_of(value) if value else ""
 
     def folder(self, key: str) -> Path:
         """The directory that a key names; UserError if it does not exist."""
-        folder = _path(f"{self.file}: {key}", self.require(key))
+        folder = path_of(self.require(key))
         if not folder.is_dir():
             raise UserError(f"{self.file}: {key} names {folder}, which is not a directory; correct the path")
         return folder
@@ -158,7 +159,7 @@ def parse(
         resume=getattr(given, "resume", False),
         paths=paths,
         data_path=given.data_path,
-        log_path=_path(f"{paths.file}: log_path", paths.require("log_path")),
+        log_path=path_of(paths.require("log_path")),
         device=_device(given.device),
         hyper=hyperparameters([*settings, *given.settings], recipes, databases[given.dataset_name]),
         images=given.images,
@@ -188,13 +189,6 @@ def default_options(
     )
 
 
-def _path(where: str, text: Path | str) -> Path:
-    try:
-        return checked_path(str(text))
-    except ValueError as error:
-        raise UserError(f"{where}: {error}; correct the path") from None
-
-
 def _experiment_name(name: str) -> str:
     odd = name in ("", ".", "..", "CheckPoints") or "/" in name or "\\" in name or not name.isprintable()
     if odd or len(name.encode(errors="replace")) > LONGEST_NAME:
@@ -216,12 +210,9 @@ def _device(text: str) -> torch.device:
         text = f"cuda:{os.environ.get('LOCAL_RANK', '0')}"  # torchrun: one GPU per process
     elif text.startswith("cuda:") and int(os.environ.get("WORLD_SIZE", "1")) > 1:
         raise UserError(f"--device {text}: give cuda; each process takes its own GPU")
-    try:
-        device = torch.device(text)
-    except (RuntimeError, ValueError):
-        raise UserError(f"--device {text[:60]!r}: give auto, cpu, cuda or cuda:n") from None
-    if device.type not in ("cpu", "cuda"):
-        raise UserError(f"--device {text}: give auto, cpu, cuda or cuda:n")
+    if not re.fullmatch(r"cpu|cuda:\d{1,3}", text):
+        raise UserError(f"--device {text[:60]!r}: give auto, cpu, cuda or cuda:n")
+    device = torch.device(text)
     if device.type == "cuda" and not torch.cuda.is_available():
         raise UserError(f"--device {text}: this machine has no CUDA GPU that torch can use; give --device cpu")
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():

@@ -43,7 +43,6 @@ def fill(store: DescriptorStore, pictures: int, keypoints: int, batch: int = 64)
         rows /= np.linalg.norm(rows, axis=2, keepdims=True)
         images = np.repeat(np.arange(first, first + count), keypoints)
         store.append(rows.reshape(-1, DIMENSION), np.zeros((count * keypoints, 2)), images)
-    store.flush()
 
 
 def floor(descriptors: np.ndarray, pictures: int, keypoints: int) -> dict[str, float]:

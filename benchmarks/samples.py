@@ -67,7 +67,7 @@ class Pictures(Database):
             cells = rng.integers(4, image_size // 4 - 4, size=(count, 2))
             clusters = rng.permutation(100)[:count]
             lists.append(np.column_stack([cells, clusters]).astype(np.float32))
-        return KeypointTable.from_lists(self.training.names, lists)
+        return KeypointTable.from_dict(dict(zip(self.training.names, lists, strict=True)))
 
 
 def floor_seconds(database: Pictures, per_sample: int, samples: int) -> float:
@@ -94,7 +94,6 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--samples", type=int, default=96)
     parser.add_argument("--size", default="178x218", help="of the pictures, WIDTHxHEIGHT")
-    parser.add_argument("--augmentation", default="fast", choices=("fast", "imgaug"))
     options = parser.parse_args()
     width, height = map(int, options.size.split("x"))
     cv2.setNumThreads(1)
@@ -104,7 +103,7 @@ def main() -> None:
         database = Pictures(Path(folder), width, height)
         for count in (10, 40, 80):
             table = database.keypoints(count)
-            settings = {"image_size": IMAGE_SIZE, "seed": 0, "augmentation": options.augmentation}
+            settings = {"image_size": IMAGE_SIZE, "seed": 0}
             rows = (
                 ("step one", FirstStepSamples(database, table, **settings), collate_first_step, 2),
                 ("step two", SecondStepSamples(database, table, np.arange(100), **settings), collate_second_step, 1),

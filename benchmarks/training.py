@@ -220,8 +220,8 @@ def run(arguments, options: Options, variant: str, folder: Path) -> None:
     print(f"{where}, torch {torch.__version__}, pictures {hyper.image_size}, width {hyper.width}, {variant}")
     print(f"{'':<34}{'floor ms':>10}{'ours ms':>10}{'ratio':>8}{'lowest':>8}{'highest':>8}")
     clusters = np.arange(hyper.number_of_clusters)
-    of_first = FirstStepSamples(database, table, hyper.image_size, 0, "fast")
-    of_second = SecondStepSamples(database, table, clusters, hyper.image_size, 0, "fast")
+    of_first = FirstStepSamples(database, table, hyper.image_size, 0)
+    of_second = SecondStepSamples(database, table, clusters, hyper.image_size, 0)
     second = execution.build_fan(len(clusters), hyper, device)
     for step in (
         ("step one", of_first, first_step_losses, network, 16),

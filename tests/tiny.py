@@ -74,7 +74,7 @@ class TinyDatabase(Database):
         return picture
 
     def crop(self, box, width, height, size) -> np.ndarray:
-        return crops.whole_crop(width, height, size)
+        return crops.zoom_crop(width, height, size, 1.0)
 
     def normalisers(self, groundtruth) -> np.ndarray:
         return root_of_extent(groundtruth)
@@ -83,7 +83,8 @@ class TinyDatabase(Database):
         """The marks as pseudo-groundtruth on the 16x16 grid of a 64-pixel crop."""
         cells = np.rint(self.training.landmarks / 4)
         clusters = np.arange(len(MARKS), dtype=np.float32)[:, None]
-        return KeypointTable.from_lists(self.training.names, [np.hstack([points, clusters]) for points in cells])
+        lists = [np.hstack([points, clusters]) for points in cells]
+        return KeypointTable.from_dict(dict(zip(self.training.names, lists, strict=True)))
 
 
 def tiny_options(tmp_path: Path, *settings: str, **changes):

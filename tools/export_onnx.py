@@ -22,11 +22,7 @@ from Utils.runtime.process import set_up_process
 from Utils.storage.experiment import Experiment
 from Utils.storage.files import writing
 
-# By the file's ending: how to write it, and how to compare it with PyTorch.
-FORMATS = {
-    ".onnx": (export.write_onnx, export.onnx_difference),
-    ".pt2": (export.write_program, export.program_difference),
-}
+FORMATS = (".onnx", ".pt2")
 
 
 def flags(parser: argparse.ArgumentParser) -> None:
@@ -42,7 +38,6 @@ def main(argv: list[str] | None = None) -> None:
     output: Path = options.own.output
     if output.suffix not in FORMATS:
         raise UserError(f"--output {output}: give a file that ends in {' or '.join(FORMATS)}")
-    write, compare = FORMATS[output.suffix]
     if output.suffix == ".onnx":
         for package in ("onnx", "onnxscript", "onnxruntime"):
             export.require(package)
@@ -50,8 +45,8 @@ def main(argv: list[str] | None = None) -> None:
     graph = export.graph_of(detector)
     facts = export.metadata(detector)
     with writing(output) as temporary:
-        write(export.export_program(graph, detector.size), facts, temporary)
-        difference = compare(temporary, graph, detector.size)
+        export.write(export.export_program(graph, detector.size), facts, temporary)
+        difference = export.difference(temporary, graph, detector.size)
         if difference > export.TOLERANCE:
             raise UserError(f"{output} would give other landmarks than PyTorch, by {difference:.3g} pixels")
     print(f"{output}: {len(detector.names)} landmarks of crops of {detector.size}x{detector.size} pixels")

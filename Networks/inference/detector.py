@@ -73,12 +73,10 @@ class LandmarkDetector:
     ) -> "LandmarkDetector":
         """The detector of an experiment's folder (its newest epoch) or of a checkpoint of step two.
 
-        dataset_name: that of the training; published checkpoints do not store it. readout: `centroid`, between the
-        cells of the heatmaps, or `cell`, as published. device: `auto`, `cpu`, `cuda` or `cuda:n`. Raises UserError
-        if the file does not exist or does not fit.
+        dataset_name: of the training; published checkpoints do not store it. readout: `centroid`, between the cells
+        of the heatmaps, or `cell`, as published. device: `auto`, `cpu`, `cuda` or `cuda:n`.
         """
-        path = Path(path)
-        epoch = 0
+        epoch, path = 0, Path(path)
         if path.is_dir():
             epoch, path = Experiment(path.parent, path.name).newest_second_step()
         name = dataset_name or load_second_step(path).get("dataset_name")
@@ -86,30 +84,25 @@ class LandmarkDetector:
             what = f"there is no data set {name}" if name else "does not say its data set"
             raise UserError(f"{path}: {what}; give dataset_name, one of {', '.join(DATABASES)}")
         options = default_options(name, DATABASES, [f"readout={readout}"], device)
-        detector = cls._from_checkpoint(path, epoch, options, None)
-        detector.threshold = threshold
-        return detector
+        return cls._from_checkpoint(path, epoch, options, None, threshold)
 
     @classmethod
     def from_experiment(
         cls, experiment: Experiment, options: Options, database: Database | None = None
     ) -> "LandmarkDetector":
-        """The detector of an experiment's newest epoch; the options adopt the settings that it was trained with.
-
-        Raises UserError without a checkpoint, or if it contradicts the user's --set.
-        """
+        """The detector of an experiment's newest epoch; the options adopt the settings that it was trained with."""
         epoch, path = experiment.newest_second_step()
         return cls._from_checkpoint(path, epoch, options, database)
 
     @classmethod
     def _from_checkpoint(
-        cls, path: Path, epoch: int, options: Options, database: Database | None
+        cls, path: Path, epoch: int, options: Options, database: Database | None, threshold: float = CONFIDENT
     ) -> "LandmarkDetector":
         content = load_second_step(path)
         network = load_fan(content, path, options).eval()
         database = database or DATABASES[options.dataset_name].rules(options.hyper)
-        iteration = int(content.get("iteration", epoch))
-        return cls(network, database, options, np.sort(content["active_channels"]), iteration)
+        active, iteration = np.sort(content["active_channels"]), int(content.get("iteration", epoch))
+        return cls(network, database, options, active, iteration, threshold)
 
     def open_data_set(self) -> Database:
         """Open the data set that the network was trained on, with its pictures, and check it."""
@@ -141,7 +134,10 @@ class LandmarkDetector:
             some = slice(start, start + batch)
             cuts = [self.cut(_pixels(p), b) for p, b in zip(pictures[some], given[some], strict=True)]
             crop, to_crop, boxes = (np.stack(column) for column in zip(*cuts, strict=True))
-            parts.append((*self.detect(crop, to_crop), boxes))
+            points, confidence = self.run(torch.from_numpy(crop).permute(0, 3, 1, 2))
+            points = crops.apply(crops.invert(to_crop), points)
+            points[confidence < self.threshold] = np.nan
+            parts.append((points, confidence, boxes))
         points, confidence, boxes = (np.concatenate(column) for column in zip(*parts, strict=True))
         return Landmarks(points, confidence, boxes, self.names)
 
@@ -154,17 +150,10 @@ class LandmarkDetector:
         box = np.asarray(box, np.float64).reshape(4)
         return *crop_any_picture(self.database, picture, box, self.size), box
 
-    def detect(self, crop: np.ndarray, to_crop: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Crops (n, S, S, 3) uint8 and maps (n, 2, 3) -> points (n, L, 2) in picture pixels, confidence (n, L)."""
-        points, confidence = self.run(torch.from_numpy(crop).permute(0, 3, 1, 2))
-        points = crops.apply(crops.invert(to_crop), points)
-        points[confidence < self.threshold] = np.nan
-        return points, confidence
-
     def run(self, pictures: Tensor) -> tuple[np.ndarray, np.ndarray]:
         """Crops (n, 3, S, S) uint8 -> points (n, L, 2) float64 in crop pixels, confidence (n, L) float32.
 
-        Unlike `detect`, it keeps points below the threshold.
+        Points below the threshold stay.
         """
         return self.read(heatmaps(self.network, pictures, self.active, self.options))
 
@@ -191,7 +180,7 @@ class LandmarkDetector:
         return np.zeros((0, len(self.active), 2)), np.zeros((0, len(self.active)), np.float32)
 
     def found_share(self, images: ImageSet, most: int = 500) -> np.ndarray:
-        """Share (L,) of at most so many pictures of the data set in which each landmark is found."""
+        """Share (L,) of at most `most` pictures of the data set in which each landmark is found."""
         some = images.subset(evenly(np.arange(len(images)), most))
         return (self.predict(some, "Landmarks")[1] >= self.threshold).mean(axis=0)
 

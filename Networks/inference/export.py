@@ -2,7 +2,6 @@
 
 import importlib
 import json
-from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +16,7 @@ from Networks.inference.detector import LandmarkDetector
 from Utils.heatmaps import READOUTS
 from Utils.runtime.errors import UserError
 
+ONNX = ".onnx"  # the ending that decides the format
 OPSET = 18
 TOLERANCE = 1e-3  # pixels of the crop
 INPUT, OUTPUTS = "pictures", ["points", "confidence"]
@@ -67,10 +67,12 @@ def export_program(graph: LandmarkGraph, size: int) -> torch.export.ExportedProg
     return torch.export.export(graph, (pictures,), dynamic_shapes=({0: torch.export.Dim("N", min=1)},))
 
 
-def write_onnx(program: torch.export.ExportedProgram, facts: dict[str, str], path: Path) -> None:
-    """Write the program as ONNX, the facts as metadata. Raises UserError if the packages are missing."""
+def write(program: torch.export.ExportedProgram, facts: dict[str, str], path: Path) -> None:
+    """Write the program as ONNX with the facts as metadata, or as .pt2 with the facts as extra files."""
+    if path.suffix != ONNX:
+        torch.export.save(program, path, extra_files=facts)
+        return
     onnx = require("onnx")
-    require("onnxscript")
     exported = torch.onnx.export(
         program, input_names=[INPUT], output_names=OUTPUTS, opset_version=OPSET, dynamo=True, verbose=False
     )
@@ -81,26 +83,16 @@ def write_onnx(program: torch.export.ExportedProgram, facts: dict[str, str], pat
     path.write_bytes(model.SerializeToString())
 
 
-def write_program(program: torch.export.ExportedProgram, facts: dict[str, str], path: Path) -> None:
-    """Write the program as `torch.export` does (.pt2), the facts as extra files."""
-    torch.export.save(program, path, extra_files=facts)
-
-
-def onnx_difference(path: Path, graph: LandmarkGraph, size: int) -> float:
-    """The largest difference in pixels between the file in onnxruntime and the graph, over some random crops."""
-    session = require("onnxruntime").InferenceSession(str(path), providers=["CPUExecutionProvider"])
-    return _difference(lambda pictures: session.run(OUTPUTS, {INPUT: pictures.numpy()}), graph, size)
-
-
-def program_difference(path: Path, graph: LandmarkGraph, size: int) -> float:
-    """The largest difference in pixels between a .pt2 file and the graph, over some random crops."""
-    return _difference(torch.export.load(path).module(), graph, size)
-
-
 @torch.inference_mode()
-def _difference(run: Callable[[Tensor], Sequence[Any]], graph: LandmarkGraph, size: int) -> float:
+def difference(path: Path, graph: LandmarkGraph, size: int) -> float:
+    """The largest difference in pixels between a file, in onnxruntime or PyTorch, and the graph on random crops."""
     pictures = torch.rand(CHECKED, 3, size, size, generator=torch.Generator().manual_seed(1))
-    pairs = zip(run(pictures), graph(pictures), strict=True)
+    if path.suffix == ONNX:
+        session = require("onnxruntime").InferenceSession(str(path), providers=["CPUExecutionProvider"])
+        outputs = session.run(OUTPUTS, {INPUT: pictures.numpy()})
+    else:
+        outputs = torch.export.load(path).module()(pictures)
+    pairs = zip(outputs, graph(pictures), strict=True)
     return max(float((torch.as_tensor(ours) - expected).abs().max()) for ours, expected in pairs)
 
 

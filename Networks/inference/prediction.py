@@ -1,7 +1,7 @@
 """Landmarks of any pictures and videos, from file to file; memory does not grow with their number."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -23,7 +23,7 @@ from Utils.storage.landmark_files import LandmarkFiles
 from Utils.storage.pictures import read_picture
 from Utils.storage.videos import Video, VideoWriter
 
-GROUP = 8  # pictures that a thread holds at once
+GROUP = 16  # pictures that a thread holds at once
 MOST_THREADS = 4  # more would wait for Python's lock
 DRAWN = (".jpg", ".jpeg", ".png")  # an annotated copy keeps these endings
 RADIUS = 0.012  # of a marker, as a share of the object's side
@@ -57,23 +57,19 @@ def _sides(boxes: np.ndarray) -> np.ndarray:
     return np.sqrt(np.maximum((boxes[:, 2:] - boxes[:, :2]).prod(axis=1), 1))
 
 
+@dataclass
 class Prediction:
     """A run over all inputs. folder: for the results; boxes: file -> (k, 4), for those files that have boxes.
 
     `faults` says in one line each which inputs could not be read, or not to their end.
     """
 
-    def __init__(
-        self,
-        detector: LandmarkDetector,
-        inputs: Inputs,
-        folder: Path,
-        boxes: dict[str, np.ndarray] | None = None,
-        smooth: bool = False,
-    ) -> None:
-        self.detector, self.inputs, self.folder, self.smooth = detector, inputs, folder, smooth
-        self.boxes = boxes or {}
-        self.faults: list[str] = []
+    detector: LandmarkDetector
+    inputs: Inputs
+    folder: Path
+    boxes: dict[str, np.ndarray] = field(default_factory=dict)
+    smooth: bool = False
+    faults: list[str] = field(default_factory=list)
 
     def run(self) -> tuple[int, int]:
         """Write landmarks.csv, landmarks.json and the drawn copies; returns the numbers of pictures and objects."""
@@ -121,12 +117,9 @@ class Prediction:
         boxes = [self._boxes_in(file, picture) for file, picture in pictures]
         each = [picture for (_, picture), own in zip(pictures, boxes, strict=True) for _ in own]
         together = self.detector(each, [box for own in boxes for box in own])
-        several, stop = [], 0
-        for (file, picture), own in zip(pictures, boxes, strict=True):
-            start, stop = stop, stop + len(own)
-            parts = (values[start:stop] for values in (together.boxes, together.points, together.confidence))
-            several.append(Found(file, picture.shape[1::-1], *parts))
-        return several
+        stops = np.cumsum([len(own) for own in boxes], dtype=int)
+        parts = zip(*(np.split(part, stops) for part in (together.boxes, together.points, together.confidence)))
+        return [Found(file, picture.shape[1::-1], *own) for (file, picture), own in zip(pictures, parts)]
 
     def _boxes_in(self, file: str, picture: np.ndarray) -> list[np.ndarray | None]:
         """The boxes (4,) of a picture's objects; None: the detector finds one."""
@@ -136,7 +129,7 @@ class Prediction:
         boxes = self.boxes[file]
         boxes = np.where(np.isnan(boxes).all(axis=1, keepdims=True), whole, boxes)
         if len(bad_boxes(boxes, whole[2:])):
-            raise UserError(f"{file}: a box is empty, incomplete or outside the picture; correct it")
+            raise UserError(f"--boxes: a box of {file} is empty, incomplete or outside the picture; correct it")
         return list(boxes)
 
     def _video(self, files: LandmarkFiles, file: str) -> None:
@@ -145,7 +138,7 @@ class Prediction:
         except UserError as error:
             self.faults.append(one_line(error))
             return
-        filters: list[OneEuro] = []
+        filters = [OneEuro(float(video.rate)) for _ in self.boxes.get(file, [None])]  # one per object
         name = file if file.lower().endswith(".mp4") else f"{file}.mp4"
         writer = VideoWriter(self.folder / "pictures" / name, video.rate)
         frames, number = iter(video), 0
@@ -153,19 +146,11 @@ class Prediction:
             while pictures := [(file, picture) for picture in islice(frames, GROUP)]:
                 for (_, picture), found in zip(pictures, self._detect(pictures), strict=True):
                     if self.smooth:
-                        found = _smoothed(found, filters, float(video.rate))
+                        objects = zip(filters, found.points, _sides(found.boxes), strict=True)
+                        found = replace(found, points=np.stack([steady(own, side) for steady, own, side in objects]))
                     found.add_to(files, number)
                     drawn.add(draw(picture, found))
                     number += 1
                     progress.update()
         if video.fault:
             self.faults.append(video.fault)
-
-
-def _smoothed(found: Found, filters: list[OneEuro], rate: float) -> Found:
-    """The next frame of a video with its points filtered; one filter per object."""
-    while len(filters) < len(found.points):
-        filters.append(OneEuro(rate))
-    sides = _sides(found.boxes)
-    points = [smooth(own, side) for smooth, own, side in zip(filters, found.points, sides, strict=True)]
-    return replace(found, points=np.stack(points))

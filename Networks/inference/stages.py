@@ -1,6 +1,7 @@
 """Landmarks of the evaluation images after each stage of the method, to see what each stage gains."""
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,18 +25,13 @@ from Utils.predictions import Predictions
 from Utils.runtime.errors import UserError
 from Utils.storage.experiment import Experiment
 
-Fill = Callable[[ImageSet, DescriptorStore], None]
-
 
 def bootstrap_landmarks(database: Database, options: Options, experiment: Experiment) -> Predictions:
     """Each cluster of the bootstrap as a landmark."""
     adopt_newest(options, [experiment.newest_first_step()], load_first_step)
     superpoint = load_superpoint(options.paths.optional("path_to_superpoint_checkpoint"), options.device)
     content = load_clusters(experiment.bootstrap_clusters())
-
-    def fill(images: ImageSet, store: DescriptorStore) -> None:
-        store_generic_keypoints(superpoint, database, images, options, store)
-
+    fill = partial(store_generic_keypoints, superpoint, database, options=options)
     return _cluster_landmarks(database, options, content, experiment.bootstrap_keypoints(), fill)
 
 
@@ -46,10 +42,7 @@ def first_step_landmarks(database: Database, options: Options, experiment: Exper
     if content.get("threshold") is None:
         raise UserError(f"{path} has no clusters of its own; let step one end its round with --resume")
     network = load_fan(content, path, options)
-
-    def fill(images: ImageSet, store: DescriptorStore) -> None:
-        store_fan_keypoints(network, database, images, options, store, describe=recipe.describe)
-
+    fill = partial(store_fan_keypoints, network, database, options=options, describe=recipe.describe)
     keypoints = experiment.find(experiment.updated_keypoints(iteration))
     return _cluster_landmarks(database, options, content, keypoints, fill)
 
@@ -60,12 +53,9 @@ def second_step_landmarks(database: Database, options: Options, experiment: Expe
 
 
 def _cluster_landmarks(
-    database: Database, options: Options, content: Mapping[str, Any], keypoints_file: Path, fill: Fill
+    database: Database, options: Options, content: Mapping[str, Any], keypoints_file: Path, fill: Callable[..., None]
 ) -> Predictions:
-    """Landmarks from keypoints: the training's for its own pictures, else detected and assigned by `fill`.
-
-    content: the checkpoint with centroids (K, D) and thresholds (K,).
-    """
+    """Landmarks from keypoints: the training's for its own pictures, else detected by fill(images, store=...)."""
     centroids, thresholds = clusters_from_state(content)
     assert centroids is not None
     known = KeypointTable.load(keypoints_file, grid_side(options.hyper), len(centroids))
@@ -75,7 +65,7 @@ def _cluster_landmarks(
             table = known.align(images.names)
         else:
             with DescriptorStore(keypoints_file.parent, centroids.shape[1]) as store:
-                fill(images, store)
+                fill(images, store=store)
                 clusters = assign(store, len(images), centroids, thresholds, store.column("flag"), options.device)
                 table = keypoint_table(store, clusters, images.names)
         points.append(table.places(len(centroids)) * GRID * PREDICTION_SIZE / options.hyper.image_size)

@@ -18,7 +18,7 @@ from Utils.predictions import load_predictions
 from Utils.runtime.progress import progress
 from Utils.storage.experiment import Experiment
 
-ROWS, COLUMNS = 8, 8  # on the sheets of step one
+SIDE = 8  # rows and columns of the sheets of step one
 RESULT_ROWS, RESULT_COLUMNS = 8, 13  # on the sheet of step two
 STRIP, STRIP_PICTURES = 8, 48  # patches per landmark, and pictures to choose them from
 PATCH = 0.35  # of the crop's side
@@ -31,11 +31,11 @@ CLUSTER_COLOUR = np.array([240, 60, 60])
 def draw_keypoints(database: Database, options: Options, experiment: Experiment) -> None:
     """Step1_Keypoints: 8x8 training images with their keypoints."""
     keypoints = _newest_keypoints(database, options, experiment)
-    chosen = evenly(np.flatnonzero(keypoints.counts() > 0), ROWS * COLUMNS)
+    chosen = evenly(np.flatnonzero(keypoints.counts() > 0), SIDE**2)
     pictures = [_crop(database, database.training, i) for i in chosen]
     points = [_on_crop(keypoints.of(i), options) for i in chosen]
     path = experiment.logs / "Step1_Keypoints.jpg"
-    save_picture(sheet(pictures, points, KEYPOINT_COLOUR, COLUMNS, ROWS), path)
+    save_picture(sheet(pictures, points, KEYPOINT_COLOUR, SIDE, SIDE), path)
     experiment.log(f"Keypoints of {len(chosen)} training pictures: {path}")
 
 
@@ -48,10 +48,10 @@ def draw_clusters(database: Database, options: Options, experiment: Experiment) 
     present = np.unique(clusters[clusters >= 0])
     strips, names = [], []
     for k in progress(present, "Clusters", unit="sheet"):
-        rows = evenly(np.flatnonzero(clusters == k), ROWS * COLUMNS)
+        rows = evenly(np.flatnonzero(clusters == k), SIDE**2)
         pictures = [_crop(database, database.training, images[row]) for row in rows]
         points = [_on_crop(keypoints.points[[row]], options) for row in rows]
-        save_picture(sheet(pictures, points, CLUSTER_COLOUR, COLUMNS, ROWS, radius=6), folder / f"Cluster{k}.jpg")
+        save_picture(sheet(pictures, points, CLUSTER_COLOUR, SIDE, SIDE, radius=6), folder / f"Cluster{k}.jpg")
         strips.append(_strip(pictures, points))
         names.append(f"{k}  ({(clusters == k).sum()} keypoints)")
     if strips:
@@ -107,7 +107,7 @@ def landmark_strips(detector: LandmarkDetector, images: ImageSet, side: int) -> 
 
 
 def _some(detector: LandmarkDetector, images: ImageSet, most: int) -> tuple[ImageSet, list[np.ndarray], np.ndarray]:
-    """At most so many of the images, their crops as drawn, and the landmarks (n, L, 2) in these, NaN if not found."""
+    """At most `most` of the images, their crops as drawn, and the landmarks (n, L, 2) in these, NaN if not found."""
     some = images.subset(evenly(np.arange(len(images)), most))
     points, confidences, _ = detector.predict(some, "Pictures to draw")
     points[confidences < detector.threshold] = np.nan
@@ -121,13 +121,6 @@ def _patch(picture: np.ndarray, point: np.ndarray, colour: np.ndarray, side: int
     around = np.array([[scale, 0.0, side / 2 - scale * point[0]], [0.0, scale, side / 2 - scale * point[1]]])
     patch = crops.warp(picture, around, side, cv2.BORDER_REPLICATE)
     return mark(patch, np.array([[side / 2, side / 2]]), colour, radius=3)
-
-
-VISUALISATIONS = {
-    "Step1_Keypoints": draw_keypoints,
-    "Step1_Clusters": draw_clusters,
-    "Step2": draw_results,
-}
 
 
 def _newest_keypoints(database: Database, options: Options, experiment: Experiment) -> KeypointTable:
@@ -145,3 +138,10 @@ def _crop(database: Database, images: ImageSet, i: int, side: int = TILE) -> np.
 def _on_crop(keypoints: np.ndarray, options: Options) -> np.ndarray:
     """Keypoints (n, 3) of the grid -> (n, 2) pixels of the drawn crop."""
     return keypoints[:, :2] * (GRID * TILE / options.hyper.image_size)
+
+
+VISUALISATIONS = {
+    "Step1_Keypoints": draw_keypoints,
+    "Step1_Clusters": draw_clusters,
+    "Step2": draw_results,
+}

@@ -1,6 +1,7 @@
 """Shapes with subpixel positions, and sheets of pictures with marked points."""
 
 import functools
+import math
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -16,7 +17,6 @@ TILE_STEP = TILE + _GAP  # pixels from one tile of a sheet to the next
 _PAPER = (255, 255, 255)
 _DARK, _LIGHT = (20, 20, 20), (250, 250, 250)
 _SUBPIXELS = 4  # cv2 draws at 1/16 pixel
-_PHASES = 4  # positions of a disc within a pixel, in x and in y
 _FARTHEST = 1e6  # pixels; no picture is larger
 _FONT, _FONT_HEIGHT = cv2.FONT_HERSHEY_SIMPLEX, 22
 _ENTRY_WIDTH, _ENTRY_HEIGHT = 90, 36  # of a legend, pixels
@@ -67,49 +67,20 @@ def write(picture: np.ndarray, text: str, left: float, middle: float, height: fl
 def mark(picture: np.ndarray, points: np.ndarray, colours: np.ndarray, radius: float = 4) -> np.ndarray:
     """A copy of an RGB picture (H, W, 3) with a filled, rimmed disc at each point.
 
-    points: (n, 2) x, y in pixels, NaN are skipped; colours: (n, 3) or one (3,) uint8 RGB; radius: pixels. Points and
-    radius are rounded to a quarter of a pixel.
+    points: (n, 2) x, y in pixels, NaN are skipped; colours: (n, 3) or one (3,) uint8 RGB; radius: pixels.
     """
-    canvas = picture.copy()
-    height, width = canvas.shape[:2]
+    border = 2 * math.ceil(radius + 2)  # OpenCV draws discs that its canvas cuts in another way
+    canvas = cv2.copyMakeBorder(picture, border, border, border, border, cv2.BORDER_CONSTANT)
     inks = np.broadcast_to(np.asarray(colours), (len(points), 3)).tolist()
-    places = np.asarray(points, np.float64).reshape(-1, 2)
-    wanted = np.flatnonzero(np.isfinite(places).all(axis=1))
-    steps = np.round(places[wanted].clip(-_FARTHEST, _FARTHEST) * _PHASES).astype(np.int64)
-    cells, phases = np.divmod(steps, _PHASES)
-    for i, (x, y), phase in zip(wanted.tolist(), cells.tolist(), phases.tolist(), strict=True):
-        disc = _disc(round(radius * _PHASES), *phase, *inks[i])
-        reach = disc.shape[1] // 2
-        left, top, right, bottom = x - reach, y - reach, x + reach + 1, y + reach + 1
-        if left < 0 or top < 0 or right > width or bottom > height:
-            disc = disc[:, max(-top, 0) : max(height - top, 0), max(-left, 0) : max(width - left, 0)]
-            left, top, right, bottom = max(left, 0), max(top, 0), max(right, 0), max(bottom, 0)
-        keep, ink = disc
-        seen = canvas[top:bottom, left:right]
-        np.add(seen * keep, ink, out=seen, casting="unsafe")
-    return canvas
-
-
-@functools.lru_cache(maxsize=4096)
-def _disc(radius: int, x: int, y: int, *colour: int) -> np.ndarray:
-    """How a disc changes a square of pixels: a factor and a summand, (2, 2 r + 1, 2 r + 1, 3) float32.
-
-    radius, and the position x, y in the middle pixel: quarters of a pixel. The summand has half a level for rounding.
-    """
-    reach = radius // _PHASES + 4
-    scale = 1 << _SUBPIXELS
-    # OpenCV counts from the centre of the first pixel, points from its edge.
-    centre = tuple(round((reach + place / _PHASES - 0.5) * scale) for place in (x, y))
-
-    def drawn(paper: int) -> np.ndarray:
-        canvas = np.full((2 * reach + 1, 2 * reach + 1, 3), paper, np.uint8)
-        for extra, shade in ((1.6, _DARK), (0.8, _LIGHT), (0, colour)):
-            size = round((radius / _PHASES + extra) * scale)
+    for point, ink in zip(np.asarray(points, np.float64).reshape(-1, 2), inks, strict=True):
+        if not (np.abs(point) < _FARTHEST).all():  # or NaN
+            continue
+        # OpenCV counts from the centre of the first pixel, points from its edge.
+        centre = np.round((point + border - 0.5) * (1 << _SUBPIXELS)).astype(int).tolist()
+        for extra, shade in ((1.6, _DARK), (0.8, _LIGHT), (0, ink)):
+            size = round((radius + extra) * (1 << _SUBPIXELS))
             cv2.circle(canvas, centre, size, shade, cv2.FILLED, cv2.LINE_AA, _SUBPIXELS)
-        return canvas.astype(np.float32)
-
-    on_black = drawn(0)
-    return np.stack([(drawn(255) - on_black) / 255, on_black + 0.5])
+    return canvas[border:-border, border:-border].copy()
 
 
 def tile(picture: np.ndarray, points: np.ndarray, colours: np.ndarray, radius: float = 4) -> np.ndarray:

@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 STYLES = ("-", "--", "-.", ":")  # told apart without colour
-BLUE, RED = "#1f4e9c", "#c0504d"
 
 
 def figure(width: float, height: float) -> "Figure":
@@ -127,15 +126,3 @@ def curve_of_rows(rows: Sequence[Mapping[str, str]], path: Path) -> np.ndarray:
     if counts != list(range(1, len(rows) + 1)) or not np.isfinite(values).all():
         raise UserError(f"{path} is not a curve; give a row for each of 1, 2, 3 ... landmarks, with finite errors")
     return values
-
-
-def draw_steadiness(found_percent: np.ndarray, error: np.ndarray, path: Path) -> None:
-    """Bars of how often each landmark (L,) is found, in falling order, and of its error under warps, in percent."""
-    order = np.argsort(-found_percent, kind="stable")
-    drawn = figure(7, 5)
-    upper, lower = drawn.subplots(2, 1, sharex=True)
-    upper.bar(np.arange(len(order)), found_percent[order], color=BLUE)
-    upper.set(ylabel="found, % of pictures", ylim=(0, 100))
-    lower.bar(np.arange(len(order)), error[order], color=RED)
-    lower.set(ylabel="error under warps, %", xlabel="landmark, most often found first")
-    save(drawn, path)

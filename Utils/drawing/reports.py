@@ -5,7 +5,7 @@ import csv
 import numpy as np
 
 from Utils.drawing.marks import palette
-from Utils.drawing.plots import draw_steadiness, write_curve
+from Utils.drawing.plots import write_curve
 from Utils.evaluation import Errors
 from Utils.movement import FOLLOWS, OFTEN, Movement
 from Utils.storage.experiment import Experiment
@@ -97,22 +97,15 @@ def report_landmarks(
     experiment.log(f"A table of all landmarks: {path}")
 
 
-def report_steadiness(
-    experiment: Experiment, found: np.ndarray, error: np.ndarray, others_r2: np.ndarray, landmarks: np.ndarray
-) -> None:
-    """Write Steadiness (.jpg, .csv) and log what is known of landmarks without groundtruth.
+def report_steadiness(experiment: Experiment, found: np.ndarray, error: np.ndarray, others_r2: np.ndarray) -> None:
+    """Log what is known of landmarks without groundtruth.
 
     found: (L,) share of the test images with each landmark; error: (L,) percent of the crop's side; others_r2: (L,)
-    R2 of the others' prediction; landmarks: (L,) their clusters.
+    R2 of the others' prediction.
     """
-    path = experiment.logs / "Steadiness.jpg"
-    lines = [f"{k},{100 * f:.2f},{e:.4f}" for k, f, e in zip(landmarks, found, error, strict=True)]
-    with writing(path.with_suffix(".csv")) as temporary:
-        temporary.write_text("\n".join(["landmark,found_percent,error_percent", *lines]) + "\n")
-    draw_steadiness(100 * found, error, path)
     experiment.log("No groundtruth landmarks: forward and backward error are unknown")
     experiment.log(
-        f"Landmarks: {len(landmarks)}, each found in {100 * found.mean():.1f}% of the test pictures on average"
+        f"Landmarks: {len(found)}, each found in {100 * found.mean():.1f}% of the test pictures on average"
     )
     often, explained = found > OFTEN, np.nan_to_num(others_r2, nan=-1) > FOLLOWS
     experiment.log(
@@ -121,4 +114,3 @@ def report_steadiness(
     )
     if np.isfinite(error).any():
         experiment.log(f"Steadiness under small known warps: {np.nanmean(error):.2f}% of the picture's side")
-    experiment.log(f"Drawn in {path}, with the numbers beside it (.csv)")

@@ -1,19 +1,18 @@
 """Read pictures of any common format as RGB, or say in one line why that fails."""
 
 import io
-import os
-import stat
 from pathlib import Path
 
 import cv2
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from Utils.runtime.errors import UserError, one_line
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
 
 _JPEG, _PNG = b"\xff\xd8\xff", b"\x89PNG"
+_PILLOW_ERRORS = (OSError, ValueError, SyntaxError, EOFError, Image.DecompressionBombError)
 _ORIENTATION_TAG = 0x0112
 _TRANSPOSING = (5, 6, 7, 8)  # values of the tag that exchange width and height
 
@@ -25,27 +24,19 @@ def read_picture(path: Path | str) -> np.ndarray:
     name, if it is missing, empty, cut off or not a picture.
     """
     content = _content(path)
-    picture = _decode(content)
-    if picture is None:
-        picture = _decode_slowly(content, path)
-    elif not _ends_properly(content):
-        _require_whole(content, path)
-    return picture
+    picture = _decode(content) if _is_whole(content) else None
+    return _decode_slowly(content, path) if picture is None else picture
 
 
 def picture_size(path: Path | str) -> tuple[int, int]:
     """(width, height) of `read_picture`'s result, from the file's header if possible. Raises the same UserError."""
+    _require_file(path)
     try:
-        _require_plain(path)
         with Image.open(path) as image:
             if image.format != "TIFF":  # Pillow's versions differ in whether this size is turned
                 width, height = image.size
                 return (height, width) if _orientation(image) in _TRANSPOSING else (width, height)
-    except FileNotFoundError:
-        raise UserError(f"picture {path} does not exist; restore it or remove it from the list") from None
-    except Image.DecompressionBombError as error:
-        raise UserError(_unreadable(path, error)) from error
-    except (OSError, ValueError, SyntaxError):
+    except _PILLOW_ERRORS:
         pass  # read_picture knows more formats, and says what is wrong with the file
     height, width = read_picture(path).shape[:2]
     return width, height
@@ -67,19 +58,16 @@ def encode_jpeg(picture: np.ndarray, quality: int = 95) -> bytes:
     return content.tobytes()
 
 
-def _require_plain(path: Path | str) -> None:
-    """UserError for a pipe and the like, which has no end."""
-    kind = os.stat(path).st_mode
-    if not stat.S_ISREG(kind) and not stat.S_ISDIR(kind):
-        raise UserError(f"picture {path} is no file; remove it, or its line in the list")
+def _require_file(path: Path | str) -> None:
+    """UserError for a path that is missing or, like a pipe, not a plain file."""
+    if not Path(path).is_file():
+        raise UserError(f"picture {path} does not exist or is not a file; restore it or remove it from the list")
 
 
 def _content(path: Path | str) -> bytes:
+    _require_file(path)
     try:
-        _require_plain(path)
         content = Path(path).read_bytes()
-    except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
-        raise UserError(f"picture {path} does not exist; restore it or remove it from the list") from None
     except OSError as error:
         raise UserError(
             f"picture {path} cannot be read ({error.strerror}); check the disk and the permissions"
@@ -90,9 +78,7 @@ def _content(path: Path | str) -> bytes:
 
 
 def _decode(content: bytes) -> np.ndarray | None:
-    """Decode with OpenCV; None if it cannot, or would ignore the orientation."""
-    if not content.startswith((_JPEG, _PNG)) and _other_formats_orientation(content) != 1:
-        return None
+    """Decode with OpenCV; None if it cannot."""
     cv2.setLogLevel(0)  # it prints about files that it cannot read
     try:
         picture = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR)
@@ -102,7 +88,7 @@ def _decode(content: bytes) -> np.ndarray | None:
 
 
 def _decode_slowly(content: bytes, path: Path | str) -> np.ndarray:
-    """Decode with Pillow, which reads some files that OpenCV refuses, and explains what is wrong with others."""
+    """Decode with Pillow, which also tells what is wrong. Only OpenCV reads TIFF files with 16 bits per colour."""
     try:
         with Image.open(io.BytesIO(content)) as image:
             image.load()
@@ -110,20 +96,11 @@ def _decode_slowly(content: bytes, path: Path | str) -> np.ndarray:
             if turned.mode.startswith("I;16"):
                 return np.repeat((np.asarray(turned) >> 8).astype(np.uint8)[..., None], 3, axis=2)
             return np.array(turned.convert("RGB"))
-    except (OSError, ValueError, SyntaxError, EOFError, Image.DecompressionBombError) as error:
-        raise UserError(_unreadable(path, error)) from error
-
-
-def _require_whole(content: bytes, path: Path | str) -> None:
-    """Raise UserError if the file is cut off, for which OpenCV may return gray pixels."""
-    try:
-        with Image.open(io.BytesIO(content)) as image:
-            image.load()
-    except (OSError, EOFError) as error:
-        if "truncated" in str(error) or "broken" in str(error):
+    except _PILLOW_ERRORS as error:
+        picture = _decode(content) if isinstance(error, UnidentifiedImageError) else None
+        if picture is None:
             raise UserError(_unreadable(path, error)) from error
-    except (ValueError, SyntaxError):
-        pass  # a variety that only OpenCV knows
+        return picture
 
 
 def _unreadable(path: Path | str, error: Exception) -> str:
@@ -133,22 +110,13 @@ def _unreadable(path: Path | str, error: Exception) -> str:
     return f"picture {path} cannot be read ({reason}); restore it or remove it from the list"
 
 
-def _ends_properly(content: bytes) -> bool:
+def _is_whole(content: bytes) -> bool:
     """Whether a JPEG or PNG file ends with its end marker, which proves it whole."""
     if content.startswith(_JPEG):
         return content.endswith(b"\xff\xd9")
     if content.startswith(_PNG):
         return content[-8:-4] == b"IEND"
     return False
-
-
-def _other_formats_orientation(content: bytes) -> int:
-    """EXIF orientation of a format for which OpenCV ignores it (WebP, TIFF); 1 by default."""
-    try:
-        with Image.open(io.BytesIO(content)) as image:
-            return _orientation(image)
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
-        return 1
 
 
 def _orientation(image: Image.Image) -> int:

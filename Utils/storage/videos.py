@@ -47,7 +47,8 @@ class Video:
             with av.open(str(self.path)) as container:
                 container.streams.video[0].thread_type = "AUTO"
                 for frame in container.decode(video=0):
-                    yield _turned(frame.to_ndarray(format="rgb24"), frame.rotation)
+                    quarters = round(frame.rotation / 90)  # counterclockwise
+                    yield np.ascontiguousarray(np.rot90(frame.to_ndarray(format="rgb24"), quarters))
                     count += 1
         except (av.FFmpegError, OSError) as error:
             self.fault = f"video {self.path} ends in the middle, after {count} frames ({one_line(error)})"
@@ -91,11 +92,6 @@ def _times(container: av.container.InputContainer) -> tuple[list[int], list[int]
     packets = [packet for packet in container.demux(video=0) if packet.size]
     shown = [(packet.pts, packet.is_keyframe) for packet in packets if packet.pts is not None]
     return sorted(time for time, _ in shown), sorted(time for time, is_key in shown if is_key)
-
-
-def _turned(picture: np.ndarray, degrees: int) -> np.ndarray:
-    """A frame the right way up; degrees: counterclockwise, a multiple of 90."""
-    return np.ascontiguousarray(np.rot90(picture, round(degrees / 90) % 4)) if degrees else picture
 
 
 class VideoWriter:

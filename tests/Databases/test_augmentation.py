@@ -13,8 +13,8 @@ from Databases.augmentation import (
     augment,
     change_colours,
     draw_affine,
-    imgaug_augment,
 )
+from tests.Databases.imgaug_reference import imgaug_augment, imgaug_augmenter
 from Utils import crops
 
 DRAWS = 300
@@ -43,7 +43,7 @@ def test_colours_are_distributed_as_imgaug_s(strength):
     picture = picture_of()
 
     def by_imgaug(rng):
-        augmenter = augmentation.imgaug_augmenter(strength, int(rng.integers(2**31)))
+        augmenter = imgaug_augmenter(strength, int(rng.integers(2**31)))
         del augmenter[-1]  # the affine map is compared on its own
         return augmenter(image=picture)
 
@@ -63,7 +63,7 @@ def test_geometry_is_distributed_as_imgaug_s(strength):
     """The four corners of the picture, moved by 300 draws of both."""
     width, height = 60, 48
     picture = picture_of(width, height)
-    crop = crops.whole_crop(width, height, 64)
+    crop = crops.zoom_crop(width, height, 64, 1.0)
     corners = np.array([[0, 0], [width, 0], [0, height], [width, height]], np.float64)
     ours, theirs = [], []
     for seed in range(DRAWS):
@@ -102,7 +102,7 @@ def test_points_follow_the_pixels(method):
 def test_outside_of_the_picture_is_black():
     picture = np.full((40, 40, 3), 200, np.uint8)
     strength = augmentation.Strength(blur=0, contrast=(0.85, 1.3), noise=0, multiply=(1, 1), hue=0, scale=(0.5, 0.5))
-    pixels, to_crop = augment(picture, crops.whole_crop(40, 40, 64), 64, strength, np.random.default_rng(1))
+    pixels, to_crop = augment(picture, crops.zoom_crop(40, 40, 64, 1.0), 64, strength, np.random.default_rng(1))
     corners = crops.apply(to_crop, np.array([[0.0, 0.0], [40.0, 40.0]]))
     assert np.ptp(corners[:, 0]) < 64
     assert pixels[0, 0].tolist() == [0, 0, 0]

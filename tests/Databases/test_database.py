@@ -7,7 +7,7 @@ from Databases import DATABASES
 from Databases.database import Database, ImageSet
 from Databases.normalisers import distance, root_of_extent
 from Databases.tables import bad_boxes, load_table, rows_of
-from Utils.crops import whole_crop
+from Utils.crops import zoom_crop
 from Utils.runtime.errors import UserError
 from Utils.storage.files import dump_pickle
 from Utils.storage.pictures import write_jpeg
@@ -24,7 +24,7 @@ class Small(Database):
         raise NotImplementedError
 
     def crop(self, box, width, height, size):
-        return whole_crop(width, height, size)
+        return zoom_crop(width, height, size, 1.0)
 
     def normalisers(self, groundtruth):
         return root_of_extent(groundtruth)

@@ -17,7 +17,7 @@ CPU = torch.device("cpu")
 
 def first_step(database=None, **changes):
     database = database or TinyDatabase()
-    values = {"image_size": 64, "seed": 3, "augmentation": "fast", **changes}
+    values = {"image_size": 64, "seed": 3, **changes}
     return FirstStepSamples(database, database.keypoints(), **values)
 
 
@@ -124,8 +124,8 @@ def test_an_epoch_passes_through_every_picture():
 def test_an_origin_moves_the_epochs():
     database = TinyDatabase()
     active = np.arange(12)
-    plain = SecondStepSamples(database, database.keypoints(), active, 64, 3, "fast")
-    moved = SecondStepSamples(database, database.keypoints(), active, 64, 3, "fast", origin=(2, 100))
+    plain = SecondStepSamples(database, database.keypoints(), active, 64, 3)
+    moved = SecondStepSamples(database, database.keypoints(), active, 64, 3, origin=(2, 100))
     assert [moved.image_at(100 + i) for i in range(24)] == [plain.image_at(48 + i) for i in range(24)]
 
 
@@ -157,7 +157,7 @@ def test_batch_layout():
 
 def test_step_two_keeps_active_clusters_only():
     database = TinyDatabase()
-    batch = SecondStepSamples(database, database.keypoints(), np.array([2, 5]), 64, 3, "fast")
+    batch = SecondStepSamples(database, database.keypoints(), np.array([2, 5]), 64, 3)
     found = next(training_batches(batch, 0, 1, 8, 0, CPU))
     assert found.pictures.shape == (8, 3, 64, 64)
     assert set(found.keypoints[:, 1].tolist()) == {2, 5}
@@ -168,9 +168,9 @@ def test_pictures_with_few_keypoints_are_left_out():
     table = database.keypoints()
     images = table.images()
     few = table.keep((images != 4) | (table.clusters() < samples.MIN_KEYPOINTS - 1))
-    assert 4 not in FirstStepSamples(database, few, 64, 3, "fast").eligible
+    assert 4 not in FirstStepSamples(database, few, 64, 3).eligible
     with pytest.raises(UserError, match="9 keypoints"):
-        FirstStepSamples(database, table.keep(table.clusters() < 8), 64, 3, "fast")
+        FirstStepSamples(database, table.keep(table.clusters() < 8), 64, 3)
 
 
 def test_marks_and_strength_fit_the_constants():

@@ -38,7 +38,7 @@ def main(folder: Path) -> None:
     result = {}
 
     first = FirstStep(database, options, experiment)
-    samples = FirstStepSamples(database, database.keypoints(), 64, 3, "fast")
+    samples = FirstStepSamples(database, database.keypoints(), 64, 3)
     batch = next(training_batches(samples, 0, 1, 4, 0, options.device, place))
     result["first"] = gradients(first.network, first_step_losses(first.network, batch, "float32")["total"])
     table, clusters = new_keypoints(first.network, database, options, experiment, database.keypoints(), None)
@@ -50,7 +50,7 @@ def main(folder: Path) -> None:
     distributed.from_main(None)  # all wait for the main process
 
     second = SecondStep.from_first_step(database, options, experiment)
-    samples = SecondStepSamples(database, database.keypoints(), np.arange(12), 64, 3, "fast")
+    samples = SecondStepSamples(database, database.keypoints(), np.arange(12), 64, 3)
     batch = next(training_batches(samples, 0, 1, 4, 0, options.device, place))
     result["second"] = gradients(second.network, second_step_losses(second.network, batch, "float32")["total"])
     detector = LandmarkDetector(second.network, database, options)

@@ -12,7 +12,7 @@ from Utils.keypoints import KeypointTable
 
 
 def test_previous_keypoints_win_where_two_meet():
-    previous = KeypointTable.from_lists(["a", "b"], [[[5, 5, 0]], np.zeros((0, 3))])
+    previous = KeypointTable.from_dict({"a": [[5, 5, 0]], "b": np.zeros((0, 3))})
     points = torch.tensor([[6.0, 6.0], [9.0, 5.0], [6.0, 6.0]])
     scores = torch.tensor([0.99, 0.3, 0.5])
     owners = torch.tensor([0, 0, 1])

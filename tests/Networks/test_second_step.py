@@ -41,7 +41,7 @@ def test_a_batch_without_keypoints_gives_no_loss():
 
 def test_active_clusters_have_more_than_the_least_points():
     points = np.array([[1, 1, 0], [2, 2, 2], [3, 3, 5]])
-    table = KeypointTable.from_lists(["a", "b"], [points, points[:2]])
+    table = KeypointTable.from_dict({"a": points, "b": points[:2]})
     assert active_clusters(table, 8, 1).tolist() == [0, 2]
     assert active_clusters(table, 8, 0).tolist() == [0, 2, 5]
     with pytest.raises(UserError, match="the largest has 2"):

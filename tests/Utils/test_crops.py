@@ -44,7 +44,7 @@ def test_zoom_crop_by_hand():
 
 
 def test_whole_crop_by_hand():
-    assert np.allclose(crops.whole_crop(128, 64, 256), [[2, 0, 0], [0, 4, 0]])
+    assert np.allclose(crops.zoom_crop(128, 64, 256, 1.0), [[2, 0, 0], [0, 4, 0]])
 
 
 @pytest.mark.parametrize(
@@ -69,7 +69,7 @@ def test_compose_applies_the_inner_map_first():
 
 
 def test_stacks_of_maps_and_unknown_points():
-    maps = np.stack([crops.whole_crop(128, 64, 256), crops.whole_crop(64, 64, 256)])
+    maps = np.stack([crops.zoom_crop(128, 64, 256, 1.0), crops.zoom_crop(64, 64, 256, 1.0)])
     points = np.array([[[1.0, 1.0], [np.nan, np.nan]], [[2.0, 2.0], [3.0, 3.0]]])
     mapped = crops.apply(maps, points)
     assert mapped[0, 0].tolist() == [2, 4]

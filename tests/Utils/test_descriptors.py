@@ -5,9 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from Utils import descriptors
 from Utils.descriptors import DescriptorStore
-from Utils.runtime.errors import UserError
 
 ROOT = Path(__file__).parents[2]
 
@@ -26,8 +24,7 @@ def fill(store, rows, step=37):
         store.append(part, points, numbers // 10, flags=numbers % 2 == 0)
 
 
-def test_rows_come_back(rows, tmp_path, monkeypatch):
-    monkeypatch.setattr(descriptors, "_BUFFER_ROWS", 100)
+def test_rows_come_back(rows, tmp_path):
     with DescriptorStore(tmp_path, 8) as store:
         fill(store, rows)
         assert len(store) == 1000
@@ -94,11 +91,10 @@ def test_file_has_no_name_once_open(rows, tmp_path):
 CRASH = """
     import os, signal, sys
     import numpy as np
-    from Utils import descriptors
-    store = descriptors.DescriptorStore(sys.argv[1], 64)
+    from Utils.descriptors import DescriptorStore
+    store = DescriptorStore(sys.argv[1], 64)
     for i in range(20):
         store.append(np.ones((1000, 64)), np.ones((1000, 2)), np.full(1000, i))
-    store.flush()
     os.kill(os.getpid(), signal.SIGKILL)
 """
 
@@ -120,7 +116,7 @@ FULL = """
         store = DescriptorStore(sys.argv[1], 64)
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
         resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 20, 1 << 20))
-        for i in range(100):  # more than HDF5 holds back in memory
+        for i in range(100):
             store.append(np.ones((1000, 64)), np.ones((1000, 2)), np.full(1000, i))
 
     main()
@@ -133,17 +129,3 @@ def test_no_room_is_one_line(launcher, tmp_path):
     assert "cannot write descriptors" in outcome.errors
     assert len(outcome.errors.strip().splitlines()) == 1
     assert list(tmp_path.iterdir()) == []
-
-
-def test_a_full_disk_is_said(tmp_path, rows, monkeypatch):
-    class FullDisk:
-        def append(self, values):
-            raise OSError("No space left on device")
-
-    with DescriptorStore(tmp_path, 8) as store:
-        fill(store, rows[:40])
-        monkeypatch.setitem(store._arrays, "descriptor", FullDisk())
-        with pytest.raises(
-            UserError, match=rf"{tmp_path}: cannot write descriptors \(\d+ MiB free\); free some space"
-        ):
-            store.flush()

@@ -56,7 +56,6 @@ def test_texts_become_values():
         ("confidence_fan=2", "at most 1$"),
         ("outlier_fraction=1", "below 1$"),
         ("descriptor_window=2", "must be odd"),
-        ("augmentation=none", "must be 'fast' or 'imgaug'$"),
         ("compile=perhaps", "must be a valid boolean$"),
         ("recipe=mine", "--set recipe=mine: must be one of paper, consensus$"),
         ("preset=tiny", "--set preset=tiny: must be one of full, small, brief$"),

@@ -159,7 +159,7 @@ def test_table_refuses_odd_content(content, words, tmp_path):
 
 
 def test_figures_of_a_table():
-    table = KeypointTable.from_lists(["a", "b"], [[[1, 1, 0], [2, 2, 4]], [[3, 3, 4], [4, 4, -1], [5, 5, -1]]])
+    table = KeypointTable.from_dict({"a": [[1, 1, 0], [2, 2, 4]], "b": [[3, 3, 4], [4, 4, -1], [5, 5, -1]]})
     assert table.figures() == {"keypoints_per_picture": 2.5, "clusters": 2.0}
     assert table.describe() == "2.5 keypoints per picture in 2 clusters"
 

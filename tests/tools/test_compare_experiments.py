@@ -59,7 +59,7 @@ def test_what_does_not_fit_is_one_line(folder, capsys):
     (folder / "sideways.csv").write_text("landmarks,nme_percent,direction\n1,2,sideways\n")
     cases = [
         ((), "nothing to compare"),
-        (("--experiment_names", "c"), "run Test.py of that experiment"),
+        (("--experiment_names", "c"), "run Test.py for that experiment"),
         (("--experiment_names", "a", "a"), "two forward curves are named a"),
         (("--curve", "paper"), 'write it as "name=file.csv"'),
         (("--curve", f"p={folder}/none.csv"), "none.csv does not exist"),

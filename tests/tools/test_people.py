@@ -138,7 +138,7 @@ def test_recordings_are_prepared_and_measured(tmp_path):
     options = default_options("Human3.6", DATABASES, ["image_size=128"], "cpu")
     database = DATABASES["Human3.6"].rules(options.hyper)
     images = ImageSet(tmp_path, names, np.array([boxes[name] for name in names]), None)
-    labels = KeypointTable.from_lists(names, [[[16, 16, 0], [1, 1, 1], [30, 16, 2]], [[16, 16, 2]]])
+    labels = KeypointTable.from_dict(dict(zip(names, [[[16, 16, 0], [1, 1, 1], [30, 16, 2]], [[16, 16, 2]]])))
     assert measure.labels_share(labels, images, database, figures, options) == (2.0, 0.5)  # the middles alone
 
 

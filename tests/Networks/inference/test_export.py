@@ -42,8 +42,8 @@ def test_onnx_and_pytorch_agree(detector, program, tmp_path):
     pytest.importorskip("onnxscript")
     runtime = pytest.importorskip("onnxruntime")
     graph, path = export.graph_of(detector), tmp_path / "model.onnx"
-    export.write_onnx(program, export.metadata(detector), path)
-    assert export.onnx_difference(path, graph, 64) < export.TOLERANCE
+    export.write(program, export.metadata(detector), path)
+    assert export.difference(path, graph, 64) < export.TOLERANCE
     facts = {entry.key: entry.value for entry in onnx.load(str(path)).metadata_props}
     assert json.loads(facts["names"]) == ["landmark_1", "landmark_4", "landmark_6"]
     assert facts["image_size"] == "64"
@@ -56,15 +56,15 @@ def test_onnx_and_pytorch_agree(detector, program, tmp_path):
 
 def test_a_program_is_saved_and_loaded(detector, program, tmp_path):
     graph, path = export.graph_of(detector), tmp_path / "model.pt2"
-    export.write_program(program, export.metadata(detector), path)
-    assert export.program_difference(path, graph, 64) < export.TOLERANCE
+    export.write(program, export.metadata(detector), path)
+    assert export.difference(path, graph, 64) < export.TOLERANCE
 
 
 def test_a_difference_is_seen(detector, program, tmp_path):
     path = tmp_path / "model.pt2"
-    export.write_program(program, {}, path)
+    export.write(program, {}, path)
     other = LandmarkDetector(detector.network, detector.database, detector.options, np.array([0, 4, 6]))
-    assert export.program_difference(path, export.graph_of(other), 64) > 0.01
+    assert export.difference(path, export.graph_of(other), 64) > 0.01
 
 
 def test_missing_packages_are_said(monkeypatch):

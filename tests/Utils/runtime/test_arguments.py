@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from Utils.runtime.arguments import Parser, checked_path, path_of, real, whole
+from Utils.runtime.arguments import Parser, path_of, real, whole
 from Utils.runtime.errors import UserError
 
 
@@ -21,14 +21,6 @@ def test_real_numbers_within_bounds(text):
     assert real(0.0, 1.0)("0.5") == 0.5
     with pytest.raises(argparse.ArgumentTypeError, match="number from 0.0 to 1.0"):
         real(0.0, 1.0)(text)
-
-
-@pytest.mark.parametrize("text", ["", "a\0b", "a/" + "b" * 300, "a/" * 3000, "\udcff", "~nobody_of_this_name/a"])
-def test_paths_that_no_file_can_have(text):
-    with pytest.raises(ValueError, match="cannot be the name of a file"):
-        checked_path(text)
-    with pytest.raises(argparse.ArgumentTypeError, match="cannot be the name of a file"):
-        path_of(text)
 
 
 def test_paths(monkeypatch):

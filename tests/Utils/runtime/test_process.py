@@ -7,8 +7,10 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 
 from tests.sandbox import Outcome
+from Utils.runtime.process import keep_freed_memory, release_freed_memory
 
 ROOT = Path(__file__).parents[3]
 CAN_FLUSH = "import sys, torch; sys.exit(not torch.set_flush_denormal(True))"
@@ -103,3 +105,19 @@ def test_numpy_warns_of_nothing_that_it_computes_later():
         check=False,
     )
     assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="glibc only")
+def test_freed_memory_is_kept_and_released():
+    assert keep_freed_memory()
+
+    def resident() -> int:
+        with open("/proc/self/statm") as file:
+            return 4096 * int(file.read().split()[1])
+
+    block = torch.ones(2**26)  # 256 MiB, which would have a mapping of its own
+    before = resident()
+    del block
+    assert resident() > before - 2**26
+    release_freed_memory()
+    assert resident() < before - 2**27

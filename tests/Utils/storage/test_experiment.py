@@ -74,7 +74,9 @@ def test_a_damaged_run_description_is_kept_aside(experiment, tmp_path):
 
 
 def test_left_overs_of_a_killed_process_are_removed(experiment):
-    (experiment.checkpoints / ".a.xyz.part.pth").touch()
+    left_over = experiment.checkpoints / ".xyz.part.pth"
+    left_over.touch()
+    os.utime(left_over, (0, 0))
     experiment.open()
     assert not list(experiment.checkpoints.iterdir())
 
@@ -93,7 +95,9 @@ def test_what_another_process_writes_stays(experiment):
 def test_left_overs_of_data_sets_are_removed_too(tmp_path):
     for name in ("train", "test"):
         (tmp_path / name).mkdir()
-        (tmp_path / name / ".000000.xyz.part.png").touch()
+        left_over = tmp_path / name / ".xyz.part.png"
+        left_over.touch()
+        os.utime(left_over, (0, 0))
     remove_left_overs(tmp_path, tmp_path / "train")
     assert not list((tmp_path / "train").iterdir())
     assert len(list((tmp_path / "test").iterdir())) == 1
