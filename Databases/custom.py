@@ -64,10 +64,10 @@ class CustomSettings(BaseModel):
     working_size: int = Field(
         450, ge=SMALLEST_SIDE, description="longest side in pixels to which large pictures are shrunk"
     )
-    poses: Literal["auto", "one", "mirrored", "any"] = Field(
-        "auto",
+    poses: Literal["one", "auto", "mirrored", "any"] = Field(
+        "one",
         description="how objects stand: `one` way up, `mirrored`: facing left or right, or turned by `any` angle; "
-        "`auto`: recipe `consensus` tells it from the pictures, recipe `paper` takes `one`",
+        "`auto`: recipe `consensus` tells it from the pictures (experimental)",
     )
 
 
