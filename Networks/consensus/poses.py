@@ -127,7 +127,7 @@ def pose_by_neighbours(template: "Template", features: np.ndarray) -> np.ndarray
 def scores_by_neighbours(unit: np.ndarray, posed: np.ndarray, themselves: bool = False) -> np.ndarray:
     """Mean similarity (n, P) of pictures in each pose, (n, P, F), to their nearest among the posed ones (m, F).
 
-    themselves: the two are the same pictures, each of which is not its own neighbour.
+    themselves: both are the same pictures, and no picture is its own neighbour.
     """
     similarity = np.einsum("npf,mf->npm", unit, posed, optimize=True)
     if themselves:

@@ -23,7 +23,7 @@ def consensus(hyper: ConsensusHyperparameters) -> Recipe:
     """The clusters of a picture have to agree on their places, in the labels of all rounds and of both steps."""
 
     def stronger(strength: Strength) -> Strength:
-        """Larger shifts and no black border, either of which tells a network where the crop was; all poses."""
+        """Larger shifts and no black border, since both tell a network where the crop was; every pose."""
         strength = replace(strength, shift=hyper.augmentation_shift, border="reflect")
         poses = getattr(hyper, "poses", "one")
         if poses == "any":
