@@ -11,7 +11,6 @@ HOURGLASS_DEPTH = 4
 PAPER_WIDTH = 256
 PAPER_GROUPS = 32  # of GroupNorm, at the paper's width
 STRIDE = 4  # input pixels per cell of the output maps
-SIZE_MULTIPLE = STRIDE * 2**HOURGLASS_DEPTH
 
 
 class ConvBlock(nn.Module):

@@ -65,6 +65,7 @@ def _found(options: Options, experiment: Experiment) -> str:
     hyper = options.hyper
     wanted = hyper.poses  # type: ignore[attr-defined]
     hyper.poses = "any"  # type: ignore[attr-defined]  # square crops, which hold an object in any pose
+    experiment.poses().unlink(missing_ok=True)  # of a run that was killed before its bootstrap had ended
     database = DATABASES[options.dataset_name].open(options)
     images, count = database.training, len(database.training)
     network = load_superpoint(options.paths.optional("path_to_superpoint_checkpoint"), options.device)

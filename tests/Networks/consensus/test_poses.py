@@ -2,7 +2,10 @@
 
 import numpy as np
 import pytest
+from PIL import Image
 
+from Databases.custom import Custom
+from Networks.consensus import poses
 from Networks.consensus.poses import (
     ONE_WAY_UP,
     POSES,
@@ -15,7 +18,12 @@ from Networks.consensus.poses import (
     scores_by_neighbours,
     window,
 )
+from Networks.recipes import RECIPES
+from tests.tiny import tiny_options
 from Utils import crops
+from Utils.hyperparameters import hyperparameters
+from Utils.storage.experiment import Experiment
+from Utils.storage.files import load_pickle
 
 
 def test_maps_turn_about_the_middle_and_mirror_first():
@@ -94,3 +102,30 @@ def test_how_a_folder_stands_is_told_from_its_pictures(stand, found):
 
     pictures = np.stack([features(rng.choice(list(stand))) for _ in range(80)])
     assert decision(pictures + 0.5 * rng.normal(size=pictures.shape))[0] == found
+
+
+def test_a_run_killed_after_its_poses_finds_the_same_ones_again(tmp_path, monkeypatch):
+    """The poses of the killed run are not taken for how the pictures stand."""
+    for i in range(30):
+        (tmp_path / "pictures").mkdir(exist_ok=True)
+        Image.fromarray(np.full((40, 50, 3), 8 * i, np.uint8)).save(tmp_path / "pictures" / f"{i:02d}.png")
+    looks = np.random.default_rng(0).normal(size=(256, 2 * TURNS, 16))
+    monkeypatch.setattr(poses, "load_superpoint", lambda *_: None)
+    monkeypatch.setattr(poses, "describe", lambda _, gray, some, __: looks[int(gray.mean())][list(some)])
+    experiment = Experiment(tmp_path / "Logs", "e")
+    experiment.open()
+    found = []
+    for _ in range(2):
+        options = tiny_options(
+            tmp_path / "Logs",
+            dataset_name="Custom",
+            experiment_name="e",
+            images=tmp_path / "pictures",
+            resume=True,
+            hyper=hyperparameters(["poses=any"], RECIPES, Custom),
+        )
+        database = poses.find_poses(Custom.open(options), options, experiment)
+        found.append(load_pickle(experiment.poses()))
+        assert len(database.training) == len(found[-1]) < 30
+    assert list(found[0]) == list(found[1])
+    assert all((found[0][name] == turn).all() for name, turn in found[1].items())

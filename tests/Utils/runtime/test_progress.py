@@ -1,4 +1,4 @@
-"""The lines that stand for a bar where there is no terminal."""
+"""The lines that replace a bar when there is no terminal."""
 
 import re
 
