@@ -48,7 +48,6 @@ class Strength:
     scale: tuple[float, float]
     shift: float = SHIFT  # at most so much of the picture's size
     rotation: float = ROTATION  # degrees, at most
-    mirror: float = 0.0  # probability
     border: str = "black"  # what lies outside the picture, a key of `BORDERS`
 
 
@@ -79,8 +78,6 @@ def draw_affine(width: int, height: int, strength: Strength, rng: np.random.Gene
     angle = np.deg2rad(rng.uniform(-strength.rotation, strength.rotation))
     cos, sin = np.cos(angle), np.sin(angle)
     linear = np.array([[scale_x * cos, -scale_x * sin], [scale_y * sin, scale_y * cos]])
-    if strength.mirror and rng.random() < strength.mirror:
-        linear[:, 0] *= -1
     centre = np.array([width / 2, height / 2])
     offset = centre - linear @ centre + (shift_x, shift_y)
     return np.column_stack([linear, offset])

@@ -1,5 +1,6 @@
 """Pictures of objects in any pose: square surroundings, and pictures that are turned and mirrored."""
 
+from collections.abc import Sequence
 from typing import TypeVar
 
 import numpy as np
@@ -7,9 +8,24 @@ import numpy as np
 from Databases.database import ImageSet
 from Utils import crops
 
+TURNS = 12  # of 30 degrees; twice as many poses, the second half mirrored
+POSES = {  # by how the objects of a folder stand: the poses that one may have, first as it is
+    "one": [0],
+    "mirrored": [0, 1, 11, 2, 10, 12, 13, 23, 14, 22],  # within 60 degrees
+    "any": list(range(TURNS)),
+}
 SURROUNDINGS = 1.3  # side of a posed picture, in sides of the object's square
 
 Images = TypeVar("Images", bound=ImageSet)
+
+
+def pose_maps(poses: Sequence[int]) -> np.ndarray:
+    """The point maps (P, 2, 3) of a crop of side 1 onto itself: mirrored from pose `TURNS` on, and turned."""
+    mirrored, turn = np.divmod(np.asarray(poses), TURNS)
+    angle = 2 * np.pi * turn / TURNS
+    cos, sin, sign = np.cos(angle), np.sin(angle), 1 - 2 * mirrored
+    linear = np.stack([np.stack([sign * cos, -sin], 1), np.stack([sign * sin, cos], 1)], 1)
+    return np.concatenate([linear, (0.5 - linear @ np.full(2, 0.5))[:, :, None]], axis=2)
 
 
 def squares(boxes: np.ndarray) -> np.ndarray:

@@ -12,8 +12,6 @@ from Databases.loading import crop_batches, to_input, workers_for
 from Networks.fan import FAN
 from Utils.hyperparameters import Hyperparameters
 from Utils.options import Options
-from Utils.runtime import distributed
-from Utils.runtime.progress import Progress
 
 INFERENCE_BATCH = {"cpu": 16, "cuda": 128}  # pictures
 
@@ -69,14 +67,3 @@ def heatmaps(network: FAN, pictures: Tensor, channels: np.ndarray, options: Opti
     with autocast(options.device, options.hyper.precision):
         maps = network.forward_heatmaps(to_input(pictures.to(options.device, non_blocking=True)))
     return maps.index_select(1, torch.from_numpy(channels).to(options.device))
-
-
-def heatmap_batches(
-    network: FAN, database: Database, images: ImageSet, options: Options, channels: np.ndarray, description: str
-) -> Iterator[tuple[Tensor, np.ndarray]]:
-    """Batches of `heatmaps` with the maps (B, 2, 3) from the pictures to their crops; each process gets its part."""
-    indices = distributed.shard(len(images))
-    with Progress(description, len(indices)) as progress:
-        for pictures, to_crop, numbers in inference_batches(database, images, options, indices):
-            yield heatmaps(network, pictures, channels, options), to_crop
-            progress.update(len(numbers))

@@ -21,7 +21,7 @@ from Networks.checkpoints import (
     newest_state,
     require_keys,
 )
-from Networks.execution import autocast, heatmap_batches, place
+from Networks.execution import autocast, heatmaps, inference_batches, place
 from Networks.fan import FAN
 from Networks.recipe import PAPER, Recipe
 from Networks.training import Training
@@ -32,6 +32,7 @@ from Utils.merging import merge_clusters, merge_labels
 from Utils.options import Options
 from Utils.runtime import distributed
 from Utils.runtime.errors import UserError
+from Utils.runtime.progress import Progress
 from Utils.storage.experiment import Experiment
 
 BATCH_SIZE = 32  # pictures
@@ -210,8 +211,11 @@ class SecondStep(Training):
     def heatmaps(self) -> Iterator[Tensor]:
         """Maps (B, A, G, G) of the active clusters, of this process's part of the training pictures."""
         images, title = self.database.training, "Clusters: maps"
-        for maps, _ in heatmap_batches(self.learned, self.database, images, self.options, self.active, title):
-            yield maps
+        indices = distributed.shard(len(images))
+        with Progress(title, len(indices)) as progress:
+            for pictures, _, numbers in inference_batches(self.database, images, self.options, indices):
+                yield heatmaps(self.learned, pictures, self.active, self.options)
+                progress.update(len(numbers))
 
     def predict(self) -> tuple[np.ndarray, np.ndarray]:
         """Points (n, A, 2) in crop pixels and confidences (n, A) of the active clusters in the training pictures."""

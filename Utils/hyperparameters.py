@@ -150,7 +150,7 @@ class Hyperparameters(BaseModel):
             raise UserError(f"{source}: {explained(error)}; get or make the file again") from None
         for name, value in values.items():
             now = getattr(self, name)
-            if name not in self._given:
+            if name not in self._given or now == "auto":  # what `auto` stands for, the training decided
                 setattr(self, name, value)
             elif now != value and FREE_AFTER_TRAINING not in type(self).model_fields[name].metadata:
                 raise UserError(

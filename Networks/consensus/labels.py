@@ -32,7 +32,7 @@ from Utils.runtime.progress import Progress
 from Utils.storage.experiment import Experiment
 
 MAPS_KEPT = 2**29  # bytes of descriptor maps in memory; if all pictures have more, the network runs once more
-PICTURES_JUDGED = 500  # training pictures by which clusters are judged at the end
+PICTURES_JUDGED = 500  # training pictures by which clusters are judged at the end, fewer if they turn
 
 Maps = tuple[Tensor, np.ndarray]  # descriptors (B, D, G, G) of pictures, and the pictures' indices (B,)
 
@@ -244,8 +244,8 @@ def match(step: SecondStep, candidates: Candidates, fraction: float) -> None:
 
 def drop_unsteady(step: SecondStep, least: float) -> None:
     """Leave out the clusters whose maps do not follow pictures under known warps; the steadiest one stays."""
-    training = step.database.training
-    images = training.subset(evenly(np.arange(len(training)), PICTURES_JUDGED))
+    training, most = step.database.training, PICTURES_JUDGED // min(len(step.database.poses), 5)
+    images = training.subset(evenly(np.arange(len(training)), most))
     follows = np.nan_to_num(steadiness(detector_of(step), images).r2, nan=-1)
     steady = (follows >= least) | (follows == follows.max())
     step.experiment.log(

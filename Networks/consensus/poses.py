@@ -16,6 +16,7 @@ from torch.nn import functional
 
 from Databases import DATABASES
 from Databases.database import Database, crop_picture
+from Databases.posed import POSES, TURNS, pose_maps
 from Networks.checkpoints import load_clusters
 from Networks.execution import autocast
 from Networks.superpoint import SuperPoint, load_superpoint
@@ -27,8 +28,6 @@ from Utils.storage.experiment import Experiment
 from Utils.storage.files import dump_pickle
 from Utils.storage.pictures import to_gray
 
-TURNS = 12  # of 30 degrees; twice as many poses, the second half mirrored
-POSES = {"any": list(range(TURNS)), "mirrored": [10, 11, 0, 1, 2, 22, 23, 12, 13, 14]}  # the latter within 60 degrees
 SIDE = 96  # pixels of the crops that are described
 POOLED = 2  # a feature is the mean of 2x2 cells of descriptors, since the object is not exactly in the middle
 WINDOW = 0.35  # standard deviation of the weight of a place by its distance from the middle, in sides
@@ -93,7 +92,7 @@ def _found(options: Options, experiment: Experiment) -> str:
     scores += [scores_by_neighbours(template.unit(features[None]), posed) for features in rest]
     chosen, margins = np.concatenate(scores).argmax(axis=1), margins_of(np.concatenate(scores), poses)
     sure = np.argsort(-margins, kind="stable")[: math.ceil(SURE * count)]
-    turns = pose_maps()[np.array(poses)[chosen[sure]], :, :2]
+    turns = pose_maps(poses)[chosen[sure], :, :2]
     dump_pickle(dict(zip(images.names[order[sure]].tolist(), turns, strict=True)), experiment.poses())
     experiment.log(f"Poses: the {len(sure)} surest of {count} training pictures are turned alike and trained on")
     return wanted
@@ -149,18 +148,6 @@ def margins_of(scores: np.ndarray, poses: Sequence[int]) -> np.ndarray:
     return scores.max(axis=1) - np.where(contradicts, scores, -np.inf).max(axis=1)
 
 
-def pose_maps(turns: int = TURNS) -> np.ndarray:
-    """The point maps (2 turns, 2, 3) of a crop of side 1 onto itself: turned about its middle.
-
-    The second half is mirrored first. The first map is the identity.
-    """
-    angles = 2 * np.pi * np.arange(turns) / turns
-    cos, sin = np.cos(angles), np.sin(angles)
-    turned = np.stack([np.stack([cos, -sin], 1), np.stack([sin, cos], 1)], 1)
-    linear = np.concatenate([turned, turned * (-1, 1)])
-    return np.concatenate([linear, (0.5 - linear @ np.full(2, 0.5))[:, :, None]], axis=2)
-
-
 @torch.inference_mode()
 def describe(network: SuperPoint, gray: np.ndarray, poses: Sequence[int], precision: str) -> np.ndarray:
     """A picture's square crop described in some poses: gray (SIDE, SIDE) uint8 -> (P, F) float16.
@@ -168,7 +155,7 @@ def describe(network: SuperPoint, gray: np.ndarray, poses: Sequence[int], precis
     The object is in the middle of the crop, which is large enough for it in any pose.
     """
     device = network.convDb.weight.device
-    maps = pose_maps()[np.array(poses)] * (1, 1, SIDE)
+    maps = pose_maps(poses) * (1, 1, SIDE)
     posed = np.stack([crops.warp(gray, pose, SIDE, cv2.BORDER_REFLECT_101) for pose in maps])
     with autocast(device, precision):
         _, descriptors = network(torch.from_numpy(posed).to(device)[:, None].float() / 255)

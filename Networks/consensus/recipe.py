@@ -23,14 +23,8 @@ def consensus(hyper: ConsensusHyperparameters) -> Recipe:
     """The clusters of a picture have to agree on their places, in the labels of all rounds and of both steps."""
 
     def stronger(strength: Strength) -> Strength:
-        """Larger shifts and no black border, since both tell a network where the crop was; every pose."""
-        strength = replace(strength, shift=hyper.augmentation_shift, border="reflect")
-        poses = getattr(hyper, "poses", "one")
-        if poses == "any":
-            strength = replace(strength, rotation=180.0)
-        elif poses == "mirrored":
-            strength = replace(strength, rotation=70.0, mirror=0.5)
-        return strength
+        """Larger shifts and no black border, since both tell a network where the crop was."""
+        return replace(strength, shift=hyper.augmentation_shift, border="reflect")
 
     return Recipe(
         find_poses=find_poses,

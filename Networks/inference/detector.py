@@ -1,18 +1,19 @@
 """Landmarks of any picture: crop it, run the network of step two, map the points back."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import cv2
 import numpy as np
 import torch
 from torch import Tensor
 
 from Databases import DATABASES
 from Databases.database import Database, ImageSet, crop_any_picture, evenly
-from Databases.samples import GRID
+from Databases.samples import GRID, stack_pictures
 from Networks.checkpoints import load_fan, load_second_step
-from Networks.execution import INFERENCE_BATCH, heatmap_batches, heatmaps
+from Networks.execution import INFERENCE_BATCH, heatmaps, inference_batches
 from Networks.fan import FAN
 from Networks.second_step import CONFIDENT
 from Utils import crops
@@ -20,6 +21,7 @@ from Utils.heatmaps import READOUTS
 from Utils.options import Options, default_options
 from Utils.runtime import distributed
 from Utils.runtime.errors import UserError
+from Utils.runtime.progress import Progress
 from Utils.storage.experiment import Experiment
 from Utils.storage.pictures import read_picture
 
@@ -153,9 +155,18 @@ class LandmarkDetector:
     def run(self, pictures: Tensor) -> tuple[np.ndarray, np.ndarray]:
         """Crops (n, 3, S, S) uint8 -> points (n, L, 2) float64 in crop pixels, confidence (n, L) float32.
 
-        Points below the threshold stay.
+        Points below the threshold stay. Where objects may stand in several poses, each crop is turned and mirrored
+        into all of them, and the pose counts in which the landmarks are surest on average.
         """
-        return self.read(heatmaps(self.network, pictures, self.active, self.options))
+        points, confidence = [], []
+        for number, pose in enumerate(self.database.poses * (1, 1, self.size)):
+            posed = warped(pictures, [pose] * len(pictures)) if number else pictures
+            found, sure = self.read(heatmaps(self.network, posed, self.active, self.options))
+            points.append(crops.apply(crops.invert(pose), found))
+            confidence.append(sure)
+        surest = np.stack(confidence).mean(axis=2).argmax(axis=0)
+        each = np.arange(len(pictures))
+        return np.stack(points)[surest, each], np.stack(confidence)[surest, each]
 
     @torch.inference_mode()
     def read(self, maps: Tensor) -> tuple[np.ndarray, np.ndarray]:
@@ -168,9 +179,12 @@ class LandmarkDetector:
 
         Each of several processes predicts its part of the pictures; all return the whole.
         """
-        batches = heatmap_batches(self.network, self.database, images, self.options, self.active, description)
+        indices = distributed.shard(len(images))
         parts = [(*self._nothing, np.zeros((0, 2, 3)))]
-        parts += [(*self.read(maps), to_crop) for maps, to_crop in batches]
+        with Progress(description, len(indices)) as progress:
+            for pictures, to_crop, numbers in inference_batches(self.database, images, self.options, indices):
+                parts.append((*self.run(pictures), to_crop))
+                progress.update(len(numbers))
         points, confidences, to_crops = (distributed.gather(np.concatenate(c)) for c in zip(*parts, strict=True))
         return points, confidences, to_crops
 
@@ -183,6 +197,13 @@ class LandmarkDetector:
         """Share (L,) of at most `most` pictures of the data set in which each landmark is found."""
         some = images.subset(evenly(np.arange(len(images)), most))
         return (self.predict(some, "Landmarks")[1] >= self.threshold).mean(axis=0)
+
+
+def warped(pictures: Tensor, maps: Iterable[np.ndarray]) -> Tensor:
+    """Crops (n, 3, S, S) uint8 under point maps (2, 3) of their own, reflected at the border."""
+    size = pictures.shape[-1]
+    each = zip(pictures.permute(0, 2, 3, 1).numpy(), maps, strict=True)
+    return stack_pictures([crops.warp(picture, m, size, cv2.BORDER_REFLECT_101) for picture, m in each])
 
 
 def _pixels(picture: Picture) -> np.ndarray:

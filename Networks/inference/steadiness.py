@@ -2,7 +2,6 @@
 
 from dataclasses import dataclass
 
-import cv2
 import numpy as np
 import torch
 
@@ -10,7 +9,7 @@ from Databases.augmentation import draw_similarity
 from Databases.database import ImageSet
 from Databases.groundtruth import PREDICTION_SIZE
 from Networks.execution import inference_batches
-from Networks.inference.detector import LandmarkDetector
+from Networks.inference.detector import LandmarkDetector, warped
 from Utils import crops
 from Utils.runtime.progress import Progress
 
@@ -34,15 +33,18 @@ class Steadiness:
 
 
 def steadiness(detector: LandmarkDetector, images: ImageSet) -> Steadiness:
-    """Detect in each picture and in a slightly rotated, scaled and shifted copy, and compare."""
+    """Detect in each picture and in a rotated, scaled and shifted copy, and compare.
+
+    The copy differs slightly, and by any of the poses in which the data set's objects stand.
+    """
     size, seed, parts = detector.size, detector.options.hyper.seed, []
     batches = inference_batches(detector.database, images, detector.options, range(len(images)))
     with Progress("Steadiness", len(images)) as progress:
         for pictures, _, numbers in batches:
-            warps = np.stack([draw_similarity(size, np.random.default_rng([seed, _STAGE, i])) for i in numbers])
+            warps = np.stack([_draw_warp(detector, np.random.default_rng([seed, _STAGE, i])) for i in numbers])
             points, back = _found(detector, pictures), crops.invert(warps)
-            warped, expected = _found(detector, _warped(pictures, warps)), crops.apply(warps, points)
-            distance = np.linalg.norm(points - crops.apply(back, warped), axis=2)
+            moved, expected = _found(detector, warped(pictures, warps)), crops.apply(warps, points)
+            distance = np.linalg.norm(points - crops.apply(back, moved), axis=2)
             distance[~((expected >= 0) & (expected < size)).all(axis=2)] = np.nan
             shift = np.linalg.norm(points - crops.apply(back, points), axis=2)
             shift[np.isnan(distance)] = np.nan
@@ -55,18 +57,14 @@ def steadiness(detector: LandmarkDetector, images: ImageSet) -> Steadiness:
     return Steadiness(np.isfinite(points[..., 0]).mean(axis=0), error, r2, points * (PREDICTION_SIZE / size))
 
 
+def _draw_warp(detector: LandmarkDetector, rng: np.random.Generator) -> np.ndarray:
+    """A random point map (2, 3) of crops."""
+    small, poses = draw_similarity(detector.size, rng), detector.database.poses
+    return crops.compose(small, poses[rng.integers(len(poses))] * (1, 1, detector.size))
+
+
 def _found(detector: LandmarkDetector, pictures: torch.Tensor) -> np.ndarray:
     """The landmarks (n, L, 2) of crops (n, 3, S, S), in pixels of the crop, NaN if not found."""
     points, confidence = detector.run(pictures)
     points[confidence < detector.threshold] = np.nan
     return points
-
-
-def _warped(pictures: torch.Tensor, warps: np.ndarray) -> torch.Tensor:
-    """Pictures (n, 3, S, S) uint8 under their point maps (n, 2, 3); the border is repeated."""
-    size = pictures.shape[-1]
-    warped = [
-        cv2.warpAffine(picture, crops.pixel_map(warp), (size, size), borderMode=cv2.BORDER_REPLICATE)
-        for picture, warp in zip(pictures.permute(0, 2, 3, 1).numpy(), warps, strict=True)
-    ]
-    return torch.from_numpy(np.stack(warped)).permute(0, 3, 1, 2)

@@ -25,10 +25,20 @@ class Brightness(torch.nn.Module):
         return torch.cat([bright, 0.1 * bright, bright], dim=1)
 
 
-def detector_of(dataset_name: str, readout: str = "centroid") -> LandmarkDetector:
-    options = default_options(dataset_name, DATABASES, [f"readout={readout}", "image_size=64"], "cpu")
+class UprightOnly(torch.nn.Module):
+    """Both maps are the brightness, and high only where that is above the middle and right of it."""
+
+    def forward_heatmaps(self, pictures):
+        bright = torch.nn.functional.avg_pool2d(pictures.mean(dim=1, keepdim=True), 4)
+        bright[:, :, 8:] *= 0.5
+        bright[:, :, :, :8] *= 0.5
+        return torch.cat([bright, bright], dim=1)
+
+
+def detector_of(dataset_name: str, *settings: str, network: torch.nn.Module | None = None) -> LandmarkDetector:
+    options = default_options(dataset_name, DATABASES, ["readout=centroid", "image_size=64", *settings], "cpu")
     rules = DATABASES[dataset_name].rules(options.hyper)
-    return LandmarkDetector(Brightness(), rules, options, np.array([0, 1]))
+    return LandmarkDetector(network or Brightness(), rules, options, np.array([0, 1]))
 
 
 def spot(x: int, y: int, width: int, height: int, radius: int = 3) -> np.ndarray:
@@ -52,6 +62,22 @@ def test_points_come_back_in_pixels_of_the_picture(dataset_name):
         assert found.boxes.tolist() == [box.tolist()]
         assert found.names == ["landmark_0", "landmark_1"]
         assert found.confidence[0, 0] > 0.2
+
+
+@pytest.mark.parametrize(
+    ("poses", "place", "found"),
+    [
+        ("any", (40, 130), True),  # left, below the middle
+        ("mirrored", (50, 40), True),  # left, above
+        ("mirrored", (90, 170), False),  # below
+        ("one", (50, 40), False),
+    ],
+)
+def test_objects_are_found_in_the_poses_that_the_data_set_has(poses, place, found):
+    detector = detector_of("Custom", f"poses={poses}", network=UprightOnly())
+    landmarks = detector(spot(*place, 200, 200, 12), np.array([40, 40, 160, 160]))
+    assert np.abs(landmarks.points[0, 0] - place).max() < 11  # a cell
+    assert (landmarks.confidence[0, 0] > 0.7) == found
 
 
 def test_one_picture_a_list_and_files(tmp_path):
