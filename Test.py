@@ -27,7 +27,7 @@ def main(argv: list[str] | None = None) -> int:
     if options.predictions:
         database = DATABASES[options.dataset_name].rules(options.hyper)
         predictions = load_predictions(options.predictions)
-        landmarks, steady = np.arange(predictions.points.shape[1]), None
+        landmarks, steady, follows = np.arange(predictions.points.shape[1]), None, None
         experiment.open()
     else:
         detector = LandmarkDetector.from_experiment(experiment, options)
@@ -35,12 +35,13 @@ def main(argv: list[str] | None = None) -> int:
         experiment.open()
         experiment.describe_run(options.facts())
         landmarks, measured = detector.active, steadiness(detector, database.test)
+        follows = measured.following()
         others_r2 = explained_by_the_others(measured.points).r2
         steady = (measured.error, measured.r2, others_r2)
         if database.test.landmarks is None:
-            report_steadiness(experiment, measured.found, measured.error, others_r2)
+            report_steadiness(experiment, measured.found, follows, measured.error)
             report_landmarks(experiment, landmarks, measured.found, steadiness=steady)
-            return int(report_failure(experiment, measured.found))
+            return int(report_failure(experiment, measured.found, follows))
         predictions = landmarks_of(detector)
         save_predictions(predictions, experiment.predictions(detector.iteration))
 
@@ -50,7 +51,8 @@ def main(argv: list[str] | None = None) -> int:
     movement = explained_movement(predictions.points, predictions.groundtruth)
     found = 1 - missing_share(predictions.points)
     report_landmarks(experiment, landmarks, found, movement, errors, steady)
-    return int(report_failure(experiment, found, CHECK_PREDICTIONS if options.predictions else TRAIN_LONGER))
+    remedy = CHECK_PREDICTIONS if options.predictions else TRAIN_LONGER
+    return int(report_failure(experiment, found, follows, remedy))
 
 
 if __name__ == "__main__":

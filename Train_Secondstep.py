@@ -3,6 +3,7 @@
 from Databases import DATABASES
 from Networks.checkpoints import adopt_newest, load_first_step
 from Networks.inference.detector import LandmarkDetector
+from Networks.inference.steadiness import training_steadiness
 from Networks.recipes import RECIPES, recipe_of
 from Networks.second_step import SecondStep
 from Utils.drawing.reports import report_failure
@@ -14,7 +15,7 @@ from Utils.storage.experiment import Experiment
 
 
 @exit_cleanly
-def main(argv: list[str] | None = None) -> None:
+def main(argv: list[str] | None = None) -> int:
     set_up_process()
     options = parse(argv, __doc__, DATABASES, RECIPES, flags=("experiment", "resume"))
     distributed.start(options.device)
@@ -29,8 +30,10 @@ def main(argv: list[str] | None = None) -> None:
             step.resume()
         step.run()
         detector = LandmarkDetector(step.learned, database, options, step.active)
-        report_failure(experiment, detector.found_share(database.training))
+        steady = training_steadiness(detector)
+        failed = report_failure(experiment, steady.found, steady.following())
     distributed.stop()
+    return int(failed)
 
 
 if __name__ == "__main__":

@@ -48,6 +48,7 @@ class Strength:
     scale: tuple[float, float]
     shift: float = SHIFT  # at most so much of the picture's size
     rotation: float = ROTATION  # degrees, at most
+    wrong_pose: float = 0.0  # step two's share of pictures in a pose that is not theirs, which have no keypoints
     border: str = "black"  # what lies outside the picture, a key of `BORDERS`
 
 

@@ -81,6 +81,7 @@ class Database(ABC):
     constant_background: bool = False  # whether the bootstrap drops points like those outside the boxes
     border: int = cv2.BORDER_CONSTANT  # what a crop shows beyond the picture
     poses: np.ndarray = np.eye(2, 3)[None]  # (P, 2, 3): maps of a crop of side 1; an object may stand in any of them
+    wrong_poses: np.ndarray = np.zeros(1, bool)  # (P,): the poses that contradict the first one
 
     training: ImageSet
     regression: ImageSet  # at most 1000, with groundtruth, for the regressors of the evaluation

@@ -28,6 +28,14 @@ def pose_maps(poses: Sequence[int]) -> np.ndarray:
     return np.concatenate([linear, (0.5 - linear @ np.full(2, 0.5))[:, :, None]], axis=2)
 
 
+def contradicting(poses: Sequence[int], pose: np.ndarray) -> np.ndarray:
+    """Which of the poses (P,) contradict each pose (n,), (n, P) bool: mirrored, or 90 degrees or more away."""
+    mirrored, turn = np.divmod(np.asarray(poses), TURNS)
+    its_mirrored, its_turn = np.divmod(np.asarray(pose)[:, None], TURNS)
+    away = np.abs((turn - its_turn + TURNS // 2) % TURNS - TURNS // 2)
+    return (away >= TURNS / 4) | (mirrored != its_mirrored)
+
+
 def squares(boxes: np.ndarray) -> np.ndarray:
     """Boxes (n, 4) -> the squares (n, 4) about the same centres that hold the objects however they are turned."""
     boxes = np.asarray(boxes, np.float64)

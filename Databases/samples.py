@@ -7,6 +7,7 @@ the whole training. So a resumed run draws the same samples, whatever the number
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import cv2
 import numpy as np
 import torch
 from torch import Tensor
@@ -22,6 +23,7 @@ from Utils.runtime.errors import UserError
 MIN_KEYPOINTS = 9  # of a picture that step one trains on
 MAX_PAIRS = 3000  # of one sample of step one
 GRID = 4  # input pixels per cell
+OFF_GRID = -100.0  # cells
 _PERMUTATION, _FIRST, _SECOND = range(3)  # stages of random numbers: the order of pictures, the two steps
 
 
@@ -226,13 +228,20 @@ class SecondStepSamples(_Samples):
         if len(eligible) == 0:
             raise UserError("no training picture has a keypoint of an active cluster; lower --set min_cluster_points")
         super().__init__(database, table, eligible, image_size, seed, strength, _SECOND, origin)
+        self.wrong_poses = database.poses[database.wrong_poses]
 
     def __getitem__(self, position: int) -> tuple[np.ndarray, np.ndarray]:
         """The crop (S, S, 3) and its points (n, 3) x, y, cluster.
 
-        Points that were moved off the grid stay: their maps have to learn to be empty.
+        Points that were moved off the grid stay: their maps have to learn to be empty. So do all points of a picture
+        that is turned into a wrong pose.
         """
-        pixels, points = self.augmented(self.image_at(position), self.rng_at(position))
+        rng = self.rng_at(position)
+        pixels, points = self.augmented(self.image_at(position), rng)
+        if len(self.wrong_poses) and rng.random() < self.strength.wrong_pose:
+            turn = rng.choice(self.wrong_poses) * (1, 1, self.size)
+            pixels = crops.warp(pixels, turn, self.size, cv2.BORDER_REFLECT_101)
+            points[:, :2] = OFF_GRID
         return pixels, np.rint(points)
 
 

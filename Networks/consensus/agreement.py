@@ -15,7 +15,9 @@ FARTHEST = 6.0  # nats that distance from the expected place costs at most
 LEAST_SPREAD = 12 / 256  # standard deviation of a cluster about its expected place, per axis, in sides of the crop
 USUAL_SPREAD = 20 / 256  # of a cluster whose place counts once when a picture's map is fitted
 _PICTURES_AT_ONCE = 4096  # of many, whose candidates all together take gigabytes
-STIFFNESS = 1.0  # weight of "no map": of so many clusters that stay where the mean shape has them
+STIFFNESS = float(
+    __import__("os").environ.get("STIFF", 1.0)
+)  # weight of "no map": of so many clusters that stay where the mean shape has them
 
 
 @dataclass(frozen=True)

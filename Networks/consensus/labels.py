@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from Databases.database import Database, evenly
+from Databases.database import Database
 from Databases.loading import to_input
 from Databases.samples import GRID, grid_side
 from Networks.bootstrap import object_keypoints
@@ -18,7 +18,7 @@ from Networks.consensus.hyperparameters import ConsensusHyperparameters
 from Networks.execution import autocast, inference_batches
 from Networks.fan import FAN
 from Networks.inference.detector import LandmarkDetector
-from Networks.inference.steadiness import steadiness
+from Networks.inference.steadiness import training_steadiness
 from Networks.relabelling import keypoints_of, new_keypoints
 from Networks.second_step import COINCIDENCE, SecondStep
 from Utils.assignment import Clusters, distance_thresholds, pieces
@@ -32,7 +32,6 @@ from Utils.runtime.progress import Progress
 from Utils.storage.experiment import Experiment
 
 MAPS_KEPT = 2**29  # bytes of descriptor maps in memory; if all pictures have more, the network runs once more
-PICTURES_JUDGED = 500  # training pictures by which clusters are judged at the end, fewer if they turn
 
 Maps = tuple[Tensor, np.ndarray]  # descriptors (B, D, G, G) of pictures, and the pictures' indices (B,)
 
@@ -244,9 +243,7 @@ def match(step: SecondStep, candidates: Candidates, fraction: float) -> None:
 
 def drop_unsteady(step: SecondStep, least: float) -> None:
     """Leave out the clusters whose maps do not follow pictures under known warps; the steadiest one stays."""
-    training, most = step.database.training, PICTURES_JUDGED // min(len(step.database.poses), 5)
-    images = training.subset(evenly(np.arange(len(training)), most))
-    follows = np.nan_to_num(steadiness(detector_of(step), images).r2, nan=-1)
+    follows = np.nan_to_num(training_steadiness(detector_of(step)).r2, nan=-1)
     steady = (follows >= least) | (follows == follows.max())
     step.experiment.log(
         f"{step.title}: {steady.sum()} of {len(steady)} clusters follow pictures under known warps; the others "

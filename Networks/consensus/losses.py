@@ -1,5 +1,6 @@
 """Losses of the recipe: every point competes with all others, and every cell of a map with all others."""
 
+import torch
 from torch import Tensor
 from torch.nn import functional
 
@@ -32,9 +33,10 @@ def map_loss(maps: Tensor, targets: Tensor, peak_weight: float, place_weight: fl
     """Squared error with more weight on keypoints, and a cross-entropy over the cells: (n, G, G) twice -> (n,).
 
     A cell counts 1 + peak_weight times its target, so that a thousand empty cells do not outvote the nine of a
-    keypoint. place_weight: of `place_loss`, which is added.
+    keypoint; in a map that has to be empty, times its value. place_weight: of `place_loss`, which is added.
     """
-    squared = (maps - targets).square() * (1 + peak_weight * targets)
+    empty = targets.amax(dim=(1, 2), keepdim=True) == 0
+    squared = (maps - targets).square() * (1 + peak_weight * torch.where(empty, maps.detach().clamp(0, 1), targets))
     return squared.mean(dim=(1, 2)) + place_weight * place_loss(maps, targets)
 
 

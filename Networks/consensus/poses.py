@@ -16,7 +16,7 @@ from torch.nn import functional
 
 from Databases import DATABASES
 from Databases.database import Database, crop_picture
-from Databases.posed import POSES, TURNS, pose_maps
+from Databases.posed import POSES, TURNS, contradicting, pose_maps
 from Networks.checkpoints import load_clusters
 from Networks.execution import autocast
 from Networks.superpoint import SuperPoint, load_superpoint
@@ -141,10 +141,7 @@ def margins_of(scores: np.ndarray, poses: Sequence[int]) -> np.ndarray:
 
     scores: (n, P) in these poses, indices of `pose_maps`.
     """
-    mirrored, turn = np.divmod(np.array(poses), TURNS)
-    best = scores.argmax(axis=1)
-    away = np.abs((turn - turn[best][:, None] + TURNS // 2) % TURNS - TURNS // 2)
-    contradicts = (away >= TURNS / 4) | (mirrored != mirrored[best][:, None])
+    contradicts = contradicting(poses, np.array(poses)[scores.argmax(axis=1)])
     return scores.max(axis=1) - np.where(contradicts, scores, -np.inf).max(axis=1)
 
 

@@ -18,13 +18,15 @@ from Networks.consensus.poses import find_poses
 from Networks.consensus.start import maps_of_similarity
 from Networks.recipe import Recipe
 
+WRONG_POSE = 0.25  # of the pictures of objects that stand in several poses
+
 
 def consensus(hyper: ConsensusHyperparameters) -> Recipe:
     """The clusters of a picture have to agree on their places, in the labels of all rounds and of both steps."""
 
     def stronger(strength: Strength) -> Strength:
         """Larger shifts and no black border, since both tell a network where the crop was."""
-        return replace(strength, shift=hyper.augmentation_shift, border="reflect")
+        return replace(strength, shift=hyper.augmentation_shift, border="reflect", wrong_pose=WRONG_POSE)
 
     return Recipe(
         find_poses=find_poses,

@@ -6,13 +6,16 @@ import numpy as np
 import torch
 
 from Databases.augmentation import draw_similarity
-from Databases.database import ImageSet
+from Databases.database import ImageSet, evenly
 from Databases.groundtruth import PREDICTION_SIZE
 from Networks.execution import inference_batches
 from Networks.inference.detector import LandmarkDetector, warped
 from Utils import crops
+from Utils.movement import OFTEN
 from Utils.runtime.progress import Progress
 
+STEADY = 0.8  # R2 under known warps from which a landmark counts as one that follows the picture
+PICTURES_JUDGED = 500  # training pictures by which landmarks are judged, a fifth if they are tried in many poses
 _STAGE = 3  # of random numbers; 1 and 2 are the training steps
 
 
@@ -30,6 +33,10 @@ class Steadiness:
     error: np.ndarray
     r2: np.ndarray
     points: np.ndarray
+
+    def following(self) -> np.ndarray:
+        """(L,) bool: landmarks that are found often and keep to the picture, not to the crop."""
+        return (self.found > OFTEN) & (np.nan_to_num(self.r2, nan=-1) > STEADY)
 
 
 def steadiness(detector: LandmarkDetector, images: ImageSet) -> Steadiness:
@@ -55,6 +62,12 @@ def steadiness(detector: LandmarkDetector, images: ImageSet) -> Steadiness:
         error = 100 * np.nansum(distance, axis=0) / np.isfinite(distance).sum(axis=0) / size
         r2 = 1 - np.nansum(distance**2, axis=0) / np.nansum(shift**2, axis=0)
     return Steadiness(np.isfinite(points[..., 0]).mean(axis=0), error, r2, points * (PREDICTION_SIZE / size))
+
+
+def training_steadiness(detector: LandmarkDetector) -> Steadiness:
+    """`steadiness` in some of the data set's training pictures, evenly from all."""
+    training, poses = detector.database.training, len(detector.database.poses)
+    return steadiness(detector, training.subset(evenly(np.arange(len(training)), PICTURES_JUDGED // min(poses, 5))))
 
 
 def _draw_warp(detector: LandmarkDetector, rng: np.random.Generator) -> np.ndarray:

@@ -18,7 +18,7 @@ def experiment(tmp_path) -> Experiment:
 
 @pytest.mark.parametrize(("found", "best"), [([0.5, 0.8], "80%"), ([], "0%")])
 def test_no_landmarks_are_a_failure_with_a_remedy(experiment, capsys, found, best):
-    assert report_failure(experiment, np.array(found), "try this")
+    assert report_failure(experiment, np.array(found), remedy="try this")
     said = capsys.readouterr().out.splitlines()
     assert said == [f"Failed: no landmark is found in over 80% of the pictures, the best one in {best}; try this"]
 
@@ -26,6 +26,13 @@ def test_no_landmarks_are_a_failure_with_a_remedy(experiment, capsys, found, bes
 def test_one_landmark_is_no_failure(experiment, capsys):
     assert not report_failure(experiment, np.array([0.1, 0.81]))
     assert capsys.readouterr().out == ""
+
+
+def test_landmarks_that_keep_their_place_in_the_crop_are_a_failure(experiment, capsys):
+    found = np.ones(3)
+    assert not report_failure(experiment, found, np.array([True, True, False]), "try this")
+    assert report_failure(experiment, found, np.array([True, False, False]), "try this")
+    assert "only 1 of 3 landmarks follow a picture that is turned and shifted" in capsys.readouterr().out
 
 
 def test_the_table_says_how_often_landmarks_are_found_without_groundtruth_too(experiment):
