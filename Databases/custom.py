@@ -16,6 +16,7 @@ from Databases.database import REGRESSION_PICTURES, Database, ImageSet
 from Databases.normalisers import distance, root_of_extent
 from Databases.posed import POSES, boxes_and_landmarks, contradicting, pose_maps, pose_maps_of, square_crop, squares
 from Databases.tables import bad_boxes, load_table, rows_of
+from Utils import crops
 from Utils.crops import padded_crop, padded_window, warp
 from Utils.hyperparameters import FREE_AFTER_TRAINING
 from Utils.runtime.errors import UserError, one_line
@@ -38,6 +39,7 @@ class WorkingSet(ImageSet):
     windows: np.ndarray  # (n, 4) int32: x1, y1, x2, y2 in that picture
     sizes: np.ndarray  # (n, 2) int32: width, height after shrinking
     stamps: np.ndarray  # (n, 2) int64: the file's size in bytes and time of change
+    objects: np.ndarray  # (n, 4): the boxes as they were given, before they became squares and before pictures turn
     poses: np.ndarray | None = None  # (n, 2, 3): maps to the posed pictures, which are what is read
     sides: np.ndarray | None = None  # (n,): of the posed pictures, pixels
 
@@ -143,6 +145,13 @@ class Custom(Database):
 
     def surround(self, box: np.ndarray) -> np.ndarray:
         return squares(box[None])[0] if self.any_pose else box
+
+    def in_box(self, images: ImageSet, numbers: np.ndarray, points: np.ndarray) -> np.ndarray:
+        assert isinstance(images, WorkingSet)
+        if images.poses is not None:
+            points = crops.apply(crops.invert(images.poses[numbers]), points[:, None])[:, 0]
+        boxes = images.objects[numbers]
+        return np.all((points >= boxes[:, :2]) & (points <= boxes[:, 2:]), axis=1)
 
     def view(self, box: np.ndarray, width: int, height: int) -> tuple[np.ndarray, tuple[int, int]]:
         windows, sizes = _windows(box[None], np.array([[width, height]]), self.working_size)
@@ -259,6 +268,7 @@ def _working_set(
             f"the box {box} of {annotations.names[bad[0]]} is empty or outside the picture "
             f"({len(bad)} such boxes); correct it"
         )
+    objects = boxes
     if database.any_pose:
         boxes = squares(boxes)
     windows, sizes = _windows(boxes, originals, database.working_size)
@@ -272,6 +282,7 @@ def _working_set(
         root=folder,
         names=annotations.names,
         boxes=to_working(boxes.reshape(-1, 2, 2)).reshape(-1, 4),
+        objects=to_working(objects.reshape(-1, 2, 2)).reshape(-1, 4),
         landmarks=None if landmarks is None else to_working(landmarks).astype(np.float32),
         files=annotations.files,
         originals=originals,

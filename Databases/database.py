@@ -105,6 +105,11 @@ class Database(ABC):
         """What a box (4,) of a picture from elsewhere becomes before the picture is viewed and cropped by it."""
         return box
 
+    def in_box(self, images: ImageSet, numbers: np.ndarray, points: np.ndarray) -> np.ndarray:
+        """Which points (m, 2) lie in the boxes of the pictures that they belong to, numbers (m,); (m,) bool."""
+        boxes = images.boxes[numbers]
+        return np.all((points >= boxes[:, :2]) & (points <= boxes[:, 2:]), axis=1)
+
     def view(self, box: np.ndarray, width: int, height: int) -> tuple[np.ndarray, tuple[int, int]]:
         """How a picture of any kind is brought to what the data set's own pictures are like, before it is cropped.
 

@@ -143,7 +143,7 @@ def store_generic_keypoints(
     with Progress("Bootstrap: SuperPoint", len(indices)) as progress, autocast(device, hyper.precision):
         for groups in batches:
             rows = [
-                _rows(network, pictures.to(device, non_blocking=True), maps, numbers, images.boxes[numbers], hyper)
+                _rows(network, database, images, pictures.to(device, non_blocking=True), maps, numbers, hyper)
                 for pictures, maps, numbers in groups
             ]
             descriptors, cells, numbers, inside, in_box = (np.concatenate(parts) for parts in zip(*rows, strict=True))
@@ -158,17 +158,18 @@ def store_generic_keypoints(
 
 def _rows(
     network: SuperPoint,
+    database: Database,
+    images: ImageSet,
     pictures: Tensor,
     maps: np.ndarray,
     numbers: np.ndarray,
-    boxes: np.ndarray,
     hyper: Hyperparameters,
 ) -> tuple[np.ndarray, ...]:
     """What the store holds of a batch: descriptors, grid cells, pictures, in box and on grid, in box."""
     found = generic_keypoints(network, pictures, hyper.confidence_superpoint, hyper.nms_superpoint)
     places, descriptors, owners = (part.cpu().numpy() for part in found)
     points = places.astype(np.float64)
-    in_box = np.all((points >= boxes[owners, :2]) & (points <= boxes[owners, 2:]), axis=1)
+    in_box = database.in_box(images, numbers[owners], points)
     on_crop = np.einsum("nij,nj->ni", maps[owners, :, :2], points) + maps[owners, :, 2]
     cells = np.rint(on_crop / GRID)
     on_grid = np.all((cells >= 0) & (cells < grid_side(hyper)), axis=1)

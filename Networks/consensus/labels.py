@@ -13,7 +13,7 @@ from Databases.database import Database
 from Databases.loading import to_input
 from Databases.samples import GRID, grid_side
 from Networks.bootstrap import object_keypoints
-from Networks.consensus.candidates import Candidates
+from Networks.consensus.candidates import NOWHERE, Candidates
 from Networks.consensus.hyperparameters import ConsensusHyperparameters
 from Networks.execution import autocast, inference_batches
 from Networks.fan import FAN
@@ -21,6 +21,7 @@ from Networks.inference.detector import LandmarkDetector
 from Networks.inference.steadiness import training_steadiness
 from Networks.relabelling import keypoints_of, new_keypoints
 from Networks.second_step import COINCIDENCE, SecondStep
+from Utils import crops
 from Utils.assignment import Clusters, distance_thresholds, pieces
 from Utils.clustering import MAX_ROWS, kmeans
 from Utils.descriptors import DescriptorStore
@@ -33,7 +34,8 @@ from Utils.storage.experiment import Experiment
 
 MAPS_KEPT = 2**29  # bytes of descriptor maps in memory; if all pictures have more, the network runs once more
 
-Maps = tuple[Tensor, np.ndarray]  # descriptors (B, D, G, G) of pictures, and the pictures' indices (B,)
+# Descriptors (B, D, G, G) of pictures, which cells are in the boxes (B, G, G), and the pictures' indices (B,).
+Maps = tuple[Tensor, Tensor, np.ndarray]
 
 
 # The bootstrap
@@ -149,7 +151,10 @@ def matched_keypoints(
     centroids = _mean_descriptors(first, width, options.device, previous, number_of_clusters)
     alive = np.flatnonzero(centroids.any(axis=1))  # a cluster without keypoints stays without
     there = torch.from_numpy(centroids[alive]).to(options.device)
-    similar = (torch.einsum("bdyx,kd->bkyx", of_batch, there) for of_batch, _ in again)
+    similar = (
+        torch.einsum("bdyx,kd->bkyx", of_batch, there).masked_fill(~on_object[:, None], NOWHERE)
+        for of_batch, on_object, _ in again
+    )
     found = Candidates.joined((Candidates.of_maps(of_batch) for of_batch in similar), len(alive), grid_side(hyper))
     candidates = found.gathered()
     result = None
@@ -163,18 +168,23 @@ def matched_keypoints(
 def _descriptor_maps(
     network: FAN, database: Database, options: Options, window: int, description: str
 ) -> Iterator[Maps]:
-    """Descriptors of this process's part of the training pictures, batch by batch, and the pictures' indices (B,).
+    """Descriptor maps of this process's part of the training pictures, batch by batch.
 
-    (B, D, G, G), L2-normalised, each a mean over window x window cells.
+    L2-normalised, each a mean over window x window cells.
     """
-    device = options.device
-    indices = distributed.shard(len(database.training))
+    device, images, side = options.device, database.training, grid_side(options.hyper)
+    indices = distributed.shard(len(images))
+    cells = GRID * np.stack(np.meshgrid(np.arange(side), np.arange(side)), axis=2).reshape(-1, 2).astype(float)
     network.eval()
     with Progress(description, len(indices)) as progress:
-        for pictures, _, numbers in inference_batches(database, database.training, options, indices):
+        for pictures, to_crop, numbers in inference_batches(database, images, options, indices):
+            places = crops.apply(crops.invert(to_crop), cells).reshape(-1, 2)
+            on_object = database.in_box(images, np.repeat(numbers, side**2), places).reshape(-1, side, side)
+            on_object |= len(database.poses) == 1  # else crops are large, to hold objects in any pose
             with autocast(device, options.hyper.precision):
                 _, descriptors = network(to_input(pictures.to(device, non_blocking=True)))
-            yield functional.normalize(smoothed(descriptors, window), dim=1), numbers
+            maps = functional.normalize(smoothed(descriptors, window), dim=1)
+            yield maps, torch.from_numpy(on_object).to(device), numbers
             progress.update(len(numbers))
     network.train()
 
@@ -191,7 +201,7 @@ def _mean_descriptors(
 ) -> np.ndarray:
     """Centroids (count, D=width) float32: the normalised means of the descriptors of each cluster's keypoints."""
     sums = torch.zeros(count, width, device=device)
-    for maps, numbers in batches:
+    for maps, _, numbers in batches:
         points, owners = keypoints_of(labels, numbers)
         x, y, clusters = torch.from_numpy(np.rint(points).astype(np.int64)).to(device).unbind(1)
         vectors = maps[torch.from_numpy(owners).to(device), :, y, x]

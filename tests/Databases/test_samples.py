@@ -1,5 +1,7 @@
 """Training samples: places, pairs, and that they depend on nothing but seed and position."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -7,6 +9,7 @@ import torch
 from Databases import loading, samples
 from Databases.augmentation import FIRST_STEP, Strength
 from Databases.loading import training_batches
+from Databases.posed import POSES, contradicting, pose_maps
 from Databases.samples import FirstStepSamples, SecondStepSamples, correspondences
 from tests.tiny import MARKS, TinyDatabase
 from Utils.runtime.errors import UserError
@@ -74,6 +77,26 @@ def test_a_still_augmentation_gives_the_stored_keypoints():
     pixels, points = batch.augmented(2, batch.rng_at(0))
     np.testing.assert_array_equal(points, database.keypoints().of(2).astype(np.int64))
     assert np.abs(pixels.astype(int) - database.read(database.training, 2)).max() <= 1
+
+
+def test_a_picture_in_a_wrong_pose_has_no_keypoints_on_the_grid():
+    database = TinyDatabase()
+    database.poses, database.wrong_poses = pose_maps(POSES["any"]), contradicting(POSES["any"], np.zeros(1, int))[0]
+    assert np.flatnonzero(database.wrong_poses).tolist() == [3, 4, 5, 6, 7, 8, 9]
+    upright, turned = (
+        SecondStepSamples(database, database.keypoints(), np.arange(12), 64, 3, replace(STILL, wrong_pose=share))
+        for share in (0.0, 1.0)
+    )
+    for position in range(5):
+        (plain, points), (pixels, nowhere) = upright[position], turned[position]
+        assert (points[:, :2] >= 0).all()
+        assert (nowhere[:, :2] < -1).all()
+        assert nowhere[:, 2].tolist() == points[:, 2].tolist()
+        assert pixels.mean() == pytest.approx(plain.mean(), rel=0.02)
+        assert np.abs(pixels.astype(int) - plain).mean() > 5
+    database.poses, database.wrong_poses = TinyDatabase.poses, TinyDatabase.wrong_poses
+    one_way_up = SecondStepSamples(database, database.keypoints(), np.arange(12), 64, 3, turned.strength)
+    np.testing.assert_array_equal(one_way_up[0][1], upright[0][1])
 
 
 def test_samples_are_pure_functions_of_their_position():

@@ -163,7 +163,9 @@ def test_unsteady_clusters_are_left_out_at_the_end(tmp_path, monkeypatch, least,
     step = second_step(TinyDatabase(), tiny_options(tmp_path, "recipe=consensus"), experiment)
     step.active = np.array([0, 1, 2, 3])
     r2 = np.array([0.5, 0.1, 0.9, np.nan])
-    monkeypatch.setattr(labels, "steadiness", lambda *_: Steadiness(np.ones(4), np.zeros(4), r2, np.zeros((0, 4, 2))))
+    monkeypatch.setattr(
+        labels, "training_steadiness", lambda *_: Steadiness(np.ones(4), np.zeros(4), r2, np.zeros((0, 4, 2)))
+    )
     labels.drop_unsteady(step, least)
     assert step.active.tolist() == stay
 
