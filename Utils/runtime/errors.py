@@ -2,6 +2,7 @@
 
 import errno
 import functools
+import multiprocessing
 import os
 import reprlib
 import sys
@@ -102,6 +103,8 @@ def exit_cleanly(main: Callable[..., int | None]) -> Callable[..., None]:
             code, line = request.code, str(request)
         if line and not silent:
             print(one_line(line), file=sys.stderr, flush=True)
+        for worker in multiprocessing.active_children():  # Python would wait for them, and they ignore SIGTERM
+            worker.kill()
         sys.exit(code)
 
     return wrapped
