@@ -82,10 +82,13 @@ def require_file(path: Path | str, what: str) -> None:
     """UserError for a path that is missing or, like a pipe, not a plain file, or whose name is not in UTF-8."""
     if not Path(path).is_file():
         raise UserError(f"{what} {path} does not exist or is not a file; restore it or remove it from the list")
-    try:
-        str(path).encode()
-    except UnicodeEncodeError:
-        raise UserError(f"the name of {what} {path} is not in UTF-8; rename the file") from None
+    if not is_utf8(str(path)):
+        raise UserError(f"the name of {what} {path} is not in UTF-8; rename the file")
+
+
+def is_utf8(name: str) -> bool:
+    """Whether text files can hold the name; Python marks the bytes that are not UTF-8."""
+    return name.encode(errors="ignore").decode() == name
 
 
 def _orientation(image: Image.Image) -> int:

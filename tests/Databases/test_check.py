@@ -58,6 +58,15 @@ def test_an_unreadable_picture_is_an_error(folder, capsys):
     assert "complete\n" not in out.splitlines()[-1:]
 
 
+def test_a_picture_that_is_left_out_is_an_error(folder, capsys):
+    (folder / "zz.jpg").write_text("no picture")
+    code, out, err = run(folder, capsys)
+    assert code == 2
+    assert "    ERROR: 1 picture left out\n      picture " in out
+    assert "zz.jpg cannot be read (not a known picture format)" in out
+    assert err.splitlines()[-1].startswith("error: ")
+
+
 def test_what_cannot_be_opened_is_one_line(folder, capsys):
     (folder / "boxes.csv").write_text("file,x1\n")
     code, _, err = run(folder, capsys)
