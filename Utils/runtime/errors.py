@@ -14,10 +14,10 @@ from pathlib import Path
 from Utils.runtime.interruption import EndRequested, end_if_requested, noting_requests
 
 _REMEDIES = {
-    "free some space and run again with --resume": (errno.ENOSPC, errno.EDQUOT),
+    "free some space and run again, a training with --resume": (errno.ENOSPC, errno.EDQUOT),
     "use a smaller --num_workers or batch_size": (errno.EMFILE, errno.ENOMEM),
-    "change the permissions or choose another log_path": (errno.EACCES, errno.EPERM, errno.EROFS),
-    "move it away or choose another log_path": (errno.ENOTDIR, errno.EEXIST, errno.EISDIR, errno.ENOTEMPTY),
+    "change the permissions or write to another folder": (errno.EACCES, errno.EPERM, errno.EROFS),
+    "move it away or write to another folder": (errno.ENOTDIR, errno.EEXIST, errno.EISDIR, errno.ENOTEMPTY),
     "choose another path": (errno.ENAMETOOLONG, errno.ELOOP),
 }
 report_folder: Path | None = None  # for the traceback of a fault; the experiment sets it

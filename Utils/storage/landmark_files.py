@@ -40,7 +40,9 @@ class LandmarkFiles:
         category = {"id": 1, "name": "object", "supercategory": "object", "keypoints": self.names, "skeleton": []}
         self._json.write(f'{{"categories": {json.dumps([category])},\n"images": [')
         # In the file annotations follow the images; until then they wait here.
-        self._annotations: IO[str] = self._open.enter_context(tempfile.TemporaryFile("w+", encoding="utf-8"))
+        self._annotations: IO[str] = self._open.enter_context(
+            tempfile.TemporaryFile("w+", encoding="utf-8", dir=document.parent)
+        )
         return self
 
     def add(
