@@ -73,8 +73,9 @@ def describe(images: ImageSet) -> str:
     if not len(images):
         return "no pictures"
     points = "no points" if images.landmarks is None else f"{images.landmarks.shape[1]} points each"
-    boxes = np.round(np.nanmedian(images.boxes[:, 2:] - images.boxes[:, :2], axis=0)).astype(int)
-    return f"{len(images)} pictures, {points}, median box {boxes[0]}x{boxes[1]}, in {images.root}"
+    boxes = images.boxes[np.isfinite(images.boxes).all(axis=1)]
+    sides = np.median(boxes[:, 2:] - boxes[:, :2], axis=0) if len(boxes) else np.zeros(2)
+    return f"{len(images)} pictures, {points}, median box {sides[0]:.0f}x{sides[1]:.0f}, in {images.root}"
 
 
 @exit_cleanly

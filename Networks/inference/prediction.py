@@ -104,7 +104,9 @@ class Prediction:
         pictures = []
         for file in group:
             try:
-                pictures.append((file, read_picture(self.inputs.root / file)))
+                picture = read_picture(self.inputs.root / file)
+                self._boxes_in(file, picture)
+                pictures.append((file, picture))
             except UserError as error:
                 self.faults.append(one_line(error))
         several = self._detect(pictures)

@@ -18,7 +18,7 @@ _REMEDIES = {
     "use a smaller --num_workers or batch_size": (errno.EMFILE, errno.ENOMEM),
     "change the permissions or write to another folder": (errno.EACCES, errno.EPERM, errno.EROFS),
     "move it away or write to another folder": (errno.ENOTDIR, errno.EEXIST, errno.EISDIR, errno.ENOTEMPTY),
-    "choose another path": (errno.ENAMETOOLONG, errno.ELOOP),
+    "choose another path": (errno.ENOENT, errno.ENAMETOOLONG, errno.ELOOP),
 }
 report_folder: Path | None = None  # for the traceback of a fault; the experiment sets it
 

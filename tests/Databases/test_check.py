@@ -1,8 +1,13 @@
+import warnings
+from pathlib import Path
+
 import numpy as np
 import pytest
 from PIL import Image
 
 from Databases import check
+from Databases.check import describe
+from Databases.database import ImageSet
 
 
 @pytest.fixture
@@ -73,3 +78,12 @@ def test_what_cannot_be_opened_is_one_line(folder, capsys):
     assert code == 2
     assert len(err.splitlines()) == 1
     assert "boxes.csv has no box for 12 pictures" in err
+
+
+def test_boxes_of_unknown_numbers_are_described_without_a_warning():
+    boxes = np.full((2, 4), np.nan)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert "median box 0x0" in describe(ImageSet(Path("/p"), np.array(["a", "b"]), boxes, None))
+        boxes[0] = [1, 2, 4, 9]
+        assert "median box 3x7" in describe(ImageSet(Path("/p"), np.array(["a", "b"]), boxes, None))

@@ -48,6 +48,11 @@ def end_of(outcome) -> int:
             2,
             "error: /logs: Permission denied; change the permissions or write to another folder\n",
         ),
+        (
+            FileNotFoundError(errno.ENOENT, "No such file or directory", "/proc/a"),
+            2,
+            "error: /proc/a: No such file or directory; choose another path\n",
+        ),
     ],
 )
 def test_a_script_s_end(outcome, code, said, capsys):
