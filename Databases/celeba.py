@@ -82,7 +82,7 @@ def _read_partition(file: Path) -> tuple[np.ndarray, np.ndarray]:
 
 def _read_names(file: Path) -> np.ndarray:
     """The words of a list, (n,) str."""
-    words = file.read_text(encoding="utf-8", errors="replace").split()
+    words = file.read_text(encoding="utf-8-sig", errors="replace").split()
     if not words:
         raise UserError(f"{file} is empty; download it again")
     return np.array(words)

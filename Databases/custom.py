@@ -108,7 +108,12 @@ class Custom(Database):
         database = cls(options.hyper)
         database.cache = Path(options.log_path) / "Custom" / _digest(str(folder.resolve()))[:12] / "pictures"
         remove_left_overs(database.cache)
-        originals, stamps = _read_sizes(folder, annotations.files, options.num_workers)
+        originals, stamps, database.left_out = _read_sizes(folder, annotations.files, options.num_workers)
+        readable = np.flatnonzero(originals[:, 0])
+        if not len(readable):
+            raise UserError(f"no picture in {folder} can be read, first: {database.left_out[0]}")
+        annotations, originals, stamps = annotations.subset(readable), originals[readable], stamps[readable]
+        annotations.check_units(folder, originals)
         images = _working_set(folder, annotations, originals, stamps, database)
         database.training, database.regression, database.test = _split(images, annotations)
         if database.any_pose:
@@ -172,11 +177,6 @@ def list_pictures(folder: Path, leave_out: Path | str | None = None) -> list[str
     files = list_files(folder, SUFFIXES, leave_out)
     if not files:
         raise UserError(f"no pictures ({', '.join(s[1:] for s in SUFFIXES)}) under {folder}; correct the path")
-    for file in files:
-        try:
-            file.encode()
-        except UnicodeEncodeError:
-            raise UserError(f"the name of {str(folder / file)!r} is not in UTF-8; rename the file") from None
     return files
 
 
@@ -213,10 +213,10 @@ def _digest(text: str) -> str:
 # Sizes
 
 
-def _read_sizes(folder: Path, files: np.ndarray, workers: int) -> tuple[np.ndarray, np.ndarray]:
-    """Picture sizes (n, 2) int32 width, height, and stamps (n, 2) int64 of files (n,), which may repeat.
+def _read_sizes(folder: Path, files: np.ndarray, workers: int) -> tuple[np.ndarray, np.ndarray, list[str]]:
+    """Of files (n,), which may repeat: sizes (n, 2) int32 width, height, stamps (n, 2) int64, and what is wrong.
 
-    Raises UserError if pictures are unreadable.
+    The size and stamp of an unreadable picture are 0.
     """
     unique, inverse = np.unique(files, return_inverse=True)
     rows: np.ndarray = np.zeros((len(unique), 4), np.int64)
@@ -226,9 +226,7 @@ def _read_sizes(folder: Path, files: np.ndarray, workers: int) -> tuple[np.ndarr
             bad.append(result)
         else:
             rows[i] = result
-    if bad:
-        raise UserError(min(bad) if len(bad) == 1 else f"{len(bad)} pictures are unreadable, first: {min(bad)}")
-    return rows[inverse, :2].astype(np.int32), rows[inverse, 2:]
+    return rows[inverse, :2].astype(np.int32), rows[inverse, 2:], bad
 
 
 def _size_and_stamp(folder: Path, file: str) -> tuple[int, int, int, int] | str:

@@ -22,6 +22,7 @@ from Utils.hyperparameters import Hyperparameters
 from Utils.keypoints import KeypointTable, detect, suppress
 from Utils.options import Options
 from Utils.runtime import distributed
+from Utils.runtime.errors import UserError
 from Utils.runtime.progress import Progress
 from Utils.storage.experiment import Experiment
 from Utils.storage.files import save_checkpoint
@@ -47,6 +48,7 @@ def bootstrap(database: Database, options: Options, experiment: Experiment, reci
         experiment.log(f"Bootstrap: {per_picture:.1f} generic keypoints per picture")
         if not distributed.is_main():
             return distributed.from_main(None)
+        report_empty_pictures(store, database.training, hyper.number_of_clusters, experiment)
         background = database.constant_background
         if recipe.object_keypoints:
             among = recipe.object_keypoints(store, background)
@@ -67,6 +69,21 @@ def bootstrap(database: Database, options: Options, experiment: Experiment, reci
     table.save(keypoints_file)  # last: its existence says that the bootstrap is complete
     experiment.log(f"Bootstrap: {table.describe()}")
     return distributed.from_main(table)
+
+
+def report_empty_pictures(store: DescriptorStore, images: ImageSet, clusters: int, experiment: Experiment) -> None:
+    """Log how many pictures have no keypoint in their box; UserError if there are fewer keypoints than clusters."""
+    inside = store.column("flag")
+    empty = np.flatnonzero(np.bincount(store.column("image")[inside], minlength=len(images)) == 0)
+    if not len(empty):
+        return
+    line = f"{len(empty)} of {len(images)} pictures have no keypoint in their box, first {images.path(empty[0])}"
+    if inside.sum() < clusters:
+        raise UserError(
+            f"{line}; look whether they are black, blurred or nearly of one colour and the boxes in pixels, "
+            f"or lower --set confidence_superpoint"
+        )
+    experiment.log(f"Bootstrap: {line}")
 
 
 def object_keypoints(store: DescriptorStore, constant_background: bool, hyper: Hyperparameters) -> np.ndarray:

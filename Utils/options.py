@@ -3,6 +3,7 @@
 import argparse
 import os
 import re
+import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -152,6 +153,8 @@ def parse(
     given = parser.parse_args(argv)
 
     paths = Paths(given.paths)
+    log_path = path_of(paths.require("log_path"))
+    provide_temporary_folder(log_path)
     return Options(
         dataset_name=given.dataset_name,
         experiment_name=_experiment_name(given.experiment_name) if "experiment" in flags else "",
@@ -159,7 +162,7 @@ def parse(
         resume=getattr(given, "resume", False),
         paths=paths,
         data_path=given.data_path,
-        log_path=path_of(paths.require("log_path")),
+        log_path=log_path,
         device=_device(given.device),
         hyper=hyperparameters([*settings, *given.settings], recipes, databases[given.dataset_name]),
         images=given.images,
@@ -167,6 +170,14 @@ def parse(
         predictions=getattr(given, "predictions", None),
         own=given,
     )
+
+
+def provide_temporary_folder(folder: Path) -> None:
+    """Let libraries use the folder where the system offers them none to write to, as in a read-only container."""
+    try:
+        tempfile.gettempdir()
+    except FileNotFoundError:
+        tempfile.tempdir = str(folder)
 
 
 def default_options(

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from fractions import Fraction
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -40,8 +41,8 @@ class Found:
     points: np.ndarray
     confidence: np.ndarray
 
-    def add_to(self, files: LandmarkFiles, frame: int | None = None) -> None:
-        files.add(self.file, frame, self.size, self.boxes, self.points, self.confidence)
+    def add_to(self, files: LandmarkFiles, frame: int | None = None, seconds: Fraction | None = None) -> None:
+        files.add(self.file, frame, seconds, self.size, self.boxes, self.points, self.confidence)
 
 
 def draw(picture: np.ndarray, found: Found) -> np.ndarray:
@@ -103,7 +104,9 @@ class Prediction:
         pictures = []
         for file in group:
             try:
-                pictures.append((file, read_picture(self.inputs.root / file)))
+                picture = read_picture(self.inputs.root / file)
+                self._boxes_in(file, picture)
+                pictures.append((file, picture))
             except UserError as error:
                 self.faults.append(one_line(error))
         several = self._detect(pictures)
@@ -141,16 +144,16 @@ class Prediction:
         filters = [OneEuro(float(video.rate)) for _ in self.boxes.get(file, [None])]  # one per object
         name = file if file.lower().endswith(".mp4") else f"{file}.mp4"
         writer = VideoWriter(self.folder / "pictures" / name, video.rate)
-        frames, number = iter(video), 0
+        reader = iter(video)
         with Progress(file, video.frames, "frame") as progress, writer as drawn:
-            while pictures := [(file, picture) for picture in islice(frames, GROUP)]:
-                for (_, picture), found in zip(pictures, self._detect(pictures), strict=True):
+            while frames := list(islice(reader, GROUP)):
+                several = self._detect([(file, frame.picture) for frame in frames])
+                for frame, found in zip(frames, several, strict=True):
                     if self.smooth:
                         objects = zip(filters, found.points, _sides(found.boxes), strict=True)
                         found = replace(found, points=np.stack([steady(own, side) for steady, own, side in objects]))
-                    found.add_to(files, number)
-                    drawn.add(draw(picture, found))
-                    number += 1
+                    found.add_to(files, frame.number, frame.seconds)
+                    drawn.add(draw(frame.picture, found), seconds=frame.seconds)
                     progress.update()
         if video.fault:
             self.faults.append(video.fault)

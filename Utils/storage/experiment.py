@@ -3,14 +3,13 @@
 import contextlib
 import datetime
 import re
-import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from Utils.runtime import distributed, errors
 from Utils.runtime.errors import UserError
-from Utils.storage.files import SAFETENSORS, held, remove_left_overs
+from Utils.storage.files import SAFETENSORS, held, remove_left_overs, require_writable
 from Utils.storage.records import append_run, recorded_runs
 from Utils.storage.scalars import Scalars
 
@@ -121,14 +120,7 @@ class Experiment:
     def open(self) -> None:
         """Make the folders and send tracebacks of faults there; UserError if they are not writable."""
         for folder in (self.logs, self.checkpoints):
-            try:
-                folder.mkdir(parents=True, exist_ok=True)
-                with tempfile.TemporaryFile(dir=folder):
-                    pass
-            except OSError as error:
-                raise UserError(
-                    f"{folder} is not writable ({error.strerror}); set log_path in the paths file to another folder"
-                ) from error
+            require_writable(folder, "set log_path in the paths file to another folder")
         errors.report_folder = self.logs
         remove_left_overs(self.logs, self.logs / "Clusters", self.checkpoints)
 

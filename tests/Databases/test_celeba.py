@@ -91,9 +91,10 @@ def test_what_is_missing_is_named(tree):
     dump_pickle(dict.fromkeys(NAMES[1:], BOX), lists / "CelebABoundingBoxes.pickle")
     with pytest.raises(UserError, match=rf"has no box for 1 picture, first {NAMES[0]}; .*find_boxes"):
         open_tree(tree)
-    dump_pickle({name: [1, 2, 3] for name in NAMES}, lists / "CelebABoundingBoxes.pickle")
-    with pytest.raises(UserError, match="is not 4 numbers"):
-        open_tree(tree)
+    for box in ([1, 2, 3], [1, [2], 3, 4], [[[1, 2, 3, 4, 5]]], {"x": 1}):
+        dump_pickle(dict.fromkeys(NAMES, box), lists / "CelebABoundingBoxes.pickle")
+        with pytest.raises(UserError, match="is not 4 numbers"):
+            open_tree(tree)
     (lists / "CelebABoundingBoxes.pickle").unlink()
     with pytest.raises(UserError, match=r"CelebABoundingBoxes\.pickle does not exist; .*tools/find_boxes\.py"):
         open_tree(tree)
@@ -103,6 +104,13 @@ def test_what_is_missing_is_named(tree):
     (lists / "list_eval_partition.txt").unlink()
     with pytest.raises(UserError, match=r"list_eval_partition\.txt does not exist, nor Eval/"):
         open_tree(tree)
+
+
+def test_lists_may_begin_with_a_byte_order_mark(tree):
+    expected = open_tree(tree).training.names.tolist()
+    for file in (tree / "data" / "CelebA").glob("*.txt"):
+        file.write_bytes(b"\xef\xbb\xbf" + file.read_bytes())
+    assert open_tree(tree).training.names.tolist() == expected
 
 
 def test_a_path_that_is_missing_or_without_pictures_is_named(tree):

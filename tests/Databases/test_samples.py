@@ -1,5 +1,8 @@
 """Training samples: places, pairs, and that they depend on nothing but seed and position."""
 
+import shutil
+import subprocess
+import sys
 from dataclasses import replace
 
 import numpy as np
@@ -11,6 +14,7 @@ from Databases.augmentation import FIRST_STEP, Strength
 from Databases.loading import training_batches
 from Databases.posed import POSES, contradicting, pose_maps
 from Databases.samples import FirstStepSamples, SecondStepSamples, correspondences
+from tests.manual import ROOT
 from tests.tiny import MARKS, TinyDatabase
 from Utils.runtime.errors import UserError
 
@@ -125,8 +129,40 @@ def test_batches_do_not_depend_on_workers_or_where_they_begin(num_workers, monke
 )
 def test_workers_beside_a_network(device, cores, expected, monkeypatch):
     monkeypatch.setattr(loading, "available_cores", lambda: cores)
-    loader = loading._loader(first_step(), [[0]], samples.collate_first_step, 5, torch.device(device))
-    assert loader.num_workers == expected
+    assert loading._workers_beside(torch.device(device), 5) == expected
+
+
+IN_LITTLE_SHARED_MEMORY = """
+import torch
+from Databases import loading
+from tests.tiny import TinyDatabase
+from Utils.runtime.errors import exit_cleanly
+loading.available_cores = lambda: 8
+@exit_cleanly
+def main():
+    database = TinyDatabase(100)
+    batches = loading.crop_batches(database, database.training, 256, 32, 2, torch.device("cpu"))
+    print(sum(len(pictures) for pictures, _, _ in batches))
+main()
+"""
+
+
+@pytest.mark.parametrize(
+    "kibibytes, code, output, said",
+    [
+        (512, 0, "100\n", ""),  # a batch has 6 MB
+        (24, 2, "", "error: 2 worker processes cannot be started (No space left on device); use a smaller"),
+    ],
+)
+def test_workers_need_no_shared_memory_but_for_semaphores(kibibytes, code, output, said):
+    small = f"mount -t tmpfs -o size={kibibytes}k tmpfs /dev/shm"
+    private = ["unshare", "--user", "--map-root-user", "--mount", "sh", "-c"]
+    if shutil.which("unshare") is None or subprocess.run([*private, small], capture_output=True).returncode:
+        pytest.skip("this machine lets no process have a /dev/shm of its own")
+    command = [*private, f'{small} && exec "$0" -W ignore -c "$1"', sys.executable, IN_LITTLE_SHARED_MEMORY]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, cwd=ROOT)
+    assert (done.returncode, done.stdout) == (code, output), done.stderr
+    assert said in done.stderr
 
 
 def test_two_shards_make_the_whole_batch():
