@@ -67,9 +67,9 @@ class CustomSettings(BaseModel):
         450, ge=SMALLEST_SIDE, description="longest side in pixels to which large pictures are shrunk"
     )
     poses: Literal["one", "auto", "mirrored", "any"] = Field(
-        "one",
+        "auto",
         description="how objects stand: `one` way up, `mirrored`: facing left or right, or turned by `any` angle; "
-        "`auto`: recipe `consensus` tells it from the pictures (experimental)",
+        "`auto`: recipe `consensus` tells it from the pictures, `paper` takes `one`",
     )
 
 
