@@ -81,9 +81,7 @@ class Hyperparameters(BaseModel):
     )
     learning_rate: float = Field(5e-4, ge=0, description="RMSprop's")
     weight_decay: float = Field(1e-5, ge=0, description="RMSprop's in step one")
-    heatmap_weight_decay: float = Field(
-        0.0, ge=0, description="RMSprop's in step two, where gradients are too small for any"
-    )
+    heatmap_weight_decay: float = Field(1e-5, ge=0, description="RMSprop's in step two")
     image_size: int = Field(256, ge=64, multiple_of=64, description="side of the crop in pixels; a multiple of 64")
     width: int = Field(256, ge=32, multiple_of=32, description="FAN's features; a multiple of 32")
     confidence_superpoint: float = Field(0.1, ge=0, le=1, description="score that a generic keypoint has to exceed")
