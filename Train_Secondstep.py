@@ -28,8 +28,10 @@ def main(argv: list[str] | None = None) -> None:
         if options.resume:
             step.resume()
         step.run()
-        detector = LandmarkDetector(step.learned, database, options, step.active)
+        detector = LandmarkDetector(step.learned, database, options, step.active, step.iteration)
         report_failure(experiment, detector.found_share(database.training))
+        if distributed.is_main():
+            detector.learn_relations(experiment)
     distributed.stop()
 
 

@@ -33,7 +33,13 @@ def flags(parser: argparse.ArgumentParser) -> None:
 def main(argv: list[str] | None = None) -> None:
     set_up_process()
     options = parse(
-        argv, __doc__.splitlines()[0], DATABASES, RECIPES, ("experiment",), flags, settings=["readout=centroid"]
+        argv,
+        __doc__.splitlines()[0],
+        DATABASES,
+        RECIPES,
+        ("experiment", "landmarks"),
+        flags,
+        settings=["readout=centroid"],
     )
     output: Path = options.own.output
     if output.suffix not in FORMATS:

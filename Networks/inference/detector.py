@@ -12,14 +12,16 @@ from Databases import DATABASES
 from Databases.database import Database, ImageSet, crop_any_picture, evenly
 from Databases.samples import GRID
 from Networks.checkpoints import load_fan, load_second_step
-from Networks.execution import INFERENCE_BATCH, heatmap_batches, heatmaps
+from Networks.execution import INFERENCE_BATCH, heatmaps, inference_batches
 from Networks.fan import FAN
+from Networks.inference.relations import PICTURES, Relations
 from Networks.second_step import CONFIDENT
 from Utils import crops
 from Utils.heatmaps import READOUTS
 from Utils.options import Options, default_options
 from Utils.runtime import distributed
 from Utils.runtime.errors import UserError
+from Utils.runtime.progress import Progress
 from Utils.storage.experiment import Experiment
 from Utils.storage.pictures import read_picture
 
@@ -61,6 +63,7 @@ class LandmarkDetector:
         self.active = np.arange(network.l1.out_channels) if active is None else active
         self.iteration, self.threshold = iteration, threshold
         self.size: int = options.hyper.image_size  # of the crop, pixels
+        self.counterparts: np.ndarray | None = None  # (L,) which landmark is which in a mirrored picture, -1: none
 
     @classmethod
     def load(
@@ -90,9 +93,24 @@ class LandmarkDetector:
     def from_experiment(
         cls, experiment: Experiment, options: Options, database: Database | None = None
     ) -> "LandmarkDetector":
-        """The detector of an experiment's newest epoch; the options adopt the settings that it was trained with."""
+        """The detector of an experiment's newest epoch; the options adopt the settings that it was trained with.
+
+        With `--landmarks` or `--mirror`, the training pictures may have to tell how its landmarks are related.
+        """
         epoch, path = experiment.newest_second_step()
-        return cls._from_checkpoint(path, epoch, options, database)
+        detector = cls._from_checkpoint(path, epoch, options, database)
+        file, count = experiment.find(experiment.relations(detector.iteration)), options.landmarks
+        if file.is_file() or count or options.mirror:
+            active = detector.active
+            relations = Relations.load(file, active) if file.is_file() else detector.learn_relations(experiment)
+            if count > len(relations.telling):
+                raise UserError(
+                    f"--landmarks {count}: {len(relations.telling)} landmarks are found in over 80% of the training "
+                    f"pictures; give at most so many"
+                )
+            detector.active = np.sort(relations.telling[:count]) if count else active
+            detector.counterparts = relations.counterparts(detector.active)
+        return detector
 
     @classmethod
     def _from_checkpoint(
@@ -109,6 +127,30 @@ class LandmarkDetector:
         self.database = DATABASES[self.options.dataset_name].open(self.options)
         self.database.check_cheaply()
         return self.database
+
+    def learn_relations(self, experiment: Experiment) -> Relations:
+        """What the training pictures tell about the landmarks, also written to the experiment."""
+        database = self.database
+        if not hasattr(database, "training"):
+            database = DATABASES[self.options.dataset_name].open(self.options)
+        some = evenly(np.arange(len(database.training)), PICTURES)
+        batches = inference_batches(database, database.training, self.options, some.tolist())
+
+        def detect(crop: Tensor, mirrored: bool) -> np.ndarray:
+            points, confidence = self.run_once(crop, mirrored)
+            points[confidence < self.threshold] = np.nan
+            return points
+
+        relations = Relations.learned(batches, detect, self.active, len(some))
+        relations.save(experiment.relations(self.iteration))
+        return relations
+
+    @property
+    def mirror(self) -> list[tuple[str, str]] | None:
+        """Names of landmarks that are each other's mirror image; None if that is not known."""
+        if self.counterparts is None:
+            return None
+        return [(self.names[a], self.names[b]) for a, b in enumerate(self.counterparts) if a <= b]
 
     @property
     def names(self) -> list[str]:
@@ -153,9 +195,26 @@ class LandmarkDetector:
     def run(self, pictures: Tensor) -> tuple[np.ndarray, np.ndarray]:
         """Crops (n, 3, S, S) uint8 -> points (n, L, 2) float64 in crop pixels, confidence (n, L) float32.
 
-        Points below the threshold stay.
+        Points below the threshold stay. With `--mirror`, means with the mirrored picture's, of those that are found.
         """
-        return self.read(heatmaps(self.network, pictures, self.active, self.options))
+        points, confidence = self.run_once(pictures)
+        if not self.options.mirror or self.counterparts is None:
+            return points, confidence
+        paired = np.flatnonzero(self.counterparts >= 0)
+        mirrored, sureness = (part[:, self.counterparts[paired]] for part in self.run_once(pictures, mirrored=True))
+        weights = np.stack([confidence[:, paired], sureness]) >= self.threshold
+        weights = weights | ~weights.any(axis=0)
+        points[:, paired] = _mean([points[:, paired], mirrored], weights[..., None])
+        confidence[:, paired] = _mean([confidence[:, paired], sureness], weights)
+        return points, confidence
+
+    def run_once(self, pictures: Tensor, mirrored: bool = False) -> tuple[np.ndarray, np.ndarray]:
+        """As `run`; mirrored: what the network finds in the mirrored crops, mirrored back."""
+        seen = pictures.flip(-1) if mirrored else pictures
+        points, confidence = self.read(heatmaps(self.network, seen, self.active, self.options))
+        if mirrored:
+            points[..., 0] = self.size - points[..., 0]
+        return points, confidence
 
     @torch.inference_mode()
     def read(self, maps: Tensor) -> tuple[np.ndarray, np.ndarray]:
@@ -168,9 +227,12 @@ class LandmarkDetector:
 
         Each of several processes predicts its part of the pictures; all return the whole.
         """
-        batches = heatmap_batches(self.network, self.database, images, self.options, self.active, description)
         parts = [(*self._nothing, np.zeros((0, 2, 3)))]
-        parts += [(*self.read(maps), to_crop) for maps, to_crop in batches]
+        indices = distributed.shard(len(images))
+        with Progress(description, len(indices)) as progress:
+            for pictures, to_crop, numbers in inference_batches(self.database, images, self.options, indices):
+                parts.append((*self.run(pictures), to_crop))
+                progress.update(len(numbers))
         points, confidences, to_crops = (distributed.gather(np.concatenate(c)) for c in zip(*parts, strict=True))
         return points, confidences, to_crops
 
@@ -183,6 +245,11 @@ class LandmarkDetector:
         """Share (L,) of at most `most` pictures of the data set in which each landmark is found."""
         some = images.subset(evenly(np.arange(len(images)), most))
         return (self.predict(some, "Landmarks")[1] >= self.threshold).mean(axis=0)
+
+
+def _mean(pair: list[np.ndarray], weights: np.ndarray) -> np.ndarray:
+    """The mean of two arrays by weights of 0 or 1."""
+    return (np.stack(pair) * weights).sum(axis=0) / weights.sum(axis=0)
 
 
 def _pixels(picture: Picture) -> np.ndarray:
