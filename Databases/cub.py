@@ -13,7 +13,6 @@ from Utils.protocols import PAPER
 from Utils.runtime.errors import UserError
 
 LANDMARKS = 15
-SIDE = 256  # of the crop that errors are measured in
 
 
 class CUBSettings(BaseModel):
@@ -35,47 +34,43 @@ class CUB(Database):
     @classmethod
     def open(cls, options: Any) -> "CUB":
         root = options.paths.folder("CUB_datapath")
-        pictures = _read(root / "images.txt", 1, 2, str)[:, 0]
-        ids, names = pictures[:, 0].astype(np.float64), pictures[:, 1]
-        labels, is_training = (
-            _read(root / f"{name}.txt", 1, 2, ids=ids)[:, 0, 1] for name in ("image_class_labels", "train_test_split")
+        names = _read(root / "images.txt", 1, 2, str)[:, 0, 1]
+        labels, is_training, boxes, parts = (
+            _read(root / f"{name}.txt", lines, columns, pictures=len(names))
+            for name, lines, columns in (
+                ("image_class_labels", 1, 2),
+                ("train_test_split", 1, 2),
+                ("bounding_boxes", 1, 5),
+                ("parts/part_locs", LANDMARKS, 5),
+            )
         )
-        boxes = _read(root / "bounding_boxes.txt", 1, 5, ids=ids)[:, 0, 1:]
-        boxes[:, 2:] += boxes[:, :2]
-        parts = _read(root / "parts" / "part_locs.txt", LANDMARKS, 5, ids=ids)[..., 2:]
-        parts[parts[..., 2] == 0] = np.nan
-        everything = ImageSet(root / "images", names, boxes, parts[..., :2].astype(np.float32))
-        chosen = np.isin(labels, options.hyper.cub_classes or labels)
+        corners = boxes[:, 0, 1:] + np.pad(boxes[:, 0, 1:3], ((0, 0), (2, 0)))
+        points = np.where(parts[..., 4:] > 0, parts[..., 2:4], np.nan).astype(np.float32)
+        everything = ImageSet(root / "images", names, corners, points)
+        chosen = np.isin(labels[:, 0, 1], options.hyper.cub_classes or labels)
         database = cls()
-        database.training = everything.subset(chosen & (is_training == 1))
-        database.test = everything.subset(chosen & (is_training == 0))
-        some = np.arange(len(database.training))
-        database.regression = database.training.subset(
-            evenly(some, REGRESSION_PICTURES) if options.protocol == PAPER else some
-        )
+        database.training = everything.subset(chosen & (is_training[:, 0, 1] == 1))
+        database.test = everything.subset(chosen & (is_training[:, 0, 1] == 0))
+        most = REGRESSION_PICTURES if options.protocol == PAPER else len(names)
+        database.regression = database.training.subset(evenly(np.arange(len(database.training)), most))
         return database
 
     def crop(self, box: np.ndarray, width: int, height: int, size: int) -> np.ndarray:
-        half = max(box[2] - box[0], box[3] - box[1]) / 2
-        middle = (box[:2] + box[2:]) / 2
+        half, middle = max(box[2] - box[0], box[3] - box[1]) / 2, (box[:2] + box[2:]) / 2
         corners = np.clip(np.round([middle - half, middle + half]), 0, (width, height))
         return window_crop(corners.ravel(), size)
 
     def normalisers(self, groundtruth: np.ndarray) -> np.ndarray:
-        return np.full(len(groundtruth), float(SIDE))
+        return np.full(len(groundtruth), 256.0)  # the crop's side
 
 
-def _read(
-    file: Path, lines: int, columns: int, dtype: type = np.float64, ids: np.ndarray | None = None
-) -> np.ndarray:
-    """A list with `lines` lines of so many columns for each picture, (n, lines, columns); the first is the ids'."""
+def _read(file: Path, lines: int, columns: int, dtype: type = np.float64, pictures: int = -1) -> np.ndarray:
+    """A list with so many lines and columns for each picture, in the order of images.txt: (n, lines, columns)."""
     try:
-        rows: np.ndarray = np.loadtxt(file, dtype, ndmin=2).reshape(-1, lines, columns)
-        if ids is None or np.array_equal(rows[..., 0], np.repeat(ids[:, None], lines, axis=1)):
-            return rows
+        rows: np.ndarray = np.loadtxt(file, dtype, ndmin=2)
+        return rows.reshape(pictures, lines, columns)
     except (OSError, ValueError):
-        pass
-    raise UserError(
-        f"{file} is missing, or does not have {lines} x {columns} values for each picture of images.txt; "
-        f"download CUB-200-2011 again"
-    )
+        raise UserError(
+            f"{file} is missing, or has not {lines} x {columns} values for each picture of images.txt; "
+            f"download CUB-200-2011 again"
+        ) from None

@@ -16,27 +16,27 @@ def most_telling(points: np.ndarray) -> np.ndarray:
     """
     often = np.flatnonzero(missing_share(points) < 1 - OFTEN)
     values = fill_by_means(points, points)[:, often].reshape(len(points), -1)
-    unexplained = np.cov(values.T, bias=True).reshape(len(often), 2, len(often), 2)
-    penalty = PENALTY * unexplained.max(initial=0) * np.eye(2) + 1e-9 * np.eye(2)
+    unexplained = np.cov(values.T, bias=True).reshape(2 * len(often), 2 * len(often))
+    penalty = (PENALTY * unexplained.max(initial=0) + 1e-9) * np.eye(2)
     order: list[int] = []
-    left = list(range(len(often)))
-    while left:
-        gains = []
-        for k in left:
-            explained = np.einsum("iab,bc,icd->iad", *_through(unexplained, k, penalty))
-            others = [i for i in left if i != k]
-            gains.append(float(np.trace(explained[others], axis1=1, axis2=2).sum()))
-        k = left.pop(int(np.argmax(gains)))
-        order.append(k)
-        across, inverse, _ = _through(unexplained, k, penalty)
-        unexplained = unexplained - np.einsum("iab,bc,jdc->iajd", across, inverse, across)
+    while len(order) < len(often):
+        left = [k for k in range(len(often)) if k not in order]
+        explained = {k: _explained(unexplained, k, penalty) for k in left}
+        gains = [_variances(explained[k])[[i for i in left if i != k]].sum() for k in left]
+        order.append(left[int(np.argmax(gains))])
+        unexplained = unexplained - explained[order[-1]]
     return often[order]
 
 
-def _through(covariance: np.ndarray, k: int, penalty: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Covariance (L, 2, L, 2) of all with k, the inverse of k's own with the penalty, covariance of k with all."""
-    across = covariance[:, :, k]
-    return across, np.linalg.inv(covariance[k, :, k] + penalty), across.swapaxes(1, 2)
+def _explained(covariance: np.ndarray, k: int, penalty: np.ndarray) -> np.ndarray:
+    """The part of a covariance (2L, 2L) that the two coordinates of landmark k explain."""
+    own = covariance[:, 2 * k : 2 * k + 2]
+    return own @ np.linalg.solve(own[2 * k : 2 * k + 2] + penalty, own.T)
+
+
+def _variances(covariance: np.ndarray) -> np.ndarray:
+    """Those of the landmarks, both coordinates together: (2L, 2L) -> (L,)."""
+    return covariance.diagonal().reshape(-1, 2).sum(axis=1)
 
 
 def mirror_images(points: np.ndarray, mirrored: np.ndarray) -> np.ndarray:
@@ -46,15 +46,14 @@ def mirror_images(points: np.ndarray, mirrored: np.ndarray) -> np.ndarray:
     picture votes for the nearest one of the picture. Two are each other's image with over half of their votes.
     """
     count = points.shape[1]
-    votes = np.zeros((count, count))
+    votes, images = np.zeros((count, count)), np.full(count, -1)
     for k in range(count):
         apart = np.linalg.norm(mirrored[:, [k]] - points, axis=2)
-        seen = ~np.isnan(apart).all(axis=1)
-        votes[k] = np.bincount(np.nanargmin(apart[seen], axis=1), minlength=count)
+        nearest = np.nanargmin(apart[~np.isnan(apart).all(axis=1)], axis=1)
+        votes[k] = np.bincount(nearest, minlength=count)
     cast = votes.sum(axis=1)
     shares = (votes + votes.T) / np.maximum(cast[:, None] + cast, 1)
-    images = np.full(count, -1)
-    while shares.max(initial=0) > 0.5:
+    while shares.max() > 0.5:
         a, b = np.unravel_index(shares.argmax(), shares.shape)
         images[a], images[b] = b, a
         shares[[a, b]] = shares[:, [a, b]] = 0

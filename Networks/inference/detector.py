@@ -14,7 +14,7 @@ from Databases.samples import GRID
 from Networks.checkpoints import load_fan, load_second_step
 from Networks.execution import INFERENCE_BATCH, heatmaps, inference_batches
 from Networks.fan import FAN
-from Networks.inference.relations import PICTURES, Relations
+from Networks.inference.relations import Relations
 from Networks.second_step import CONFIDENT
 from Utils import crops
 from Utils.heatmaps import READOUTS
@@ -26,6 +26,7 @@ from Utils.storage.experiment import Experiment
 from Utils.storage.pictures import read_picture
 
 Picture = np.ndarray | str | Path
+RELATED_PICTURES = 500  # at most, evenly from the training pictures
 
 
 @dataclass(frozen=True)
@@ -130,18 +131,19 @@ class LandmarkDetector:
 
     def learn_relations(self, experiment: Experiment) -> Relations:
         """What the training pictures tell about the landmarks, also written to the experiment."""
-        database = self.database
+        database, found = self.database, ([], [])  # type: Database, tuple[list[np.ndarray], list[np.ndarray]]
         if not hasattr(database, "training"):
             database = DATABASES[self.options.dataset_name].open(self.options)
-        some = evenly(np.arange(len(database.training)), PICTURES)
-        batches = inference_batches(database, database.training, self.options, some.tolist())
-
-        def detect(crop: Tensor, mirrored: bool) -> np.ndarray:
-            points, confidence = self.run_once(crop, mirrored)
-            points[confidence < self.threshold] = np.nan
-            return points
-
-        relations = Relations.learned(batches, detect, self.active, len(some))
+        some = evenly(np.arange(len(database.training)), RELATED_PICTURES).tolist()
+        with Progress("Landmarks: relations", len(some)) as progress:
+            for crop, _, numbers in inference_batches(database, database.training, self.options, some):
+                for mirrored, parts in enumerate(found):
+                    points, confidence = self.run_once(crop, bool(mirrored))
+                    points[confidence < self.threshold] = np.nan
+                    parts.append(points)
+                progress.update(len(numbers))
+        points, mirrored_points = map(np.concatenate, found)
+        relations = Relations.learned(points, mirrored_points, self.active)
         relations.save(experiment.relations(self.iteration))
         return relations
 

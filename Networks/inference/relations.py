@@ -1,18 +1,13 @@
 """What the training pictures tell about a network's landmarks, in a small file of the experiment."""
 
-from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import numpy as np
 from pydantic import BaseModel, NonNegativeInt, ValidationError
-from torch import Tensor
 
 from Utils.relations import mirror_images, most_telling
 from Utils.runtime.errors import UserError
-from Utils.runtime.progress import Progress
 from Utils.storage.files import writing
-
-PICTURES = 500  # at most, evenly from the training pictures
 
 
 class Relations(BaseModel):
@@ -26,23 +21,9 @@ class Relations(BaseModel):
     mirror: list[tuple[NonNegativeInt, NonNegativeInt]]
 
     @classmethod
-    def learned(
-        cls,
-        batches: Iterable[tuple[Tensor, np.ndarray, np.ndarray]],
-        detect: Callable[[Tensor, bool], np.ndarray],
-        active: np.ndarray,
-        pictures: int,
-    ) -> "Relations":
-        """From batches of crops; detect: crops, mirrored or not -> active landmarks (n, L, 2), NaN if not found."""
-        found: tuple[list[np.ndarray], list[np.ndarray]] = ([], [])
-        with Progress("Landmarks: relations", pictures) as progress:
-            for crops, _, numbers in batches:
-                for mirrored, parts in enumerate(found):
-                    parts.append(detect(crops, bool(mirrored)))
-                progress.update(len(numbers))
-        points, mirrored_points = map(np.concatenate, found)
-        images = mirror_images(points, mirrored_points)
-        pairs = [(int(active[a]), int(active[b])) for a, b in enumerate(images) if a <= b]
+    def learned(cls, points: np.ndarray, mirrored: np.ndarray, active: np.ndarray) -> "Relations":
+        """From the landmarks `active` (L,) in pictures (n, L, 2), and in mirrored pictures, mirrored back."""
+        pairs = [(int(active[a]), int(active[b])) for a, b in enumerate(mirror_images(points, mirrored)) if a <= b]
         return cls(telling=active[most_telling(points)].tolist(), mirror=pairs)
 
     @classmethod
@@ -52,7 +33,7 @@ class Relations(BaseModel):
             relations = cls.model_validate_json(path.read_bytes())
         except ValidationError:
             raise UserError(f"{path} is damaged; remove it, it will be made again") from None
-        if not set(relations.telling) | {k for pair in relations.mirror for k in pair} <= set(active.tolist()):
+        if not {*relations.telling, *sum(relations.mirror, ())} <= set(active.tolist()):
             raise UserError(f"{path} is of another network; remove it, it will be made again")
         return relations
 
@@ -62,9 +43,6 @@ class Relations(BaseModel):
 
     def counterparts(self, active: np.ndarray) -> np.ndarray:
         """The place (L,) in `active` of each landmark's mirror image, -1 for none."""
+        image = {a: b for pair in self.mirror for a, b in (pair, pair[::-1])}
         place = {int(k): i for i, k in enumerate(active)}
-        images = np.full(len(active), -1)
-        for a, b in self.mirror:
-            if a in place and b in place:
-                images[place[a]], images[place[b]] = place[b], place[a]
-        return images
+        return np.array([place.get(image.get(k, -1), -1) for k in place])
