@@ -80,6 +80,7 @@ class Database(ABC):
     name: ClassVar[str]  # as in --dataset_name
     settings: ClassVar[type[BaseModel]] = BaseModel  # the hyperparameters that only this data set has
     defaults: ClassVar[dict[str, Any]] = {}  # other defaults of the hyperparameters that all data sets have
+    protocols: ClassVar[tuple[str, ...]] = ()  # of --protocol, beside the paper's
     ridge_samples: int = 300  # N of the evaluation: regression pictures per regressor
     crop_rule: ClassVar[str] = ""  # what `crop` does, for programs that have nothing but an exported network
     constant_background: bool = False  # whether the bootstrap drops points like those outside the boxes
@@ -89,7 +90,7 @@ class Database(ABC):
     left_out: Sequence[str] = ()  # unreadable pictures, in one line each
 
     training: ImageSet
-    regression: ImageSet  # at most 1000, with groundtruth, for the regressors of the evaluation
+    regression: ImageSet  # with groundtruth, for the regressors of the evaluation; at most 1000 for the paper's
     test: ImageSet
 
     @classmethod

@@ -71,3 +71,6 @@ class ConsensusHyperparameters(Hyperparameters):
         "two (1: they follow all the way, 0: they keep their place in the crop)",
     )
     readout: Readout = "centroid"
+    heatmap_weight_decay: float = Field(
+        0.0, ge=0, description="RMSprop's in step two, where gradients are too small for any"
+    )

@@ -75,7 +75,7 @@ class Prediction:
     def run(self) -> tuple[int, int]:
         """Write landmarks.csv, landmarks.json and the drawn copies; returns the numbers of pictures and objects."""
         cv2.setNumThreads(1)  # several threads read pictures
-        with LandmarkFiles(self.folder, self.detector.names) as files:
+        with LandmarkFiles(self.folder, self.detector.names, self.detector.mirror) as files:
             if self.inputs.pictures:
                 self._pictures(files)
             for file in self.inputs.videos:

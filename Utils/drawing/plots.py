@@ -97,6 +97,17 @@ def write_curve(errors: np.ndarray, path: Path, landmarks: str) -> None:
     draw_curves({path.stem: curve}, path, landmarks)
 
 
+def write_few_annotations(rows: np.ndarray, path: Path) -> None:
+    """Write rows (k, 3) of `few_annotations`: the picture to `path` (.jpg), the numbers beside it (.csv)."""
+    with writing(path.with_suffix(".csv")) as temporary:
+        lines = [f"{count:.0f},{mean:.6f},{spread:.6f}" for count, mean, spread in rows]
+        temporary.write_text("\n".join(["annotated,mean_percent,spread_percent", *lines]) + "\n")
+    drawn = chart({path.stem: (rows[:, 0], rows[:, 1])}, "annotated pictures", "forward error, % of the normaliser")
+    drawn.axes[0].errorbar(rows[:, 0], rows[:, 1], rows[:, 2], fmt="none", capsize=3)
+    drawn.axes[0].set_xscale("log")
+    save(drawn, path)
+
+
 def draw_curves(curves: Mapping[str, np.ndarray], path: Path, landmarks: str) -> None:
     """Draw curves (n,) in percent by their names in one picture (.jpg, .png, .pdf or .svg)."""
     lines = {f"{name}: {final(curve)}": (np.arange(1, len(curve) + 1), curve) for name, curve in curves.items()}

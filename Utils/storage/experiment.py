@@ -21,8 +21,9 @@ class Experiment:
     experiment's name in it. The newest file is the one with the highest number in its name.
     """
 
-    def __init__(self, log_path: Path | str, name: str) -> None:
-        self.name = name
+    def __init__(self, log_path: Path | str, name: str, variant: str = "") -> None:
+        """variant: ends the names of results, see `Options.variant`."""
+        self.name, self.variant = name, variant
         self.folder = Path(log_path) / name
         self.logs = self.folder / "Logs"
         self.checkpoints = self.folder / "CheckPoints"
@@ -63,7 +64,16 @@ class Experiment:
         return self.checkpoints / f"{self.name}SecondStepState.pth"
 
     def predictions(self, iteration: int) -> Path:
-        return self.checkpoints / f"EvaluateStep2Keypoints{iteration}.pickle"
+        return self.checkpoints / f"EvaluateStep2Keypoints{iteration}{self.variant}.pickle"
+
+    def relations(self, iteration: int) -> Path:
+        """How the landmarks of step two's network are related."""
+        return self.checkpoints / f"LandmarkRelations{iteration}.json"
+
+    def result(self, name: str) -> Path:
+        """A file of this name in Logs, with the variant before its ending."""
+        path = self.logs / name
+        return path.with_name(f"{path.stem}{self.variant}{path.suffix}")
 
     # Finding files
 

@@ -22,11 +22,11 @@ _SEEN = 2  # COCO's visibility of a keypoint that was found; the others have x, 
 class LandmarkFiles:
     """A context manager that writes landmarks.csv and landmarks.json as results come, both whole or not at all.
 
-    names: (L,) of the landmarks.
+    names: (L,) of the landmarks; mirror: pairs of names that are each other's mirror image, None if not known.
     """
 
-    def __init__(self, folder: Path, names: list[str]) -> None:
-        self.names = names
+    def __init__(self, folder: Path, names: list[str], mirror: list[tuple[str, str]] | None = None) -> None:
+        self.names, self.mirror = names, mirror
         self._open = ExitStack()
         self._csv_path, self._json_path = folder / "landmarks.csv", folder / "landmarks.json"
         self.pictures = self.objects = 0
@@ -38,7 +38,8 @@ class LandmarkFiles:
         self._rows.writerow(["file", "frame", "seconds", *BOX_COLUMNS, *columns])
         document = self._open.enter_context(writing(self._json_path))
         self._json: IO[str] = self._open.enter_context(document.open("w", encoding="utf-8"))
-        category = {"id": 1, "name": "object", "supercategory": "object", "keypoints": self.names, "skeleton": []}
+        category: dict[str, Any] = {"id": 1, "name": "object", "supercategory": "object", "keypoints": self.names}
+        category |= {"skeleton": []} | ({} if self.mirror is None else {"mirror": self.mirror})
         self._json.write(f'{{"categories": {json.dumps([category])},\n"images": [')
         # In the file annotations follow the images; until then they wait here.
         self._annotations: IO[str] = self._open.enter_context(

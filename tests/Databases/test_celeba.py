@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from Databases.celeba import CelebA
+from Databases.groundtruth import protocol_maps
 from Utils.crops import apply, invert, warp
 from Utils.options import Paths
 from Utils.runtime.errors import UserError
@@ -35,8 +36,8 @@ def tree(tmp_path):
     return tmp_path
 
 
-def open_tree(tree) -> CelebA:
-    return CelebA.open(SimpleNamespace(paths=Paths(tree / "main.yaml"), data_path=tree / "data"))
+def open_tree(tree, protocol="paper") -> CelebA:
+    return CelebA.open(SimpleNamespace(paths=Paths(tree / "main.yaml"), data_path=tree / "data", protocol=protocol))
 
 
 def test_splits_are_the_papers(tree):
@@ -49,6 +50,22 @@ def test_splits_are_the_papers(tree):
     assert database.training.landmarks is None
     assert database.test.landmarks[1, 2].tolist() == [4 + 7, 5 + 7]
     assert database.read(database.training, 2).shape == (218, 178, 3)
+
+
+def test_its_own_five_points(tree):
+    """All of MAFL's training pictures are annotated; errors are measured in the picture, not in the crop."""
+    rows = [f"{name}  {' '.join(str(10 * i + v) for v in range(10))}" for i, name in enumerate(NAMES)]
+    (tree / "celeba" / "Anno").mkdir()
+    points = tree / "celeba" / "Anno" / "list_landmarks_align_celeba.txt"
+    points.write_text("\n".join(["8", "lefteye_x lefteye_y ...", *rows]) + "\n")
+    database = open_tree(tree, "mafl5")
+    assert database.regression.names.tolist() == [NAMES[1], NAMES[0]]
+    assert database.test.landmarks[0].tolist() == [[50 + 2 * i, 51 + 2 * i] for i in range(5)]
+    maps = protocol_maps(database.test, np.zeros((2, 2, 3)))
+    assert apply(maps, np.array([178.0, 109])[None]).tolist() == [[[256, 128]]] * 2
+    points.write_text("\n".join(rows))
+    with pytest.raises(UserError, match=r"list_landmarks_align_celeba\.txt is not a list of CelebA's"):
+        open_tree(tree, "mafl5-tpami")
 
 
 @pytest.mark.parametrize("folder", ["celeba/Img", "celeba/Img/img_align_celeba_hq"])

@@ -13,6 +13,7 @@ from Utils.runtime.errors import UserError, exit_cleanly
 class First:
     settings = BaseModel
     defaults = {"number_of_clusters": 250}
+    protocols = ()
 
 
 DATABASES = {"First": First}
