@@ -27,7 +27,7 @@ from Utils.storage.experiment import Experiment
 from Utils.storage.pictures import read_picture
 
 Picture = np.ndarray | str | Path
-RELATED_PICTURES = 500  # at most, evenly from the training pictures
+RELATED_PICTURES = 500  # at most, evenly from the training pictures; a fifth if they are tried in many poses
 
 
 @dataclass(frozen=True)
@@ -135,7 +135,8 @@ class LandmarkDetector:
         database, found = self.database, ([], [])  # type: Database, tuple[list[np.ndarray], list[np.ndarray]]
         if not hasattr(database, "training"):
             database = DATABASES[self.options.dataset_name].open(self.options)
-        some = evenly(np.arange(len(database.training)), RELATED_PICTURES).tolist()
+        most = RELATED_PICTURES // min(len(database.poses), 5)
+        some = evenly(np.arange(len(database.training)), most).tolist()
         with Progress("Landmarks: relations", len(some)) as progress:
             for crop, _, numbers in inference_batches(database, database.training, self.options, some):
                 for mirrored, parts in enumerate(found):
