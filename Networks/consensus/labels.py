@@ -34,7 +34,7 @@ from Utils.storage.experiment import Experiment
 
 MAPS_KEPT = 2**29  # bytes of descriptor maps in memory; if all pictures have more, the network runs once more
 
-# Descriptors (B, D, G, G) of pictures, which cells are in the boxes (B, G, G), and the pictures' indices (B,).
+# Descriptors (B, D, G, G) of pictures, which cells are on the object (B, 1, G, G), and the pictures' indices (B,).
 Maps = tuple[Tensor, Tensor, np.ndarray]
 
 
@@ -152,8 +152,7 @@ def matched_keypoints(
     alive = np.flatnonzero(centroids.any(axis=1))  # a cluster without keypoints stays without
     there = torch.from_numpy(centroids[alive]).to(options.device)
     similar = (
-        torch.einsum("bdyx,kd->bkyx", of_batch, there).masked_fill(~on_object[:, None], NOWHERE)
-        for of_batch, on_object, _ in again
+        torch.einsum("bdyx,kd->bkyx", of_batch, there).masked_fill(~inside, NOWHERE) for of_batch, inside, _ in again
     )
     found = Candidates.joined((Candidates.of_maps(of_batch) for of_batch in similar), len(alive), grid_side(hyper))
     candidates = found.gathered()
@@ -172,21 +171,31 @@ def _descriptor_maps(
 
     L2-normalised, each a mean over window x window cells.
     """
-    device, images, side = options.device, database.training, grid_side(options.hyper)
+    device, images = options.device, database.training
     indices = distributed.shard(len(images))
-    cells = GRID * np.stack(np.meshgrid(np.arange(side), np.arange(side)), axis=2).reshape(-1, 2).astype(float)
     network.eval()
     with Progress(description, len(indices)) as progress:
         for pictures, to_crop, numbers in inference_batches(database, images, options, indices):
-            places = crops.apply(crops.invert(to_crop), cells).reshape(-1, 2)
-            on_object = database.in_box(images, np.repeat(numbers, side**2), places).reshape(-1, side, side)
-            on_object |= len(database.poses) == 1  # else crops are large, to hold objects in any pose
             with autocast(device, options.hyper.precision):
                 _, descriptors = network(to_input(pictures.to(device, non_blocking=True)))
             maps = functional.normalize(smoothed(descriptors, window), dim=1)
-            yield maps, torch.from_numpy(on_object).to(device), numbers
+            yield maps, on_object(database, to_crop, numbers, maps), numbers
             progress.update(len(numbers))
     network.train()
+
+
+def on_object(database: Database, to_crop: np.ndarray, numbers: np.ndarray, maps: Tensor) -> Tensor:
+    """Which cells of maps (B, C, G, G) lie in the training pictures' boxes, (B, 1, G, G) bool.
+
+    All of them where objects stand one way up; for other poses crops are so large that they hold much background.
+    """
+    batch, _, side, _ = maps.shape
+    if len(database.poses) == 1:
+        return torch.ones(batch, 1, side, side, dtype=torch.bool, device=maps.device)
+    cells = GRID * np.stack(np.meshgrid(np.arange(side), np.arange(side)), axis=2).reshape(-1, 2).astype(float)
+    places = crops.apply(crops.invert(to_crop), cells).reshape(-1, 2)
+    inside = database.in_box(database.training, np.repeat(numbers, side**2), places)
+    return torch.from_numpy(inside.reshape(batch, 1, side, side)).to(maps.device)
 
 
 def smoothed(descriptors: Tensor, window: int) -> Tensor:
@@ -221,11 +230,12 @@ def end_of_epoch(step: SecondStep, hyper: ConsensusHyperparameters) -> None:
         detector = detector_of(step)
         read = [(np.zeros((0, len(columns), 2)), np.zeros((0, len(columns)), np.float32))]
         candidates = []
-        for maps in step.heatmaps():
+        for maps, to_crop, numbers in step.heatmaps():
             if merging:
                 read.append(detector.read(maps))
             if matching:
-                candidates.append(Candidates.of_maps(maps))
+                inside = on_object(step.database, to_crop, numbers, maps)
+                candidates.append(Candidates.of_maps(maps.masked_fill(~inside, NOWHERE)))
         if merging:
             points, confidences = (distributed.gather(np.concatenate(parts)) for parts in zip(*read, strict=True))
             places = GRID * step.keypoints.places(step.number_of_clusters)

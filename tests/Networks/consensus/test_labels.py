@@ -1,9 +1,12 @@
 """Labels of the recipe: matched in every picture, in the bootstrap, in the rounds, and by the maps of step two."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 
+from Databases.posed import POSES, pose_maps
 from Networks.consensus import labels
 from Networks.inference.steadiness import Steadiness
 from tests.Networks.test_second_step import prepare
@@ -154,6 +157,18 @@ def test_labels_are_matched_anew_in_all_pictures(tmp_path, monkeypatch):
     assert np.abs(off[~np.isnan(off)]).max() == 0
     saved = KeypointTable.load(experiment.merged_keypoints(3))
     assert (saved.points == step.keypoints.points).all()
+
+
+def test_where_poses_are_tried_clusters_are_looked_for_in_the_boxes_only():
+    database, maps = TinyDatabase(), torch.zeros(2, 3, 16, 16)
+    database.training = replace(database.training, boxes=np.tile([0.0, 0.0, 32.0, 64.0], (24, 1)))
+    to_crop, numbers = np.tile(np.eye(2, 3), (2, 1, 1)), np.array([4, 9])
+    assert labels.on_object(database, to_crop, numbers, maps).all()
+    database.poses = pose_maps(POSES["any"])
+    inside = labels.on_object(database, to_crop, numbers, maps)
+    assert inside.shape == (2, 1, 16, 16)
+    assert inside[..., :9].all()  # up to the cell at 32 pixels
+    assert not inside[..., 9:].any()
 
 
 @pytest.mark.parametrize(("least", "stay"), [(0.2, [0, 2]), (0.95, [2])])
