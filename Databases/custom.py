@@ -28,6 +28,9 @@ from Utils.storage.pictures import SUFFIXES, encode_jpeg, picture_size, read_pic
 CROP_MARGIN = 0.08  # of the box's mean side
 WINDOW_MARGIN = 0.5  # of the box's mean side; a large picture is cut to its box with this margin
 SMALLEST_SIDE = 16  # pixels
+WORKING_SHARE = (
+    450 / 256
+)  # of the crop's side: longest side of a picture; more pixels would cost time and tell nothing
 TEST_SHARE = 10  # one file in ten is tested
 
 
@@ -57,14 +60,22 @@ def _require_two_landmarks(text: str) -> str:
     return text
 
 
+def _zero_or_enough(side: int) -> int:
+    if 0 != side < SMALLEST_SIDE:
+        raise ValueError(f"must be at least {SMALLEST_SIDE}, or 0")
+    return side
+
+
 class CustomSettings(BaseModel):
     """Each description is the field's line in docs/training.md."""
 
     normalise_by: Annotated[str, FREE_AFTER_TRAINING, AfterValidator(_require_two_landmarks)] = Field(
         "", description="two landmarks, like 41,46, whose distance divides errors; empty: the extent of all landmarks"
     )
-    working_size: int = Field(
-        450, ge=SMALLEST_SIDE, description="longest side in pixels to which large pictures are shrunk"
+    working_size: Annotated[int, AfterValidator(_zero_or_enough)] = Field(
+        0,
+        description="longest side in pixels to which large pictures are shrunk; 0: 450 for crops of 256x256, in "
+        "proportion for others",
     )
     poses: Literal["one", "auto", "mirrored", "any"] = Field(
         "auto",
@@ -85,8 +96,8 @@ class Custom(Database):
     defaults: ClassVar[dict[str, Any]] = {"recipe": "consensus"}
     cache: Path  # folder of the shrunk pictures
 
-    def __init__(self, hyper: CustomSettings) -> None:
-        self.working_size = hyper.working_size
+    def __init__(self, hyper: Any) -> None:
+        self.working_size = hyper.working_size or max(SMALLEST_SIDE, round(WORKING_SHARE * hyper.image_size))
         self.normalise_by = [int(landmark) for landmark in hyper.normalise_by.split(",") if landmark]
         self.any_pose = hyper.poses in ("mirrored", "any")
         if self.any_pose:

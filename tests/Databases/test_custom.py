@@ -121,7 +121,8 @@ def test_large_pictures_are_cut_to_the_surroundings_of_the_box_and_shrunk(tmp_pa
     assert np.isnan(database.test.landmarks[0, 1]).all()  # half a point is none
     assert database.test.boxes.tolist() == [[0, 0, 300, 200]]
     assert open_folder(folder, "working_size=350").training.sizes.tolist() == [[350, 250]]
-
+    assert open_folder(folder, "working_size=350").training.sizes.tolist() == [[350, 250]]
+    assert open_folder(folder, "image_size=128").training.sizes.tolist() == [[225, 161]]  # as many for the crop
 
 def test_a_window_at_the_corner_is_not_taken_for_the_picture(tmp_path):
     save(tmp_path / "p" / "a.png", 500, 357)
@@ -357,9 +358,9 @@ def test_left_overs_of_shrunk_pictures_are_removed(folder):
     assert not left.exists()
 
 
-@pytest.mark.parametrize("size", [0, 15])
+@pytest.mark.parametrize("size", [-1, 15])
 def test_working_sizes_have_a_bound(folder, size):
-    with pytest.raises(UserError, match=f"--set working_size={size}: must be at least 16"):
+    with pytest.raises(UserError, match=f"--set working_size={size}: must be at least 16, or 0"):
         open_folder(folder, f"working_size={size}")
 
 
