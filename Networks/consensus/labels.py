@@ -101,7 +101,7 @@ def first_labels(
         for rows, descriptors, bounds in pieces(store, len(names), among)
     )
     candidates = Candidates.joined(parts, len(centroids), grid_side(hyper))
-    return candidates.agreed(names, np.arange(len(centroids)), hyper.bootstrap_match_fraction)[0]
+    return candidates.agreed(names, np.arange(len(centroids)), hyper.bootstrap_match_fraction, hyper.stiffness)[0]
 
 
 # A round of step one
@@ -158,7 +158,7 @@ def matched_keypoints(
     candidates = found.gathered()
     result = None
     if distributed.is_main():
-        table, similarity = candidates.agreed(database.training.names, alive, hyper.match_fraction)
+        table, similarity = candidates.agreed(database.training.names, alive, hyper.match_fraction, hyper.stiffness)
         thresholds = distance_thresholds(table.clusters(), 2 - 2 * similarity, number_of_clusters)
         result = table, Clusters(centroids, thresholds, np.zeros(0, np.int32))
     return distributed.from_main(result)
@@ -242,7 +242,7 @@ def end_of_epoch(step: SecondStep, hyper: ConsensusHyperparameters) -> None:
             step.merge(points, confidences, often_apart(places, hyper.most_apart, COINCIDENCE))
         if matching:
             found = Candidates.joined(candidates, len(columns), grid_side(hyper)).gathered()
-            match(step, found.of(np.isin(columns, step.active)), hyper.map_match_fraction)
+            match(step, found.of(np.isin(columns, step.active)), hyper)
     if step.iteration >= hyper.total_iterations and hyper.least_steadiness:
         drop_unsteady(step, hyper.least_steadiness)
 
@@ -253,10 +253,12 @@ def matching_is_due(iteration: int, hyper: ConsensusHyperparameters) -> bool:
     return bool(hyper.map_match_fraction) and learned and iteration < hyper.total_iterations
 
 
-def match(step: SecondStep, candidates: Candidates, fraction: float) -> None:
+def match(step: SecondStep, candidates: Candidates, hyper: ConsensusHyperparameters) -> None:
     """Make the labels anew: in every training picture, each active cluster where others agree with its map."""
     names = step.database.training.names
-    labels = candidates.agreed(names, step.active, fraction)[0] if distributed.is_main() else None
+    labels = None
+    if distributed.is_main():
+        labels = candidates.agreed(names, step.active, hyper.map_match_fraction, hyper.stiffness)[0]
     step.keypoints = distributed.from_main(labels)
     step.report_labels("matched; ", step.keypoints)
 

@@ -40,7 +40,7 @@ def consensus(hyper: ConsensusHyperparameters) -> Recipe:
             map_loss,
             peak_weight=hyper.peak_weight,
             place_weight=hyper.place_weight,
-            false_weight=hyper.peak_weight if getattr(hyper, "poses", "one") in ("mirrored", "any") else 0,
+            false_weight=hyper.peak_weight if hyper.has_poses else 0,
         ),
         end_of_epoch=partial(end_of_epoch, hyper=hyper),
         average=partial(RunningAverage, hyper=hyper),

@@ -124,6 +124,7 @@ def test_large_pictures_are_cut_to_the_surroundings_of_the_box_and_shrunk(tmp_pa
     assert open_folder(folder, "working_size=350").training.sizes.tolist() == [[350, 250]]
     assert open_folder(folder, "image_size=128").training.sizes.tolist() == [[225, 161]]  # as many for the crop
 
+
 def test_a_window_at_the_corner_is_not_taken_for_the_picture(tmp_path):
     save(tmp_path / "p" / "a.png", 500, 357)
     (tmp_path / "p" / "boxes.csv").write_text("file,x1,y1,x2,y2\na.png,10,8,200,200\n")
