@@ -40,7 +40,8 @@ def bootstrap(database: Database, options: Options, experiment: Experiment, reci
     if options.resume and keypoints_file.exists():
         if clusters_file.exists():
             check_resumed(options, load_clusters(clusters_file), clusters_file)
-        return KeypointTable.load(keypoints_file, grid_side(hyper), hyper.number_of_clusters).align(names)
+        table = KeypointTable.load(keypoints_file, grid_side(hyper), hyper.number_of_clusters)
+        return table.align(names, keypoints_file)
     superpoint = load_superpoint(options.paths.optional("path_to_superpoint_checkpoint"), options.device)
     with DescriptorStore(experiment.checkpoints) as store:
         store_generic_keypoints(superpoint, database, database.training, options, store)

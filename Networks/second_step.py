@@ -277,7 +277,7 @@ def load_labels(path: Path, names: np.ndarray, options: Options, clusters: Any) 
     clusters: something as long as there are clusters, or None.
     """
     count = None if clusters is None else len(clusters)
-    table = KeypointTable.load(path, grid_side(options.hyper), count).align(names)
+    table = KeypointTable.load(path, grid_side(options.hyper), count).align(names, path)
     if len(table.points) == 0:
         raise UserError(f"{path} has no keypoint of any training picture; check --dataset_name and the paths")
     return table

@@ -166,16 +166,16 @@ class KeypointTable:
         rows = order[np.searchsorted(self.names, names, sorter=order).clip(max=len(order) - 1)]
         return np.where(self.names[rows] == names, rows, -1)
 
-    def align(self, names: Sequence[str] | np.ndarray) -> "KeypointTable":
+    def align(self, names: Sequence[str] | np.ndarray, source: Path | str = "the table") -> "KeypointTable":
         """The table in the order of another list of names; names that this one lacks get no points.
 
-        Raises UserError if it lacks all of them.
+        Raises UserError, which names the source, if it lacks all of them.
         """
         names = np.asarray(names, dtype=str)
         rows = self.index(names)
         if len(self) and len(names) and (rows < 0).all():
             raise UserError(
-                f"the labels are of other pictures ({self.names[0]} ...) than the data set's ({names[0]} ...); "
+                f"{source} has labels of other pictures ({self.names[0]} ...) than the data set's ({names[0]} ...); "
                 f"give the data set that the experiment was trained on"
             )
         lengths = np.where(rows >= 0, self.counts()[rows], 0) if len(self) else np.zeros(len(names), np.int64)

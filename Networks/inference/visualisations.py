@@ -127,7 +127,7 @@ def _newest_keypoints(database: Database, options: Options, experiment: Experime
     """Step one's newest pseudo-groundtruth of the training images."""
     _, path = experiment.newest_updated_keypoints()
     experiment.open()
-    return KeypointTable.load(path, grid_side(options.hyper)).align(database.training.names)
+    return KeypointTable.load(path, grid_side(options.hyper)).align(database.training.names, path)
 
 
 def _crop(database: Database, images: ImageSet, i: int, side: int = TILE) -> np.ndarray:
