@@ -66,6 +66,10 @@ class Experiment:
     def predictions(self, iteration: int) -> Path:
         return self.checkpoints / f"EvaluateStep2Keypoints{iteration}.pickle"
 
+    def named_points(self, iteration: int) -> Path:
+        """The regressor of named points that tools/name_points.py learns."""
+        return self.checkpoints / f"NamedPoints{iteration}.pickle"
+
     # Finding files
 
     def find(self, path: Path) -> Path:
