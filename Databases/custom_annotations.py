@@ -1,6 +1,6 @@
 """Files beside a user's own pictures: boxes.csv, landmarks.csv, split.csv, or annotations.json (COCO)."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -124,8 +124,26 @@ def _read_landmarks(path: Path, files: list[str]) -> np.ndarray:
     count, rest = divmod(len(table.columns), 2)
     if rest or not count:
         raise UserError(f"{path} has {len(table.columns)} columns beside `file`; write x0,y0,x1,y1,...")
-    columns = [f"{axis}{i}" for i in range(count) for axis in "xy"]
+    names = _named_columns(table.columns)
+    columns = [f"{name}_{axis}" for name in names for axis in "xy"]
+    if not names:
+        columns = [f"{axis}{i}" for i in range(count) for axis in "xy"]
     return _both_or_none(_numbers(table, columns, path).reindex(files).to_numpy().reshape(-1, count, 2))
+
+
+def _named_columns(columns: Iterable[str]) -> list[str]:
+    """Names of the points of columns <name>_x, <name>_y; none of columns x0, y0, ..."""
+    return [column.removesuffix("_x") for column in columns if column.endswith("_x")]
+
+
+def read_point_names(folder: Path, files: list[str], count: int) -> list[str]:
+    """Names of the `count` landmarks that `read_annotations` has read; point_<k> where the files name none."""
+    if (folder / "annotations.json").is_file():
+        content = _CocoFile.model_validate_json((folder / "annotations.json").read_bytes())
+        names = content.categories[0].keypoints if content.categories else []
+    else:
+        names = _named_columns(_read_csv(folder / "landmarks.csv", files).columns)
+    return names if len(names) == count else [f"point_{k}" for k in range(count)]
 
 
 def _both_or_none(points: np.ndarray) -> np.ndarray:
@@ -159,7 +177,12 @@ class _CocoObject(BaseModel):
     keypoints: list[Coordinate] | None = None  # x, y, visibility, x, y, ...
 
 
+class _CocoCategory(BaseModel):
+    keypoints: list[str] = []
+
+
 class _CocoFile(BaseModel):
+    categories: list[_CocoCategory] = []
     images: list[_CocoImage]
     annotations: list[_CocoObject]
 
