@@ -139,10 +139,8 @@ def _named_columns(columns: Iterable[str]) -> list[str]:
 def read_point_names(folder: Path, files: list[str], count: int) -> list[str]:
     """Names of the `count` landmarks that `read_annotations` has read; point_<k> where the files name none."""
     if (folder / "annotations.json").is_file():
-        content = _CocoFile.model_validate_json((folder / "annotations.json").read_bytes())
-        names = content.categories[0].keypoints if content.categories else []
-    else:
-        names = _named_columns(_read_csv(folder / "landmarks.csv", files).columns)
+        return read_coco_names(folder / "annotations.json", count)
+    names = _named_columns(_read_csv(folder / "landmarks.csv", files).columns)
     return names if len(names) == count else [f"point_{k}" for k in range(count)]
 
 
@@ -204,10 +202,8 @@ def read_coco(path: Path, files: list[str]) -> Annotations:
         raise UserError(f"{path} has an annotation of image {error}, which its images lack; correct it") from error
     if not objects:
         raise UserError(f"{path} has no annotations; add some or remove the file")
-    by_name: dict[str, list[str]] = {}
-    for file in files:
-        by_name.setdefault(file.rpartition("/")[2], []).append(file)
-    found = [(_find_picture(name, by_name, path), entry) for name, entry in objects]
+    by_name = pictures_by_name(files)
+    found = [(find_picture(name, by_name, path), entry) for name, entry in objects]
     found.sort(key=lambda pair: pair[0])
     sources, entries = np.array([file for file, _ in found]), [entry for _, entry in found]
     boxes = np.array([entry.bbox or (np.nan,) * 4 for entry in entries], np.float64)
@@ -215,7 +211,22 @@ def read_coco(path: Path, files: list[str]) -> Annotations:
     return Annotations(sources, _object_names(sources), boxes, _coco_landmarks(entries, path), None)
 
 
-def _find_picture(name: str, by_name: dict[str, list[str]], path: Path) -> str:
+def read_coco_names(path: Path, count: int) -> list[str]:
+    """Names of the `count` keypoints of a file that `read_coco` has read; point_<k> if it names others."""
+    content = _CocoFile.model_validate_json(path.read_bytes())
+    names = content.categories[0].keypoints if content.categories else []
+    return names if len(names) == count else [f"point_{k}" for k in range(count)]
+
+
+def pictures_by_name(files: list[str]) -> dict[str, list[str]]:
+    """Files by their names without folders, for `find_picture`."""
+    by_name: dict[str, list[str]] = {}
+    for file in files:
+        by_name.setdefault(file.rpartition("/")[2], []).append(file)
+    return by_name
+
+
+def find_picture(name: str, by_name: dict[str, list[str]], path: Path) -> str:
     """The picture with the same path, else the only one with the same name in any folder."""
     name = name.replace("\\", "/").removeprefix("./")
     matches = by_name.get(name.rpartition("/")[2], [])
