@@ -136,12 +136,11 @@ def _named_columns(columns: Iterable[str]) -> list[str]:
     return [column.removesuffix("_x") for column in columns if column.endswith("_x")]
 
 
-def read_point_names(folder: Path, files: list[str], count: int) -> list[str]:
-    """Names of the `count` landmarks that `read_annotations` has read; point_<k> where the files name none."""
-    if (folder / "annotations.json").is_file():
-        return read_coco_names(folder / "annotations.json", count)
-    names = _named_columns(_read_csv(folder / "landmarks.csv", files).columns)
-    return names if len(names) == count else [f"point_{k}" for k in range(count)]
+def read_landmark_table(path: Path, files: list[str]) -> tuple[np.ndarray, list[str]]:
+    """The landmarks (n, G, 2) of the pictures `files`, NaN where unknown, and names: point_<k> of x0, y0, ..."""
+    landmarks = _read_landmarks(path, files)
+    names = _named_columns(_read_csv(path, files).columns)
+    return landmarks, names or [f"point_{k}" for k in range(landmarks.shape[1])]
 
 
 def _both_or_none(points: np.ndarray) -> np.ndarray:

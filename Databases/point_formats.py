@@ -1,4 +1,4 @@
-"""Files of points of other tools: .tps (tpsDig, geomorph), imglab's XML (dlib, ml-morph), DeepLabCut's CSV, COCO.
+"""Files of points: .tps (tpsDig, geomorph), imglab's XML (dlib, ml-morph), DeepLabCut's CSV, COCO, landmarks.csv.
 
 A point is NaN where it is not annotated. All coordinates are in pixels of the pictures, y from above.
 """
@@ -15,7 +15,13 @@ from typing import Any
 
 import numpy as np
 
-from Databases.custom_annotations import find_picture, pictures_by_name, read_coco, read_coco_names
+from Databases.custom_annotations import (
+    find_picture,
+    pictures_by_name,
+    read_coco,
+    read_coco_names,
+    read_landmark_table,
+)
 from Databases.tables import bad_boxes
 from Utils.runtime.errors import UserError, one_line
 from Utils.storage.files import writing
@@ -38,6 +44,11 @@ class PointTable:
     points: np.ndarray
     names: list[str]
     attributes: list[dict[str, str]]
+
+    def subset(self, rows: np.ndarray) -> "PointTable":
+        """These objects, in their order."""
+        files, attributes = [self.files[i] for i in rows], [self.attributes[i] for i in rows]
+        return PointTable(files, self.boxes[rows], self.points[rows], self.names, attributes)
 
     def box(self, i: int, size: tuple[int, int]) -> np.ndarray:
         """The box (4,) of object i; without one, the whole picture."""
@@ -169,6 +180,8 @@ def _imglab(table: PointTable, sizes: list[tuple[int, int]]) -> str:
 def _read_deeplabcut(path: Path, folder: Path, files: list[str]) -> PointTable:
     rows = list(csv.reader(io.StringIO(path.read_text(encoding="utf-8-sig"))))
     header = {row[0]: row for row in rows[:4] if row}
+    if "scorer" not in header:
+        return _read_table(path, files)
     if "individuals" in header:
         raise ValueError("several animals; export one animal")
     first = next(k for k, cell in enumerate(header["scorer"]) if k and cell)  # columns before it name the picture
@@ -181,6 +194,13 @@ def _read_deeplabcut(path: Path, folder: Path, files: list[str]) -> PointTable:
     found = [find_picture("/".join(cell for cell in row[:first] if cell), by_name, path) for row in body]
     boxes = np.full((len(body), 4), np.nan)
     return PointTable(found, boxes, np.array(points).reshape(len(body), len(names), 2), names, [{} for _ in body])
+
+
+def _read_table(path: Path, files: list[str]) -> PointTable:
+    """A table like Custom's landmarks.csv."""
+    points, names = read_landmark_table(path, files)
+    rows = np.flatnonzero(~np.isnan(points).all(axis=(1, 2)))
+    return PointTable(files, np.full((len(files), 4), np.nan), points, names, [{} for _ in files]).subset(rows)
 
 
 def _deeplabcut(table: PointTable, sizes: list[tuple[int, int]]) -> str:

@@ -12,6 +12,7 @@ import argparse
 import csv
 import shutil
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -20,12 +21,13 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from Databases import DATABASES
 from Databases.custom import list_pictures
-from Databases.custom_annotations import Annotations, read_annotations, read_point_names
+from Databases.custom_annotations import read_annotations
 from Databases.database import evenly
+from Databases.point_formats import PointTable, read_points
 from Networks.inference.detector import LandmarkDetector
 from Networks.recipes import RECIPES
 from Networks.second_step import CONFIDENT
-from Utils.named_points import Frame, common_frame, fit, most_telling
+from Utils.named_points import common_frame, fit, most_telling
 from Utils.options import Options, parse
 from Utils.runtime.arguments import path_of, whole
 from Utils.runtime.errors import UserError, exit_cleanly, one_line
@@ -33,7 +35,10 @@ from Utils.runtime.process import set_up_process
 from Utils.runtime.progress import Progress
 from Utils.storage.experiment import Experiment
 from Utils.storage.files import writing
+from Utils.storage.pictures import picture_size
 
+OWN_FILES = ("landmarks.csv", "annotations.json")  # in the folder of the pictures
+OUTSIDE = 0.1  # of the picture's side; a point farther outside is a mistake
 MOST_OTHERS = 300  # pictures without annotations that tell how landmarks move
 MOST_CHOICES = 2000  # pictures to choose from
 GROUP = 64  # pictures between two lines of progress
@@ -46,7 +51,13 @@ def flags(parser: argparse.ArgumentParser) -> None:
         "--input",
         type=path_of,
         metavar="DIR",
-        help="folder of pictures with landmarks.csv or annotations.json (default: that of Custom)",
+        help="folder of the pictures (default: that of Custom)",
+    )
+    add(
+        "--annotations",
+        type=path_of,
+        metavar="FILE",
+        help="points: .csv, .json, .tps or .xml (default: the folder's landmarks.csv or annotations.json)",
     )
     add("--names", metavar="A,B,...", help="names of the points (default: those in the annotations)")
     add("--threshold", type=float, default=CONFIDENT, help="confidence that counts as found (default: %(default)s)")
@@ -64,22 +75,26 @@ def main(argv: list[str] | None = None) -> None:
         raise UserError("--choose N and --output DIR belong together; give both or neither")
     folder = folder_of(options)
     files = list_pictures(folder)
-    annotations = read_annotations(folder, files)
+    names = [name.strip() for name in given.names.split(",")] if given.names else []
+    check_names(names, len(names))
+    table = None if given.choose else read_table(folder, files, given.annotations, names)
+    boxes = boxes_of(folder, files)
     detector = LandmarkDetector.from_experiment(experiment, options)
     detector.threshold = given.threshold
     experiment.open()
-    if given.choose:
-        chosen = choose(detector, folder, annotations, given.choose)
-        copy_pictures(folder, chosen, given.output, names_of(given.names, 0))
-        experiment.log(f"{given.output}: {len(chosen)} pictures to annotate, and landmarks.csv to fill")
+    if table is not None:
+        learn(detector, experiment, folder, table, boxes)
         return
-    points = annotations.landmarks
-    if points is None or np.isnan(points).all():
-        raise UserError(
-            f"{folder} has no annotated points; write landmarks.csv or annotations.json, see docs/data.md"
-        )
-    names = names_of(given.names, points.shape[1]) or read_point_names(folder, files, points.shape[1])
-    learn(detector, experiment, folder, annotations, names)
+    chosen = choose(detector, folder, boxes, given.choose)
+    copy_pictures(folder, chosen, given.output, names)
+    experiment.log(f"{given.output}: {len(chosen)} pictures to annotate, and landmarks.csv to fill")
+
+
+def boxes_of(folder: Path, files: list[str]) -> dict[str, np.ndarray]:
+    """The box (4,) that the folder's own files give each picture, of its first object; NaN without."""
+    annotations = read_annotations(folder, files)
+    boxes = {file: np.full(4, np.nan) for file in files}
+    return boxes | dict(zip(annotations.files[::-1].tolist(), annotations.boxes[::-1], strict=True))
 
 
 def folder_of(options: Options) -> Path:
@@ -92,39 +107,61 @@ def folder_of(options: Options) -> Path:
     return Path(folder)
 
 
-def landmarks_of(detector: LandmarkDetector, folder: Path, annotations: Annotations, rows: np.ndarray) -> np.ndarray:
-    """Landmarks (n, L, 2) of these rows of the annotations, in pixels of the pictures."""
+def read_table(folder: Path, files: list[str], file: Path | None, names: list[str]) -> PointTable:
+    """The annotated objects of a file, or of the folder's own landmarks.csv or annotations.json.
+
+    Raises UserError if there are none, a point is annotated nowhere, or `names` are not one for each point.
+    """
+    file = file or next((folder / own for own in OWN_FILES if (folder / own).is_file()), None)
+    if file is None:
+        raise UserError(f"{folder} has no {' or '.join(OWN_FILES)}; annotate some pictures, or give --annotations")
+    table = read_points(file, folder, files)
+    table = replace(table, names=names or table.names)
+    check_names(table.names, table.points.shape[1])
+    known = ~np.isnan(table.points).any(axis=2)
+    for file_of, points in zip(table.files, table.points, strict=True):
+        size = np.array(picture_size(folder / file_of))
+        outside = ((points < -OUTSIDE * size) | (points > (1 + OUTSIDE) * size)).any(axis=1)
+        if outside.any():
+            name, (width, height) = table.names[outside.argmax()], size
+            raise UserError(f"{file}: point {name} of {file_of} lies outside its {width}x{height} pixels; correct it")
+    if not known.any(axis=0).all():
+        nowhere = table.names[known.any(axis=0).argmin()]
+        raise UserError(f"{file}: point {nowhere} is annotated in no picture; annotate it or leave it out")
+    return table.subset(np.flatnonzero(known.any(axis=1)))
+
+
+def landmarks_of(
+    detector: LandmarkDetector, folder: Path, files: list[str], boxes: list[np.ndarray | None]
+) -> np.ndarray:
+    """Landmarks (n, L, 2) of pictures, in their pixels."""
     found = [np.zeros((0, len(detector.active), 2))]
-    with Progress("Landmarks", len(rows)) as progress:
-        for start in range(0, len(rows), GROUP):
-            some = rows[start : start + GROUP]
-            boxes = [None if np.isnan(box).any() else box for box in annotations.boxes[some]]
-            found.append(detector([folder / file for file in annotations.files[some]], boxes).points)
-            progress.update(len(some))
+    with Progress("Landmarks", len(files)) as progress:
+        for start in range(0, len(files), GROUP):
+            some = slice(start, start + GROUP)
+            found.append(detector([folder / file for file in files[some]], boxes[some]).points)
+            progress.update(len(files[some]))
     return np.concatenate(found)
 
 
 def learn(
-    detector: LandmarkDetector, experiment: Experiment, folder: Path, annotations: Annotations, names: list[str]
+    detector: LandmarkDetector, experiment: Experiment, folder: Path, table: PointTable, boxes: dict[str, np.ndarray]
 ) -> None:
-    """Fit the regressor of named points, keep it with the experiment, and write its errors."""
-    points = annotations.landmarks
-    assert points is not None
-    check_names(names, points.shape[1], detector.names)
-    nowhere = [name for name, own in zip(names, points.swapaxes(0, 1), strict=True) if np.isnan(own).all()]
-    if nowhere:
-        raise UserError(f"point {nowhere[0]} is annotated in no picture of {folder}; annotate it or leave it out")
-    annotated = ~np.isnan(points).any(axis=2).all(axis=1)
-    others = evenly(np.flatnonzero(~annotated), MOST_OTHERS)
-    rows = np.concatenate([np.flatnonzero(annotated), others])
-    landmarks = landmarks_of(detector, folder, annotations, rows)
-    count = int(annotated.sum())
-    regressor, errors, sizes = fit(common_frame(landmarks), landmarks[:count], points[rows[:count]], names)
-    regressor.save(experiment.named_points(detector.iteration))
-    report(experiment, names, regressor.counts, 100 * errors, sizes)
-    experiment.log(
-        f"{len(names)} points, learned from {count} pictures: {experiment.named_points(detector.iteration)}"
-    )
+    """Fit the regressor of named points, keep it with the experiment, and write its errors.
+
+    boxes: (4,) of all pictures of the folder, NaN: the detector finds one.
+    """
+    others = sorted(set(boxes) - set(table.files))
+    others = evenly(np.array(others), MOST_OTHERS).tolist()
+    own = [boxes[file] if np.isnan(box).any() else box for file, box in zip(table.files, table.boxes, strict=True)]
+    each = [None if np.isnan(box).any() else box for box in [*own, *(boxes[file] for file in others)]]
+    landmarks = landmarks_of(detector, folder, [*table.files, *others], each)
+    count = len(table.files)
+    regressor, errors, sizes = fit(common_frame(landmarks), landmarks[:count], table.points, table.names)
+    path = experiment.named_points(detector.iteration)
+    regressor.save(path)
+    report(experiment, table.names, regressor.counts, 100 * errors, sizes)
+    experiment.log(f"{len(table.names)} points, learned from {count} objects: {path}")
 
 
 def report(
@@ -151,38 +188,28 @@ def mean_of(errors: np.ndarray) -> str:
     return f"{known.mean():.2f}" if len(known) else ""
 
 
-def names_of(words: str | None, count: int) -> list[str]:
-    """The names that the user gave, [] without any; checked by `check_names` for `count` points if that is not 0."""
-    names = [name.strip() for name in words.split(",")] if words else []
-    if names:
-        check_names(names, count or len(names), [])
-    return names
-
-
-def check_names(names: list[str], count: int, taken: list[str]) -> None:
+def check_names(names: list[str], count: int) -> None:
     """Raise UserError unless these are `count` usable names of points."""
     if len(names) != count:
         raise UserError(f"--names gives {len(names)} names for {count} points; give one for each")
     for name in names:
         if not name or len(name) > LONGEST_NAME or not name.isprintable():
             raise UserError(f"{name[:100]!r} cannot name a point; give 1 to {LONGEST_NAME} printable characters")
-        if names.count(name) > 1 or name in taken:
+        if names.count(name) > 1:
             raise UserError(f"two points are named {name}; give each its own name, with --names A,B,...")
 
 
 # Choosing
 
 
-def choose(detector: LandmarkDetector, folder: Path, annotations: Annotations, count: int) -> list[str]:
-    """The files that tell most about the landmarks of all pictures, most telling first."""
-    files = annotations.files
-    if len(set(files.tolist())) < count:
-        raise UserError(f"--choose {count}: {folder} has only {len(set(files.tolist()))} pictures; choose fewer")
-    _, first = np.unique(files, return_index=True)  # one object of each picture
-    rows = evenly(first, max(MOST_CHOICES, count))
-    landmarks = landmarks_of(detector, folder, annotations, rows)
-    frame: Frame = common_frame(landmarks)
-    return [str(files[rows[i]]) for i in most_telling(frame, landmarks, count)]
+def choose(detector: LandmarkDetector, folder: Path, boxes: dict[str, np.ndarray], count: int) -> list[str]:
+    """The files that tell most about the landmarks of all pictures, most telling first; boxes as in `learn`."""
+    if len(boxes) < count:
+        raise UserError(f"--choose {count}: {folder} has only {len(boxes)} pictures; choose fewer")
+    files = evenly(np.array(sorted(boxes)), max(MOST_CHOICES, count)).tolist()
+    each = [None if np.isnan(boxes[file]).any() else boxes[file] for file in files]
+    landmarks = landmarks_of(detector, folder, files, each)
+    return [files[i] for i in most_telling(common_frame(landmarks), landmarks, count)]
 
 
 def copy_pictures(folder: Path, files: list[str], output: Path, names: list[str]) -> None:
