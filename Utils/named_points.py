@@ -7,8 +7,8 @@ from all displacements. Its strength is the one that predicts pictures best that
 corrects only the point's mean position, and many pictures the way in which it moves. Pictures that disagree with the
 others, such as those in which landmarks are wrong, lose their weight.
 
-Lengths in the frame are in sizes of the object: the root mean square of width and height of the mean shape. Pictures
-may come in pixels of their own. Points are NaN if they are unknown.
+Lengths in the frame are in sizes of the object: twice the root mean square distance of the mean shape's landmarks
+from their centre. Pictures may come in pixels of their own. Points are NaN if they are unknown.
 """
 
 from dataclasses import dataclass
@@ -22,7 +22,7 @@ from Utils.storage.files import dump_pickle, load_pickle
 
 FORMAT = 1
 REMEDY = "run tools/name_points.py again"
-REACH = 0.65  # decay of the covariance of two landmarks' displacements, in root mean square distances from the centre
+REACH = 0.325  # distance at which the covariance of two landmarks' displacements has fallen to 1/e
 OWN_SHARE = 0.1  # of a landmark's displacement that tells nothing of its neighbours
 MIRRORED_BELOW = 0.5  # share of the residual under which a picture counts as mirrored
 STRENGTHS = 10.0 ** np.arange(-3, 4.1, 0.5)  # variance of the ridge's prediction before any data, over the noise's
@@ -47,11 +47,6 @@ class Frame:
     spread: float
     noise: float
 
-    @property
-    def reach(self) -> float:
-        """Length at which the covariance of two displacements has fallen to 1/e."""
-        return REACH * float(np.sqrt(2 * np.nanvar(self.shape, axis=0).mean()))
-
 
 def common_frame(landmarks: np.ndarray) -> Frame:
     """The frame of landmarks (n, L, 2) of many pictures; UserError if no picture has two of them."""
@@ -64,13 +59,12 @@ def common_frame(landmarks: np.ndarray) -> Frame:
         for _ in range(_ROUNDS):
             aligned = apply(to_frame(shape, landmarks), landmarks)
             shape = np.where(np.isnan(new := known_mean(aligned)), shape, new)
-        extent = np.ptp(shape[~np.isnan(shape).any(axis=1)], axis=0)
-        residual = np.nanmedian(np.abs(aligned - shape)) / np.linalg.norm(extent)
+        residual = np.nanmedian(np.abs(aligned - shape)) / _size(shape)
         if best is None or residual < best[0]:
             best = (residual, shape, aligned)
     assert best is not None
     _, shape, aligned = best
-    size = np.sqrt(np.nanmean(np.ptp(shape[~np.isnan(shape).any(axis=1)], axis=0) ** 2))
+    size = _size(shape)
     shape, aligned = shape / size, aligned / size
     displacements = aligned - shape
     frame = Frame(shape, max(float(np.sqrt(np.nanmean(displacements**2))), LEAST), 0.0)
@@ -80,6 +74,10 @@ def common_frame(landmarks: np.ndarray) -> Frame:
         riding, _ = ride(frame, np.where(others[:, None], displacements, np.nan), shape[[k]])
         errors.append(riding[:, 0] - displacements[:, k])
     return Frame(shape, frame.spread, max(float(np.sqrt(np.nanmean(np.square(errors)))), LEAST))
+
+
+def _size(shape: np.ndarray) -> float:
+    return 2 * float(np.sqrt(np.nanvar(shape, axis=0).sum()))
 
 
 def known_median(values: np.ndarray) -> np.ndarray:
@@ -133,7 +131,7 @@ def ride(frame: Frame, displacements: np.ndarray, points: np.ndarray) -> tuple[n
     """
 
     def covariance(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-        return (1 - OWN_SHARE) * np.exp(-np.linalg.norm(a[:, None] - b, axis=2) / frame.reach)
+        return (1 - OWN_SHARE) * np.exp(-np.linalg.norm(a[:, None] - b, axis=2) / REACH)
 
     among = covariance(frame.shape, frame.shape) + OWN_SHARE * np.eye(len(frame.shape))
     across = covariance(frame.shape, points)

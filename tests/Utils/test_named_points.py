@@ -35,7 +35,7 @@ def test_one_picture_is_enough_for_a_rigid_object(turn):
     regressor, errors, sizes = fit(frame, landmarks[:1], POINT[None], ["p"])
     np.testing.assert_allclose(regressor.predict(landmarks)[0][1], turned(POINT, *turn), atol=1e-6)
     assert np.isnan(errors).all()
-    np.testing.assert_allclose(sizes, [40], atol=1e-6)
+    np.testing.assert_allclose(sizes, [2 * 600**0.5], atol=1e-6)
 
 
 def test_a_mirrored_object_is_seen_as_one():
@@ -60,15 +60,15 @@ def test_the_error_falls_with_annotated_pictures_and_leave_one_out_tells_it():
 
 
 def test_missing_landmarks_ride_on_the_others():
-    landmarks, points = many(60)
+    landmarks, points = many(60, noise=1.5)
     frame = common_frame(landmarks)
     regressor, _, _ = fit(frame, landmarks, points, ["p"])
     gaps = landmarks.copy()
-    gaps[:30, 4] = NAN
+    gaps[:30, [0, 4]] = NAN
     gaps[30, 1:] = NAN
     found, confidence = regressor.predict(gaps)
     whole, sure = regressor.predict(landmarks)
-    assert np.linalg.norm(found[:30] - whole[:30], axis=2).max() < 2
+    assert np.linalg.norm(found[:30] - whole[:30], axis=2).max() < 4
     assert (confidence[:30] < sure[:30]).all()
     assert np.isnan(found[30]).all()
     assert confidence[30] == 0
