@@ -28,7 +28,6 @@ MIRRORED_BELOW = 0.5  # share of the residual under which a picture counts as mi
 STRENGTHS = 10.0 ** np.arange(-3, 4.1, 0.5)  # variance of the ridge's prediction before any data, over the noise's
 USUAL_STRENGTH = 1.0  # and how far, in powers of ten, it may lie from that
 STRENGTH_SPREAD = 2.0
-CHOOSING_STRENGTH = 10.0  # with which pictures to annotate are chosen
 PRIOR_PICTURES = 2.0  # so many pictures the noise that is expected before any annotation counts as
 NEAR = 0.05  # a point's confidence is the chance that it lies so near
 LEAST = 1e-3  # spread and noise are never taken for smaller
@@ -106,7 +105,7 @@ def _similarity(shape: np.ndarray, landmarks: np.ndarray) -> tuple[np.ndarray, n
     """Maps (n, 2, 3), and the mean distances (n,) that they leave; in complex numbers, as z -> a z + b."""
     known = ~np.isnan(landmarks).any(axis=2) & ~np.isnan(shape).any(axis=1)
     z, s = (np.nan_to_num(points[..., 0] + 1j * points[..., 1]) for points in (landmarks, shape))
-    weights = known.astype(float)
+    weights, counts = known.astype(float), known.sum(axis=1).clip(1)
     for _ in range(_ROUNDS):
         total = weights.sum(axis=1).clip(1e-12)
         z_mean, s_mean = (weights * z).sum(axis=1) / total, (weights * s).sum(axis=1) / total
@@ -116,12 +115,11 @@ def _similarity(shape: np.ndarray, landmarks: np.ndarray) -> tuple[np.ndarray, n
         a = np.exp(1j * np.angle(cross)) * sizes[1] / sizes[0].clip(1e-9)
         b = s_mean - a * z_mean
         distance = np.abs(a[:, None] * z + b[:, None] - s) * known
-        usual = np.sqrt((distance**2).sum() / (2 * known.sum().clip(1))).clip(1e-9)
-        weights = known / (1 + (distance / usual) ** 2 / 2)
+        usual = np.sqrt((distance**2).sum(axis=1) / (2 * counts)).clip(1e-9)
+        weights = known / (1 + (distance / usual[:, None]) ** 2 / 2)
     maps = np.stack([np.stack([a.real, -a.imag, b.real], -1), np.stack([a.imag, a.real, b.imag], -1)], axis=1)
-    counts = known.sum(axis=1)
-    maps[counts < 2] = np.nan
-    return maps, distance.sum(axis=1) / counts.clip(1)
+    maps[known.sum(axis=1) < 2] = np.nan
+    return maps, distance.sum(axis=1) / counts
 
 
 def ride(frame: Frame, displacements: np.ndarray, points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -309,7 +307,7 @@ def most_telling(frame: Frame, landmarks: np.ndarray, count: int) -> np.ndarray:
     """
     inputs, _, _ = _inputs(frame, apply(to_frame(frame.shape, landmarks), landmarks), np.zeros((0, 2)))
     off = inputs - inputs.mean(axis=0)
-    covariance = 1 + CHOOSING_STRENGTH * off @ off.T
+    covariance = 1 + USUAL_STRENGTH * off @ off.T
     chosen: list[int] = []
     for _ in range(count):
         gain = (covariance**2).sum(axis=0) / (np.diag(covariance) + 1)
