@@ -89,7 +89,7 @@ def _read_tps(path: Path, folder: Path, files: list[str]) -> PointTable:
     by_name = pictures_by_name(files)
     rows: list[tuple[str, list[list[float]], dict[str, str]]] = []
     points: list[list[float]] = []
-    left, kept = 0, {}
+    left, kept = 0, dict[str, str]()
     for line in path.read_text(encoding="utf-8-sig").splitlines():
         key, equals, value = line.strip().partition("=")
         if left:
