@@ -3,9 +3,9 @@
 Landmarks are brought into a common frame, in which all pictures show the mean shape as well as a similarity map
 allows. There, a point rides on the landmarks around it: their displacements from the mean shape are interpolated at
 the point (kriging with an exponential covariance). What annotations show beyond that is learned by a ridge regression
-from all displacements. Its strength is the one that predicts pictures best that are left out, so that one picture
-corrects only the point's mean position, and many pictures the way in which it moves. Pictures that disagree with the
-others, such as those in which landmarks are wrong, lose their weight.
+from all displacements, most from those nearby. Of several strengths, it takes the one that predicts left-out pictures
+best, so that one picture corrects only the point's mean position, and many pictures the way in which it moves.
+Pictures that disagree with the others, such as those in which landmarks are wrong, lose their weight.
 
 Lengths in the frame are in sizes of the object: twice the root mean square distance of the mean shape's landmarks
 from their centre. Pictures may come in pixels of their own. Points are NaN if they are unknown.
@@ -239,9 +239,12 @@ def fit(
         weights = _trust(distance, known, frame)
     inputs, riding, _ = _inputs(frame, aligned, positions)
     rest = targets - positions - riding
+    near = np.exp(-np.linalg.norm(positions[:, None] - frame.shape, axis=2) / (2 * REACH))
+    near = np.repeat(near / np.sqrt(np.nanmean(near**2, axis=1, keepdims=True)), 2, axis=1)
+    near = np.nan_to_num(near)  # of a landmark that the frame lacks
     errors: np.ndarray = np.full(known.shape, np.nan)
     for _ in range(_REFITS):
-        parts = [_Part(inputs[has], rest[has, p], weights[has, p]) for p, has in enumerate(known.T)]
+        parts = [_Part(near[p] * inputs[has], rest[has, p], weights[has, p]) for p, has in enumerate(known.T)]
         score = np.stack([part.score() for part in parts])
         score += score.mean(axis=0) - 0.5 * (np.log10(STRENGTHS / USUAL_STRENGTH) / STRENGTH_SPREAD) ** 2
         chosen = STRENGTHS[score.argmax(axis=1)]
@@ -249,7 +252,9 @@ def fit(
         for p, has in enumerate(known.T):
             errors[has, p] = np.linalg.norm(parts[p].left_out(chosen[p]), axis=1)
         weights = _trust(errors, known, frame)
-    offsets, means, slopes, noise, covariance = (np.stack(column) for column in zip(*solved, strict=True))
+    offsets, slopes, noise, covariance = (np.stack(column) for column in zip(*solved, strict=True))
+    slopes, covariance = near[..., None] * slopes, near[:, :, None] * covariance * near[:, None]
+    means = np.stack([inputs[has].T @ part.share for part, has in zip(parts, known.T, strict=True)])
     regressor = Regressor(names, frame, positions, offsets, means, slopes, noise, covariance, known.sum(axis=0))
     return regressor, errors, 1 / np.sqrt(np.abs(np.linalg.det(maps[:, :, :2])))
 
@@ -290,14 +295,14 @@ class _Part:
         return -2 * count * np.log((self.weights * errors).sum(axis=1) / self.weights.sum() + 1e-9)
 
     def solve(self, strength: float, expected_noise: float) -> tuple[np.ndarray, ...]:
-        """offset, mean, weights, noise, and covariance of the weights."""
+        """offset, weights, noise, and covariance of the weights."""
         slopes = self.v.T @ ((strength * self.s / (1 + strength * self.s**2))[:, None] * self.along)
         left_out = (self.left_out(strength) ** 2).sum(axis=1) / 2
         count = len(self.targets)
         found = 0.0 if count == 1 else float(self.share @ left_out) * (count - 1)
         noise = np.sqrt((PRIOR_PICTURES * expected_noise**2 + found) / (PRIOR_PICTURES + count - 1))
         known = (self.v.T * (strength * self.s**2 / (1 + strength * self.s**2))) @ self.v
-        return self.offset, self.mean, slopes, noise, strength * (np.eye(len(self.mean)) - known)
+        return self.offset, slopes, noise, strength * (np.eye(len(self.mean)) - known)
 
 
 def most_telling(frame: Frame, landmarks: np.ndarray, count: int) -> np.ndarray:
