@@ -34,7 +34,9 @@ def flags(parser: argparse.ArgumentParser) -> None:
 @exit_cleanly
 def main(argv: list[str] | None = None) -> int:
     set_up_process()
-    options = parse(argv, __doc__, DATABASES, RECIPES, ("experiment",), flags, settings=["readout=centroid"])
+    options = parse(
+        argv, __doc__, DATABASES, RECIPES, ("experiment", "landmarks", "mirror"), flags, settings=["readout=centroid"]
+    )
     given, experiment = options.own, Experiment(options.log_path, options.experiment_name)
     output = Path(given.output) if given.output else experiment.folder / "Predictions"
     inputs = find_inputs(given.input, leave_out=output)

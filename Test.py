@@ -4,11 +4,11 @@ import numpy as np
 
 from Databases import DATABASES
 from Networks.inference.detector import LandmarkDetector
-from Networks.inference.landmarks import landmarks_of
+from Networks.inference.landmarks import errors_of, landmarks_of
 from Networks.inference.steadiness import steadiness
 from Networks.recipes import RECIPES
 from Utils.drawing.reports import TRAIN_LONGER, report_errors, report_failure, report_landmarks, report_steadiness
-from Utils.evaluation import evaluate, missing_share
+from Utils.evaluation import missing_share
 from Utils.movement import explained_by_the_others, explained_movement
 from Utils.options import parse
 from Utils.predictions import load_predictions, save_predictions
@@ -16,14 +16,15 @@ from Utils.runtime.errors import exit_cleanly
 from Utils.runtime.process import set_up_process
 from Utils.storage.experiment import Experiment
 
+FLAGS = ("experiment", "predictions", "protocol", "landmarks", "mirror")
 CHECK_PREDICTIONS = "check the file, where NaN means that a landmark was not found"
 
 
 @exit_cleanly
 def main(argv: list[str] | None = None) -> int:
     set_up_process()
-    options = parse(argv, __doc__, DATABASES, RECIPES, flags=("experiment", "predictions"))
-    experiment = Experiment(options.log_path, options.experiment_name)
+    options = parse(argv, __doc__, DATABASES, RECIPES, FLAGS)
+    experiment = Experiment(options.log_path, options.experiment_name, options.variant)
     if options.predictions:
         database = DATABASES[options.dataset_name].rules(options.hyper)
         predictions = load_predictions(options.predictions)
@@ -45,9 +46,8 @@ def main(argv: list[str] | None = None) -> int:
         predictions = landmarks_of(detector)
         save_predictions(predictions, experiment.predictions(detector.iteration))
 
-    normalisers = np.asarray(database.normalisers(predictions.groundtruth))
-    errors = evaluate(predictions, normalisers, database.ridge_samples, options.hyper.seed)
-    report_errors(experiment, errors)
+    errors = errors_of(predictions, database, options)
+    report_errors(experiment, errors, options.hyper.seed)
     movement = explained_movement(predictions.points, predictions.groundtruth)
     found = 1 - missing_share(predictions.points)
     report_landmarks(experiment, landmarks, found, movement, errors, steady)

@@ -29,9 +29,11 @@ def main(argv: list[str] | None = None) -> int:
         if options.resume:
             step.resume()
         step.run()
-        detector = LandmarkDetector(step.learned, database, options, step.active)
+        detector = LandmarkDetector(step.learned, database, options, step.active, step.iteration)
         steady = training_steadiness(detector)
         failed = report_failure(experiment, steady.found, steady.following())
+        if distributed.is_main():
+            detector.learn_relations(experiment)
     distributed.stop()
     return int(failed)
 

@@ -13,8 +13,8 @@ from Utils.storage.experiment import Experiment
 @exit_cleanly
 def main(argv: list[str] | None = None) -> None:
     set_up_process()
-    options = parse(argv, __doc__, DATABASES, RECIPES, flags=("experiment", "visualisation"))
-    experiment = Experiment(options.log_path, options.experiment_name)
+    options = parse(argv, __doc__, DATABASES, RECIPES, flags=("experiment", "visualisation", "landmarks", "mirror"))
+    experiment = Experiment(options.log_path, options.experiment_name, options.variant)
     if options.visualisation == "Step2":
         adopt_newest(options, experiment.second_step_checkpoints(), load_second_step)
     else:

@@ -6,6 +6,8 @@ from Databases.database import Database
 
 _REGISTERED = (
     "celeba.CelebA",
+    "celeba_wild.CelebAWild",
+    "cub.CUB",
     "ls3d.LS3D",
     "human36.Human36",
     "demo.database.Demo",

@@ -1,4 +1,4 @@
-"""CelebA, aligned: 178x218 pictures of faces; MAFL with 68 points for the evaluation."""
+"""CelebA, aligned: 178x218 pictures of faces; MAFL with 68 points, or CelebA's own five, for the evaluation."""
 
 from pathlib import Path
 from typing import Any
@@ -9,47 +9,52 @@ from Databases.database import REGRESSION_PICTURES, ImageSet
 from Databases.faces import FaceDatabase
 from Databases.normalisers import distance
 from Databases.tables import load_table, rows_of
+from Utils.protocols import PAPER
 from Utils.runtime.errors import UserError
 
 SIZE = (178, 218)  # width, height
-LANDMARKS = 68
+LANDMARKS, OWN_LANDMARKS = 68, 5
 _PUBLISHED = "get the file from the published code's data/CelebA"
 NORMALISER = (41, 46)  # the outer of two points on the lower lid, of either eye
 
 _PICTURE_FOLDERS = ("", "img_align_celeba_hq", "img_align_celeba", "Img/img_align_celeba_hq", "Img/img_align_celeba")
 # Name of each list in data/CelebA -> where the download has it
-_LISTS = {
+LISTS = {
     "list_eval_partition.txt": "Eval/list_eval_partition.txt",
     "mafl_training.txt": "MAFL/training.txt",
     "mafl_testing.txt": "MAFL/testing.txt",
 }
+OWN_POINTS = "list_landmarks_align_celeba.txt"
+DOWNLOAD = "download it again"
 
 
 class CelebA(FaceDatabase):
     """The paper's CelebA protocol: training on partition 0 without MAFL's test pictures."""
 
     name = "CelebA"
+    protocols = ("mafl5", "mafl5-tpami")
 
     @classmethod
     def open(cls, options: Any) -> "CelebA":
         folder = options.paths.folder("CelebA_datapath")
         lists = Path(options.data_path) / "CelebA"
-        partition, mafl_training, mafl_testing = (_find_list(name, lists, folder) for name in _LISTS)
-        names, parts = _read_partition(partition)
-        test_names = _read_names(mafl_testing)
-        regression_names = _read_names(mafl_training)[:REGRESSION_PICTURES]
-        training_names = names[(parts == 0) & ~np.isin(names, test_names)]
-
+        training_names, regression_names, test_names = read_splits(lists, folder)
         root = _picture_folder(folder)
         box_file, point_file = lists / "CelebABoundingBoxes.pickle", lists / "MaflGroundtruthLandmarks.pickle"
         make = f"make them with `python tools/find_boxes.py {root} --aligned --output {box_file}`"
         boxes = load_table(box_file, f"{_PUBLISHED} or {make}")
-        landmarks = load_table(point_file, _PUBLISHED) if point_file.exists() else None  # training needs none
+        shape, remedy, landmarks = (LANDMARKS, 2), _PUBLISHED, None
+        if options.protocol != PAPER:
+            shape, remedy, point_file = (OWN_LANDMARKS, 2), DOWNLOAD, find_list(OWN_POINTS, lists, folder)
+            landmarks = read_annotations(point_file)
+        elif point_file.exists():  # training needs none
+            landmarks = load_table(point_file, _PUBLISHED)
+            regression_names = regression_names[:REGRESSION_PICTURES]
 
         def images(names: np.ndarray, landmarks: dict[str, Any] | None = None) -> ImageSet:
             points = None
             if landmarks is not None:
-                points = rows_of(landmarks, names.tolist(), (LANDMARKS, 2), "landmarks", point_file, _PUBLISHED)
+                points = rows_of(landmarks, names.tolist(), shape, "landmarks", point_file, remedy)
             rows = rows_of(boxes, names.tolist(), (4,), "box", box_file, make, np.float64)
             return ImageSet(root, names, rows, points, size=SIZE)
 
@@ -62,13 +67,32 @@ class CelebA(FaceDatabase):
         return distance(groundtruth, *NORMALISER)
 
 
-def _find_list(name: str, lists: Path, download: Path) -> Path:
+def read_splits(lists: Path, download: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Names (n,) str of the training pictures (partition 0 without MAFL's test), and of MAFL's training and test."""
+    partition, mafl_training, mafl_testing = (find_list(name, lists, download) for name in LISTS)
+    names, parts = _read_partition(partition)
+    test = _read_names(mafl_testing)
+    return names[(parts == 0) & ~np.isin(names, test)], _read_names(mafl_training), test
+
+
+def find_list(name: str, lists: Path, download: Path) -> Path:
     """The list in data/CelebA, else in the download; `download` may be its root or a folder inside."""
-    roots = (download, *download.resolve().parents[:2])
-    for candidate in (lists / name, *(root / _LISTS[name] for root in roots)):
+    roots, inside = (download, *download.resolve().parents[:2]), LISTS.get(name, f"Anno/{name}")
+    for candidate in (lists / name, *(root / inside for root in roots)):
         if candidate.is_file():
             return candidate
-    raise UserError(f"{lists / name} does not exist, nor {_LISTS[name]} in {download}; copy it there")
+    raise UserError(f"{lists / name} does not exist, nor {inside} in {download}; copy it there")
+
+
+def read_annotations(file: Path) -> dict[str, list[str]]:
+    """Picture name -> its values, of a list like CelebA's: a count, a line of columns, a line for each picture."""
+    lines = file.read_text(encoding="utf-8", errors="replace").splitlines()
+    rows = {name: values for name, *values in map(str.split, filter(str.strip, lines[2:]))}
+    if not rows or not lines[0].strip().isdigit():
+        raise UserError(
+            f"{file} is not a list of CelebA's, which begins with a count and a line of columns; {DOWNLOAD}"
+        )
+    return rows
 
 
 def _read_partition(file: Path) -> tuple[np.ndarray, np.ndarray]:
@@ -82,7 +106,7 @@ def _read_partition(file: Path) -> tuple[np.ndarray, np.ndarray]:
 
 def _read_names(file: Path) -> np.ndarray:
     """The words of a list, (n,) str."""
-    words = file.read_text(encoding="utf-8", errors="replace").split()
+    words = file.read_text(encoding="utf-8-sig", errors="replace").split()
     if not words:
         raise UserError(f"{file} is empty; download it again")
     return np.array(words)

@@ -1,6 +1,6 @@
 """Check a data set before hours of training: python -m Databases.check --dataset_name ..."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -60,13 +60,22 @@ def _read(shared: tuple[Database, ImageSet], i: int) -> tuple[int, int] | str:
         return one_line(error)
 
 
+def report(kind: str, problems: Mapping[str, Sequence[str]]) -> None:
+    """Print the number of examples of each problem, and some of them."""
+    for text, examples in problems.items():
+        if examples:
+            text = text if len(examples) > 1 else text.replace("pictures", "picture", 1)
+            print(f"    {kind}: {len(examples)} {text}", *examples[:EXAMPLES], sep="\n      ")
+
+
 def describe(images: ImageSet) -> str:
     """One line about a split."""
     if not len(images):
         return "no pictures"
     points = "no points" if images.landmarks is None else f"{images.landmarks.shape[1]} points each"
-    boxes = np.round(np.nanmedian(images.boxes[:, 2:] - images.boxes[:, :2], axis=0)).astype(int)
-    return f"{len(images)} pictures, {points}, median box {boxes[0]}x{boxes[1]}, in {images.root}"
+    boxes = images.boxes[np.isfinite(images.boxes).all(axis=1)]
+    sides = np.median(boxes[:, 2:] - boxes[:, :2], axis=0) if len(boxes) else np.zeros(2)
+    return f"{len(images)} pictures, {points}, median box {sides[0]:.0f}x{sides[1]:.0f}, in {images.root}"
 
 
 @exit_cleanly
@@ -74,17 +83,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     set_up_process()
     options = parse(argv, __doc__, DATABASES, {})
     database = DATABASES[options.dataset_name].open(options)
-    is_complete = True
+    is_complete = not database.left_out
     print(f"{database.name}:")
+    report("ERROR", {"pictures left out": database.left_out})
     for split, images in database.splits().items():
         print(f"  {split}: {describe(images)}")
         errors, notes = check_set(database, split, images, options.num_workers)
         is_complete &= len(images) > 0 and not any(errors.values())
-        for kind, problems in (("ERROR", errors), ("note", notes)):
-            for text, examples in problems.items():
-                if examples:
-                    text = text if len(examples) > 1 else text.replace("pictures", "picture", 1)
-                    print(f"    {kind}: {len(examples)} {text}", *examples[:EXAMPLES], sep="\n      ")
+        report("ERROR", errors)
+        report("note", notes)
     if not is_complete:
         raise UserError("the data set is not complete; correct the errors above")
     print("complete")

@@ -16,6 +16,7 @@ from Databases.database import REGRESSION_PICTURES, Database, ImageSet
 from Databases.normalisers import distance, root_of_extent
 from Databases.posed import POSES, boxes_and_landmarks, contradicting, pose_maps, pose_maps_of, square_crop, squares
 from Databases.tables import bad_boxes, load_table, rows_of
+from Utils import crops
 from Utils.crops import padded_crop, padded_window, warp
 from Utils.hyperparameters import FREE_AFTER_TRAINING
 from Utils.runtime.errors import UserError, one_line
@@ -27,6 +28,9 @@ from Utils.storage.pictures import SUFFIXES, encode_jpeg, picture_size, read_pic
 CROP_MARGIN = 0.08  # of the box's mean side
 WINDOW_MARGIN = 0.5  # of the box's mean side; a large picture is cut to its box with this margin
 SMALLEST_SIDE = 16  # pixels
+WORKING_SHARE = (
+    450 / 256
+)  # of the crop's side: longest side of a picture; more pixels would cost time and tell nothing
 TEST_SHARE = 10  # one file in ten is tested
 
 
@@ -38,6 +42,7 @@ class WorkingSet(ImageSet):
     windows: np.ndarray  # (n, 4) int32: x1, y1, x2, y2 in that picture
     sizes: np.ndarray  # (n, 2) int32: width, height after shrinking
     stamps: np.ndarray  # (n, 2) int64: the file's size in bytes and time of change
+    objects: np.ndarray  # (n, 4): the boxes as they were given, before they became squares and before pictures turn
     poses: np.ndarray | None = None  # (n, 2, 3): maps to the posed pictures, which are what is read
     sides: np.ndarray | None = None  # (n,): of the posed pictures, pixels
 
@@ -55,19 +60,27 @@ def _require_two_landmarks(text: str) -> str:
     return text
 
 
+def _zero_or_enough(side: int) -> int:
+    if 0 != side < SMALLEST_SIDE:
+        raise ValueError(f"must be at least {SMALLEST_SIDE}, or 0")
+    return side
+
+
 class CustomSettings(BaseModel):
     """Each description is the field's line in docs/training.md."""
 
     normalise_by: Annotated[str, FREE_AFTER_TRAINING, AfterValidator(_require_two_landmarks)] = Field(
         "", description="two landmarks, like 41,46, whose distance divides errors; empty: the extent of all landmarks"
     )
-    working_size: int = Field(
-        450, ge=SMALLEST_SIDE, description="longest side in pixels to which large pictures are shrunk"
+    working_size: Annotated[int, AfterValidator(_zero_or_enough)] = Field(
+        0,
+        description="longest side in pixels to which large pictures are shrunk; 0: 450 for crops of 256x256, in "
+        "proportion for others",
     )
     poses: Literal["one", "auto", "mirrored", "any"] = Field(
-        "one",
+        "auto",
         description="how objects stand: `one` way up, `mirrored`: facing left or right, or turned by `any` angle; "
-        "`auto`: recipe `consensus` tells it from the pictures (experimental)",
+        "`auto`: recipe `consensus` tells it from the pictures, `paper` takes `one`",
     )
 
 
@@ -83,8 +96,8 @@ class Custom(Database):
     defaults: ClassVar[dict[str, Any]] = {"recipe": "consensus"}
     cache: Path  # folder of the shrunk pictures
 
-    def __init__(self, hyper: CustomSettings) -> None:
-        self.working_size = hyper.working_size
+    def __init__(self, hyper: Any) -> None:
+        self.working_size = hyper.working_size or max(SMALLEST_SIDE, round(WORKING_SHARE * hyper.image_size))
         self.normalise_by = [int(landmark) for landmark in hyper.normalise_by.split(",") if landmark]
         self.any_pose = hyper.poses in ("mirrored", "any")
         if self.any_pose:
@@ -106,7 +119,12 @@ class Custom(Database):
         database = cls(options.hyper)
         database.cache = Path(options.log_path) / "Custom" / _digest(str(folder.resolve()))[:12] / "pictures"
         remove_left_overs(database.cache)
-        originals, stamps = _read_sizes(folder, annotations.files, options.num_workers)
+        originals, stamps, database.left_out = _read_sizes(folder, annotations.files, options.num_workers)
+        readable = np.flatnonzero(originals[:, 0])
+        if not len(readable):
+            raise UserError(f"no picture in {folder} can be read, first: {database.left_out[0]}")
+        annotations, originals, stamps = annotations.subset(readable), originals[readable], stamps[readable]
+        annotations.check_units(folder, originals)
         images = _working_set(folder, annotations, originals, stamps, database)
         database.training, database.regression, database.test = _split(images, annotations)
         if database.any_pose:
@@ -144,6 +162,13 @@ class Custom(Database):
     def surround(self, box: np.ndarray) -> np.ndarray:
         return squares(box[None])[0] if self.any_pose else box
 
+    def in_box(self, images: ImageSet, numbers: np.ndarray, points: np.ndarray) -> np.ndarray:
+        assert isinstance(images, WorkingSet)
+        if images.poses is not None:
+            points = crops.apply(crops.invert(images.poses[numbers]), points[:, None])[:, 0]
+        boxes = images.objects[numbers]
+        return np.all((points >= boxes[:, :2]) & (points <= boxes[:, 2:]), axis=1)
+
     def view(self, box: np.ndarray, width: int, height: int) -> tuple[np.ndarray, tuple[int, int]]:
         windows, sizes = _windows(box[None], np.array([[width, height]]), self.working_size)
         x1, y1, x2, y2 = windows[0]
@@ -163,11 +188,6 @@ def list_pictures(folder: Path, leave_out: Path | str | None = None) -> list[str
     files = list_files(folder, SUFFIXES, leave_out)
     if not files:
         raise UserError(f"no pictures ({', '.join(s[1:] for s in SUFFIXES)}) under {folder}; correct the path")
-    for file in files:
-        try:
-            file.encode()
-        except UnicodeEncodeError:
-            raise UserError(f"the name of {str(folder / file)!r} is not in UTF-8; rename the file") from None
     return files
 
 
@@ -204,10 +224,10 @@ def _digest(text: str) -> str:
 # Sizes
 
 
-def _read_sizes(folder: Path, files: np.ndarray, workers: int) -> tuple[np.ndarray, np.ndarray]:
-    """Picture sizes (n, 2) int32 width, height, and stamps (n, 2) int64 of files (n,), which may repeat.
+def _read_sizes(folder: Path, files: np.ndarray, workers: int) -> tuple[np.ndarray, np.ndarray, list[str]]:
+    """Of files (n,), which may repeat: sizes (n, 2) int32 width, height, stamps (n, 2) int64, and what is wrong.
 
-    Raises UserError if pictures are unreadable.
+    The size and stamp of an unreadable picture are 0.
     """
     unique, inverse = np.unique(files, return_inverse=True)
     rows: np.ndarray = np.zeros((len(unique), 4), np.int64)
@@ -217,9 +237,7 @@ def _read_sizes(folder: Path, files: np.ndarray, workers: int) -> tuple[np.ndarr
             bad.append(result)
         else:
             rows[i] = result
-    if bad:
-        raise UserError(min(bad) if len(bad) == 1 else f"{len(bad)} pictures are unreadable, first: {min(bad)}")
-    return rows[inverse, :2].astype(np.int32), rows[inverse, 2:]
+    return rows[inverse, :2].astype(np.int32), rows[inverse, 2:], bad
 
 
 def _size_and_stamp(folder: Path, file: str) -> tuple[int, int, int, int] | str:
@@ -259,6 +277,7 @@ def _working_set(
             f"the box {box} of {annotations.names[bad[0]]} is empty or outside the picture "
             f"({len(bad)} such boxes); correct it"
         )
+    objects = boxes
     if database.any_pose:
         boxes = squares(boxes)
     windows, sizes = _windows(boxes, originals, database.working_size)
@@ -272,6 +291,7 @@ def _working_set(
         root=folder,
         names=annotations.names,
         boxes=to_working(boxes.reshape(-1, 2, 2)).reshape(-1, 4),
+        objects=to_working(objects.reshape(-1, 2, 2)).reshape(-1, 4),
         landmarks=None if landmarks is None else to_working(landmarks).astype(np.float32),
         files=annotations.files,
         originals=originals,

@@ -1,7 +1,9 @@
 """Files beside a user's own pictures: boxes.csv, landmarks.csv, split.csv, or annotations.json (COCO)."""
 
+import codecs
+import unicodedata
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -10,23 +12,52 @@ from pydantic import BaseModel, Field, ValidationError
 
 from Utils.hyperparameters import explained
 from Utils.runtime.errors import UserError, one_line
+from Utils.storage.pictures import is_utf8
 
 if TYPE_CHECKING:
     import pandas as pd  # slow to import
 
 SPLITS = ("train", "regression", "test")
 BOX_COLUMNS = ["x1", "y1", "x2", "y2"]
+PERCENT_OBJECTS, PERCENT_SIDE = 5, 200  # so many objects in the first 100 pixels of larger pictures are in percent
 
 
 @dataclass
 class Annotations:
-    """One row per object, in order of file; coordinates in pixels of the pictures in the folder."""
+    """One row per object, in order of file; coordinates in pixels of the pictures as `read_picture` turns them."""
 
     files: np.ndarray  # (n,) str, relative to the folder
     names: np.ndarray  # (n,) str: the file, with #0, #1 ... if a picture shows several objects
     boxes: np.ndarray  # (n, 4) float64, NaN: the whole picture
     landmarks: np.ndarray | None  # (n, G, 2) float64, NaN: unknown
     splits: np.ndarray | None  # (n,) str of SPLITS, "" for pictures that are left out
+    sizes: np.ndarray | None = None  # (n, 2) float64: width, height of the pictures that were annotated, NaN: unknown
+
+    def subset(self, chosen: np.ndarray) -> "Annotations":
+        """The objects with these indices, in their order."""
+        arrays = {field.name: getattr(self, field.name) for field in fields(self)}
+        return replace(self, **{name: array[chosen] for name, array in arrays.items() if array is not None})
+
+    def check_units(self, folder: Path, sizes: np.ndarray) -> None:
+        """UserError if the coordinates are not in pixels of the folder's pictures, whose sizes are (n, 2)."""
+        stated = np.full(sizes.shape, np.nan) if self.sizes is None else self.sizes
+        other = np.flatnonzero((np.isfinite(stated) & (stated != sizes)).any(axis=1))
+        if len(other):
+            i = other[0]
+            (width, height), (w, h) = sizes[i], stated[i]
+            raise UserError(
+                f"picture {folder / self.files[i]} has {width}x{height} pixels, turned as its orientation says, but "
+                f"was annotated with {w:g}x{h:g} ({len(other)} such objects); scale or turn its annotations"
+            )
+        for what, values in (("boxes", self.boxes), ("landmarks", self.landmarks)):
+            known = np.zeros(0) if values is None else values[np.isfinite(values)]
+            largest = known.max(initial=0)
+            in_percent = largest <= 100 and len(sizes) >= PERCENT_OBJECTS and sizes.min() > PERCENT_SIDE
+            if len(known) and (largest <= 1 or in_percent):
+                unit = "shares of the sides" if largest <= 1 else "percent"
+                raise UserError(
+                    f"the {what} of the pictures in {folder} end at {largest:g} and seem to be {unit}; write pixels"
+                )
 
 
 def read_annotations(folder: Path, files: list[str]) -> Annotations:
@@ -73,13 +104,21 @@ def _read_csv(path: Path, files: list[str], several: bool = False) -> "pd.DataFr
     import pandas as pd
 
     try:
-        table = pd.read_csv(path, dtype={"file": str}, encoding="utf-8-sig", skipinitialspace=True)
+        with path.open(encoding="utf-8-sig") as file:
+            separator = max(",;\t", key=file.readline().count)
+        decimal = "," if separator == ";" else "."  # as spreadsheets write in much of Europe
+        table = pd.read_csv(
+            path, sep=separator, decimal=decimal, dtype={"file": str}, encoding="utf-8-sig", skipinitialspace=True
+        )
     except (ValueError, OSError) as error:
         raise UserError(
             f"{path} cannot be read as a table ({one_line(error)}); its form is in docs/data.md"
         ) from error
+    table = table.rename(columns=str.strip).dropna(how="all")
+    table = table.loc[:, ~table.columns.str.startswith("Unnamed:")]  # spreadsheets leave empty rows and columns
     names = _columns(table, ["file"], path)["file"].fillna("")
-    table["file"] = names.where(names.isin(files), names.str.replace("\\", "/").str.removeprefix("./"))
+    known = {_plain(file): file for file in files} | {file: file for file in files}
+    table["file"] = [known.get(name) or known.get(_plain(name), name) for name in names]
     unknown = table["file"][~table["file"].isin(files)]
     if len(unknown):
         raise UserError(
@@ -90,6 +129,11 @@ def _read_csv(path: Path, files: list[str], several: bool = False) -> "pd.DataFr
     if len(twice) and not several:
         raise UserError(f"{path} names {twice.iloc[0]} twice; use annotations.json for several objects in a picture")
     return table.set_index("file")
+
+
+def _plain(name: str) -> str:
+    """A file's name as tables and folders share it: with /, and composed letters, which a Mac decomposes."""
+    return unicodedata.normalize("NFC", name.replace("\\", "/").removeprefix("./"))
 
 
 def _columns(table: "pd.DataFrame", columns: list[str], path: Path) -> "pd.DataFrame":
@@ -109,7 +153,7 @@ def _numbers(table: "pd.DataFrame", columns: list[str], path: Path) -> "pd.DataF
 def _read_boxes(path: Path, files: list[str], several: bool = False) -> "pd.DataFrame":
     """The box columns as numbers, indexed by file."""
     table = _read_csv(path, files, several)
-    missing = sorted(set(files) - set(table.index))
+    missing = sorted(filter(is_utf8, set(files) - set(table.index)))
     if missing:
         raise UserError(
             f"{path} has no box for {len(missing)} pictures, first {missing[0]}; "
@@ -165,10 +209,13 @@ Coordinate = Annotated[float, Field(strict=True, allow_inf_nan=False)]
 class _CocoImage(BaseModel):
     id: int | str
     file_name: str
+    width: Coordinate | None = None
+    height: Coordinate | None = None
 
 
 class _CocoObject(BaseModel):
     image_id: int | str
+    category_id: int | str | None = None
     iscrowd: int | None = None
     bbox: tuple[Coordinate, Coordinate, Coordinate, Coordinate] | None = None  # x, y, width, height
     keypoints: list[Coordinate] | None = None  # x, y, visibility, x, y, ...
@@ -191,9 +238,9 @@ def read_coco(path: Path, files: list[str]) -> Annotations:
     numbers of keypoints.
     """
     try:
-        content = _CocoFile.model_validate_json(path.read_bytes())
-        names = {image.id: image.file_name for image in content.images}
-        objects = [(names[entry.image_id], entry) for entry in content.annotations if not entry.iscrowd]
+        content = _CocoFile.model_validate_json(path.read_bytes().removeprefix(codecs.BOM_UTF8))
+        images = {image.id: image for image in content.images}
+        objects = [(images[entry.image_id], entry) for entry in content.annotations if not entry.iscrowd]
     except ValidationError as error:
         reason = explained(error)[:200]
         raise UserError(f"{path} is not a COCO keypoints file ({reason}); its form is in docs/data.md") from error
@@ -201,13 +248,20 @@ def read_coco(path: Path, files: list[str]) -> Annotations:
         raise UserError(f"{path} has an annotation of image {error}, which its images lack; correct it") from error
     if not objects:
         raise UserError(f"{path} has no annotations; add some or remove the file")
+    categories = sorted({str(entry.category_id) for _, entry in objects})
+    if len(categories) > 1:
+        raise UserError(
+            f"{path} has objects of the categories {', '.join(categories)[:80]}; keep one kind of object, "
+            f"with all its keypoints in one annotation"
+        )
     by_name = pictures_by_name(files)
-    found = [(find_picture(name, by_name, path), entry) for name, entry in objects]
-    found.sort(key=lambda pair: pair[0])
-    sources, entries = np.array([file for file, _ in found]), [entry for _, entry in found]
+    found = [(find_picture(image.file_name, by_name, path), image, entry) for image, entry in objects]
+    found.sort(key=lambda row: row[0])
+    sources, entries = np.array([file for file, _, _ in found]), [entry for _, _, entry in found]
+    sizes = np.array([(image.width, image.height) for _, image, _ in found], np.float64)  # None becomes NaN
     boxes = np.array([entry.bbox or (np.nan,) * 4 for entry in entries], np.float64)
     boxes[:, 2:] += boxes[:, :2]
-    return Annotations(sources, _object_names(sources), boxes, _coco_landmarks(entries, path), None)
+    return Annotations(sources, _object_names(sources), boxes, _coco_landmarks(entries, path), None, sizes)
 
 
 def read_coco_names(path: Path, count: int) -> list[str]:
@@ -221,16 +275,15 @@ def pictures_by_name(files: list[str]) -> dict[str, list[str]]:
     """Files by their names without folders, for `find_picture`."""
     by_name: dict[str, list[str]] = {}
     for file in files:
-        by_name.setdefault(file.rpartition("/")[2], []).append(file)
+        by_name.setdefault(_plain(file).rpartition("/")[2], []).append(file)
     return by_name
 
 
 def find_picture(name: str, by_name: dict[str, list[str]], path: Path) -> str:
     """The picture with the same path, else the only one with the same name in any folder."""
-    name = name.replace("\\", "/").removeprefix("./")
-    matches = by_name.get(name.rpartition("/")[2], [])
-    if name in matches:
-        return name
+    plain = _plain(name)
+    namesakes = by_name.get(plain.rpartition("/")[2], [])
+    matches = [file for file in namesakes if _plain(file) == plain] or namesakes
     if len(matches) != 1:
         problem = "could be several pictures" if matches else "is not a picture"
         raise UserError(f"{path} names {name!r}, which {problem} in {path.parent}; correct file_name")

@@ -1,7 +1,9 @@
 """What every data set offers: pictures by index, crops, and the numbers of the evaluation."""
 
 import os
+import sys
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
@@ -12,10 +14,12 @@ from pydantic import BaseModel
 
 from Databases.tables import bad_boxes, counted
 from Utils import crops
+from Utils.runtime import distributed
 from Utils.runtime.errors import UserError
 from Utils.storage.pictures import read_picture
 
 REGRESSION_PICTURES = 1000  # the paper's number of pictures with groundtruth to fit the regressors on
+LEFT_OUT_SHOWN = 10  # lines
 LARGEST_OBJECT = 450  # pixels of the longer side of a box, as in the largest pictures that are trained on
 FACE_CROP = (
     "The box grown on each side by int(8 d / 100) pixels, d = ((1.2 x2 - x1) + (2 y2 - y1)) / 2 (by 8 if d < 20), "
@@ -76,15 +80,17 @@ class Database(ABC):
     name: ClassVar[str]  # as in --dataset_name
     settings: ClassVar[type[BaseModel]] = BaseModel  # the hyperparameters that only this data set has
     defaults: ClassVar[dict[str, Any]] = {}  # other defaults of the hyperparameters that all data sets have
+    protocols: ClassVar[tuple[str, ...]] = ()  # of --protocol, beside the paper's
     ridge_samples: int = 300  # N of the evaluation: regression pictures per regressor
     crop_rule: ClassVar[str] = ""  # what `crop` does, for programs that have nothing but an exported network
     constant_background: bool = False  # whether the bootstrap drops points like those outside the boxes
     border: int = cv2.BORDER_CONSTANT  # what a crop shows beyond the picture
     poses: np.ndarray = np.eye(2, 3)[None]  # (P, 2, 3): maps of a crop of side 1; an object may stand in any of them
     wrong_poses: np.ndarray = np.zeros(1, bool)  # (P,): the poses that contradict the first one
+    left_out: Sequence[str] = ()  # unreadable pictures, in one line each
 
     training: ImageSet
-    regression: ImageSet  # at most 1000, with groundtruth, for the regressors of the evaluation
+    regression: ImageSet  # with groundtruth, for the regressors of the evaluation; at most 1000 for the paper's
     test: ImageSet
 
     @classmethod
@@ -104,6 +110,11 @@ class Database(ABC):
     def surround(self, box: np.ndarray) -> np.ndarray:
         """What a box (4,) of a picture from elsewhere becomes before the picture is viewed and cropped by it."""
         return box
+
+    def in_box(self, images: ImageSet, numbers: np.ndarray, points: np.ndarray) -> np.ndarray:
+        """Which points (m, 2) lie in the boxes of the pictures that they belong to, numbers (m,); (m,) bool."""
+        boxes = images.boxes[numbers]
+        return np.all((points >= boxes[:, :2]) & (points <= boxes[:, 2:]), axis=1)
 
     def view(self, box: np.ndarray, width: int, height: int) -> tuple[np.ndarray, tuple[int, int]]:
         """How a picture of any kind is brought to what the data set's own pictures are like, before it is cropped.
@@ -148,9 +159,12 @@ class Database(ABC):
     def check_cheaply(self) -> None:
         """What can be told without reading pictures; the scripts call it before hours of work.
 
-        Raises UserError where a split is empty, a listed picture does not exist, or a box is empty or lies
-        outside its picture.
+        Names the pictures that are left out on stderr. Raises UserError where a split is empty, a listed picture does
+        not exist, or a box is empty or lies outside its picture.
         """
+        if self.left_out and distributed.is_main():
+            shown = self.left_out[:LEFT_OUT_SHOWN]
+            print(*shown, f"{counted(self.left_out, 'picture')} left out", sep="\n", file=sys.stderr)
         for split, images in self.splits().items():
             if not len(images):
                 raise UserError(f"{self.name} has no {split} pictures under {images.root}; check the path and lists")

@@ -17,11 +17,27 @@ from Utils.runtime.errors import UserError
 PREDICTION_SIZE = 256  # predictions and groundtruth are in pixels of a crop of this side
 
 
-def groundtruth_of(database: Database, images: ImageSet, maps: np.ndarray) -> np.ndarray:
-    """Groundtruth (n, G, 2) in the crops of the maps (n, 2, 3); UserError if the pictures have no landmarks."""
+def groundtruth_of(database: Database, images: ImageSet, maps: np.ndarray, ordered: bool = True) -> np.ndarray:
+    """Groundtruth (n, G, 2) in the crops of the maps (n, 2, 3); UserError if the pictures have no landmarks.
+
+    ordered: in picture order, as the paper measures; else as annotated.
+    """
     if images.landmarks is None:
         raise UserError(f"{database.name} has no groundtruth landmarks under {images.root}; add them to evaluate")
-    return database.order_landmarks(crops.apply(maps, images.landmarks.astype(np.float64)))
+    points = crops.apply(maps, images.landmarks.astype(np.float64))
+    return database.order_landmarks(points) if ordered else points
+
+
+def protocol_maps(images: ImageSet, maps: np.ndarray) -> np.ndarray:
+    """The maps (n, 2, 3) from pictures to what protocols other than the paper's measure in.
+
+    That is the whole picture resized to 256x256 where all have one size, else the crop, to which `maps` lead.
+    """
+    if images.size is None:
+        return maps
+    width, height = images.size
+    whole = crops.window_crop((0, 0, width, height), PREDICTION_SIZE)
+    return np.broadcast_to(whole, maps.shape)
 
 
 def crop_maps(database: Database, images: ImageSet, options: Options) -> np.ndarray:

@@ -10,6 +10,7 @@ from Databases.normalisers import distance
 from Databases.tables import load_table, rows_of
 from Utils.crops import zoom_crop
 from Utils.hyperparameters import FREE_AFTER_TRAINING
+from Utils.protocols import PAPER
 
 SIZE = (450, 450)
 JOINTS = 32
@@ -42,6 +43,7 @@ class Human36(Database):
     defaults: ClassVar[dict[str, Any]] = {"number_of_clusters": 250}
     ridge_samples = 800
     constant_background = True
+    protocols = ("human-simplified",)
 
     @classmethod
     def open(cls, options: Any) -> "Human36":
@@ -58,8 +60,8 @@ class Human36(Database):
 
         database = cls()
         database.training, database.test = images("train"), images("test")
-        some = np.arange(len(database.training))[:: hyper.regression_step][:REGRESSION_PICTURES]
-        database.regression = database.training.subset(some)
+        step, most = (hyper.regression_step, REGRESSION_PICTURES) if options.protocol == PAPER else (1, None)
+        database.regression = database.training.subset(np.arange(len(database.training))[::step][:most])
         return database
 
     def crop(self, box: np.ndarray, width: int, height: int, size: int) -> np.ndarray:

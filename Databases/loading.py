@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
+from torch.utils.data._utils.pin_memory import pin_memory
 
 from Databases.database import Database, ImageSet, crop_picture
 from Databases.samples import (
@@ -19,6 +20,7 @@ from Databases.samples import (
 )
 from Utils import crops
 from Utils.options import Options, available_cores
+from Utils.runtime.parallel import starting
 from Utils.runtime.process import release_freed_memory, set_up_worker
 from Utils.storage.pictures import to_gray
 
@@ -41,35 +43,48 @@ def training_batches(
     rank, world = shard
     positions = [range(batch * batch_size + rank, (batch + 1) * batch_size, world) for batch in range(start, stop)]
     collate = collate_first_step if isinstance(samples, FirstStepSamples) else collate_second_step
-    yield from _loader(samples, positions, collate, num_workers, device, batches_ahead=4)
+    yield from _load(samples, positions, collate, num_workers, device, batches_ahead=4)
 
 
-def _loader(
+def _load(
     items: Dataset,
     batches: Sequence[Sequence[int]],
-    collate: Callable,
+    collate: Callable[[Sequence], Any],
     num_workers: int,
     device: torch.device,
     batches_ahead: int = 2,
-) -> DataLoader:
-    """Batches of items for a network on a device, put together in the workers, each so many batches ahead."""
+) -> Iterator[Any]:
+    """Batches of items for a network on a device; each worker reads so many batches ahead.
+
+    Batches are put together here: a worker would send tensors through shared memory, which containers have little
+    of, and nobody would hear that it ran out. Arrays go through a pipe.
+    """
     # Pictures are read by many processes, not by threads: a pool of OpenCV's threads hangs a forked process.
     cv2.setNumThreads(1)
-    workers = num_workers
-    if device.type == "cpu":  # the network keeps a core to itself; of two, it needs both
-        cores = available_cores()
-        workers = min(num_workers, cores - 1) if cores > 2 else 0
+    workers = _workers_beside(device, num_workers)
     if workers:
         release_freed_memory()
-    return DataLoader(
+    loader = DataLoader(
         items,
         batch_sampler=cast("Iterable[list[int]]", batches),  # any sequences will do
         num_workers=workers,
-        collate_fn=collate,
-        pin_memory=device.type == "cuda",
+        collate_fn=list,
         prefetch_factor=batches_ahead if workers else None,
         worker_init_fn=set_up_worker,
     )
+    with starting(workers):
+        loaded = iter(loader)
+    for samples in loaded:
+        batch = collate(samples)
+        yield pin_memory(batch) if device.type == "cuda" else batch
+
+
+def _workers_beside(device: torch.device, most: int) -> int:
+    """Worker processes for a network on the device: on the CPU it keeps a core to itself, and needs both of two."""
+    if device.type != "cpu":
+        return most
+    cores = available_cores()
+    return min(most, cores - 1) if cores > 2 else 0
 
 
 def workers_for(options: Options, items: int) -> int:
@@ -130,8 +145,8 @@ def crop_batches(
     """Plain crops in order: pictures (B, 3, S, S) uint8, maps picture -> crop (B, 2, 3), image indices (B,)."""
     indices = range(len(images)) if indices is None else indices
     batches = _indices_of_batches(indices, batch_size)
-    loader = _loader(Crops(database, images, image_size), batches, _collate_crops, num_workers, device)
-    for batch, (pictures, maps) in zip(batches, loader, strict=True):
+    loaded = _load(Crops(database, images, image_size), batches, _collate_crops, num_workers, device)
+    for batch, (pictures, maps) in zip(batches, loaded, strict=True):
         yield pictures, maps, np.asarray(batch)
 
 
@@ -155,8 +170,8 @@ def gray_batches(
     """
     indices = range(len(images)) if indices is None else indices
     batches = _indices_of_batches(indices, batch_size)
-    loader = _loader(GrayPictures(database, images, image_size, zooms), batches, _group_by_size, num_workers, device)
-    for batch, groups in zip(batches, loader, strict=True):
+    loaded = _load(GrayPictures(database, images, image_size, zooms), batches, _group_by_size, num_workers, device)
+    for batch, groups in zip(batches, loaded, strict=True):
         yield [(pictures, maps, np.asarray(batch)[places]) for pictures, maps, places in groups]
 
 

@@ -10,6 +10,7 @@ from Utils.runtime.errors import UserError
 from Utils.storage.files import load_pickle
 
 SMALLEST_INSIDE = 1 / 3  # share of a box's area; with less inside the picture, the box belongs to another one
+SMALLEST_BOX = 2  # pixels; a smaller one is in other units, or of a point
 
 
 def load_table(file: Path, remedy: str) -> dict[str, Any]:
@@ -53,7 +54,7 @@ def bad_boxes(boxes: np.ndarray, size: np.ndarray | tuple[int, int] | None = Non
     """
     boxes = np.asarray(boxes, np.float64)
     extent = boxes[:, 2:] - boxes[:, :2]
-    good = np.isfinite(boxes).all(1) & (extent > 0).all(1)
+    good = np.isfinite(boxes).all(1) & (extent >= SMALLEST_BOX).all(1)
     if size is not None:
         inside = np.minimum(boxes[:, 2:], np.asarray(size)) - np.maximum(boxes[:, :2], 0)
         with np.errstate(invalid="ignore"):

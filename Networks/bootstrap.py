@@ -22,6 +22,7 @@ from Utils.hyperparameters import Hyperparameters
 from Utils.keypoints import KeypointTable, detect, suppress
 from Utils.options import Options
 from Utils.runtime import distributed
+from Utils.runtime.errors import UserError
 from Utils.runtime.progress import Progress
 from Utils.storage.experiment import Experiment
 from Utils.storage.files import save_checkpoint
@@ -47,6 +48,7 @@ def bootstrap(database: Database, options: Options, experiment: Experiment, reci
         experiment.log(f"Bootstrap: {per_picture:.1f} generic keypoints per picture")
         if not distributed.is_main():
             return distributed.from_main(None)
+        report_empty_pictures(store, database.training, hyper.number_of_clusters, experiment)
         background = database.constant_background
         if recipe.object_keypoints:
             among = recipe.object_keypoints(store, background)
@@ -67,6 +69,21 @@ def bootstrap(database: Database, options: Options, experiment: Experiment, reci
     table.save(keypoints_file)  # last: its existence says that the bootstrap is complete
     experiment.log(f"Bootstrap: {table.describe()}")
     return distributed.from_main(table)
+
+
+def report_empty_pictures(store: DescriptorStore, images: ImageSet, clusters: int, experiment: Experiment) -> None:
+    """Log how many pictures have no keypoint in their box; UserError if there are fewer keypoints than clusters."""
+    inside = store.column("flag")
+    empty = np.flatnonzero(np.bincount(store.column("image")[inside], minlength=len(images)) == 0)
+    if not len(empty):
+        return
+    line = f"{len(empty)} of {len(images)} pictures have no keypoint in their box, first {images.path(empty[0])}"
+    if inside.sum() < clusters:
+        raise UserError(
+            f"{line}; look whether they are black, blurred or nearly of one colour and the boxes in pixels, "
+            f"or lower --set confidence_superpoint"
+        )
+    experiment.log(f"Bootstrap: {line}")
 
 
 def object_keypoints(store: DescriptorStore, constant_background: bool, hyper: Hyperparameters) -> np.ndarray:
@@ -143,7 +160,7 @@ def store_generic_keypoints(
     with Progress("Bootstrap: SuperPoint", len(indices)) as progress, autocast(device, hyper.precision):
         for groups in batches:
             rows = [
-                _rows(network, pictures.to(device, non_blocking=True), maps, numbers, images.boxes[numbers], hyper)
+                _rows(network, database, images, pictures.to(device, non_blocking=True), maps, numbers, hyper)
                 for pictures, maps, numbers in groups
             ]
             descriptors, cells, numbers, inside, in_box = (np.concatenate(parts) for parts in zip(*rows, strict=True))
@@ -158,17 +175,18 @@ def store_generic_keypoints(
 
 def _rows(
     network: SuperPoint,
+    database: Database,
+    images: ImageSet,
     pictures: Tensor,
     maps: np.ndarray,
     numbers: np.ndarray,
-    boxes: np.ndarray,
     hyper: Hyperparameters,
 ) -> tuple[np.ndarray, ...]:
     """What the store holds of a batch: descriptors, grid cells, pictures, in box and on grid, in box."""
     found = generic_keypoints(network, pictures, hyper.confidence_superpoint, hyper.nms_superpoint)
     places, descriptors, owners = (part.cpu().numpy() for part in found)
     points = places.astype(np.float64)
-    in_box = np.all((points >= boxes[owners, :2]) & (points <= boxes[owners, 2:]), axis=1)
+    in_box = database.in_box(images, numbers[owners], points)
     on_crop = np.einsum("nij,nj->ni", maps[owners, :, :2], points) + maps[owners, :, 2]
     cells = np.rint(on_crop / GRID)
     on_grid = np.all((cells >= 0) & (cells < grid_side(hyper)), axis=1)

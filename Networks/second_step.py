@@ -208,19 +208,22 @@ class SecondStep(Training):
 
     # Predictions
 
-    def heatmaps(self) -> Iterator[Tensor]:
-        """Maps (B, A, G, G) of the active clusters, of this process's part of the training pictures."""
+    def heatmaps(self) -> Iterator[tuple[Tensor, np.ndarray, np.ndarray]]:
+        """Maps (B, A, G, G) of the active clusters, the maps (B, 2, 3) from the pictures to crops, and indices (B,).
+
+        Of this process's part of the training pictures.
+        """
         images, title = self.database.training, "Clusters: maps"
         indices = distributed.shard(len(images))
         with Progress(title, len(indices)) as progress:
-            for pictures, _, numbers in inference_batches(self.database, images, self.options, indices):
-                yield heatmaps(self.learned, pictures, self.active, self.options)
+            for pictures, to_crop, numbers in inference_batches(self.database, images, self.options, indices):
+                yield heatmaps(self.learned, pictures, self.active, self.options), to_crop, numbers
                 progress.update(len(numbers))
 
     def predict(self) -> tuple[np.ndarray, np.ndarray]:
         """Points (n, A, 2) in crop pixels and confidences (n, A) of the active clusters in the training pictures."""
         points, confidences = [np.zeros((0, len(self.active), 2))], [np.zeros((0, len(self.active)), np.float32)]
-        for maps in self.heatmaps():
+        for maps, _, _ in self.heatmaps():
             cells, heights = maxima(maps)
             points.append((GRID * cells).cpu().numpy().astype(np.float64))
             confidences.append(heights.cpu().numpy())

@@ -93,7 +93,7 @@ class Training(ABC):
         """Train on the samples up to iteration `end`.
 
         losses: (network, batch) -> losses, whose `total` is minimised; learning_rate: of an iteration;
-        accumulation: batches whose gradients are averaged in an iteration.
+        accumulation: batches whose gradients are added up in an iteration.
         """
         device, first, last = self.options.device, self.iteration * accumulation, end * accumulation
         batches = training_batches(
@@ -107,7 +107,7 @@ class Training(ABC):
                 self.optimizer.zero_grad(set_to_none=True)
                 for _ in range(accumulation):
                     found = losses(self.network, next(batches).to(device))
-                    (found["total"] / accumulation).backward()
+                    found["total"].backward()
                     recent.append({name: loss.detach() for name, loss in found.items()})
                 distributed.average_gradients(self.network.parameters())
                 rate = learning_rate(self.iteration)

@@ -3,6 +3,7 @@
 All points are in pixels of the 256x256 crop. Unknown points are NaN and take no part.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -22,18 +23,30 @@ class Errors:
     """Normalised errors, as fractions.
 
     forward: (G,) per groundtruth point, NaN for one that no image has; backward: (L,) per kept landmark;
-    landmarks: (L,) int64, which landmarks are kept; notes: lines for the log.
+    landmarks: (L,) int64, which landmarks are kept; notes: lines for the log. weights: (G,) what each point counts in
+    the mean, None: the same. forward_from: forward errors (G,) of one regressor, from some (k,) of the `annotated`
+    regression images, by their numbers.
     """
 
     forward: np.ndarray
     backward: np.ndarray
     landmarks: np.ndarray
     notes: list[str] = field(default_factory=list)
+    weights: np.ndarray | None = None
+    forward_from: Callable[[np.ndarray], np.ndarray] = lambda chosen: np.zeros(0)
+    annotated: int = 0
 
     @property
     def forward_percent(self) -> float:
         """Mean over groundtruth points, in percent; NaN without any."""
-        return final_percent(self.forward)
+        return self.percent(self.forward)
+
+    def percent(self, forward: np.ndarray) -> float:
+        """The mean of forward errors (G,), in percent."""
+        known = np.isfinite(forward)
+        if self.weights is None or not known.any():
+            return final_percent(forward)
+        return float(100 * np.average(forward[known], weights=self.weights[known]))
 
     @property
     def backward_percent(self) -> float:
@@ -72,19 +85,23 @@ def evaluate(
     points, truth = predictions.points[:, landmarks], predictions.groundtruth
 
     inputs, test_inputs = _without_gaps(points[train], notes), fill_by_means(points[test], points[train])
+
+    def forward_from(chosen: np.ndarray) -> np.ndarray:
+        predicted = regress(inputs[chosen], truth[train[chosen]], test_inputs)
+        return known_mean(normalised_errors(predicted, truth[test], normalisers[test]))
+
     total = np.zeros(truth.shape[1])
     for number in range(_REGRESSORS):
         rng = np.random.default_rng([seed, number])
-        chosen = rng.choice(len(train), min(ridge_samples, len(train)), replace=False)
-        predicted = regress(inputs[chosen], truth[train[chosen]], test_inputs)
-        total += known_mean(normalised_errors(predicted, truth[test], normalisers[test]))
+        total += forward_from(rng.choice(len(train), min(ridge_samples, len(train)), replace=False))
     forward = total / _REGRESSORS
 
     first = train[:ridge_samples]
-    inputs, test_inputs = fill_by_means(truth[first], truth[train]), fill_by_means(truth[test], truth[train])
-    predicted = regress(inputs, points[first], test_inputs)
+    known, test_known = fill_by_means(truth[first], truth[train]), fill_by_means(truth[test], truth[train])
+    predicted = regress(known, points[first], test_known)
     backward = known_mean(normalised_errors(predicted, points[test], normalisers[test]))
-    return Errors(forward, np.where(np.isnan(backward), 1.0, backward), landmarks, notes)
+    backward = np.where(np.isnan(backward), 1.0, backward)
+    return Errors(forward, backward, landmarks, notes, forward_from=forward_from, annotated=len(train))
 
 
 def mean_shape_errors(predictions: Predictions, normalisers: np.ndarray) -> np.ndarray:
@@ -104,11 +121,11 @@ def seen_landmarks(points: np.ndarray, missing_limit: float = 0.2) -> np.ndarray
     return np.flatnonzero(missing_share(points) < missing_limit)
 
 
-def regress(inputs: np.ndarray, targets: np.ndarray, test_inputs: np.ndarray) -> np.ndarray:
+def regress(inputs: np.ndarray, targets: np.ndarray, test_inputs: np.ndarray, penalty: float = _RIDGE) -> np.ndarray:
     """Predict points of test images by ridge regression: (m, B, 2), NaN for a target that no training image has.
 
     inputs (n, A, 2) and test_inputs (m, A, 2) without NaN; targets (n, B, 2), each learned from the images
-    that have it. R = Y'X (X'X + 0.01 max(X'X) I)^-1, with X and Y divided by 256 and centred.
+    that have it. R = Y'X (X'X + penalty max(X'X) I)^-1, with X and Y divided by 256 and centred.
     """
     x = inputs.reshape(len(inputs), -1) / CROP
     y = targets.reshape(len(targets), -1) / CROP
@@ -120,13 +137,13 @@ def regress(inputs: np.ndarray, targets: np.ndarray, test_inputs: np.ndarray) ->
     for number, rows in enumerate(patterns):
         if rows.any():
             columns = np.repeat(group.reshape(-1) == number, 2)
-            weights[columns], offset[columns] = fit_ridge(x[rows], y[np.ix_(rows, columns)])
+            weights[columns], offset[columns] = fit_ridge(x[rows], y[np.ix_(rows, columns)], penalty)
     predicted = test_inputs.reshape(len(test_inputs), -1) @ weights.T
     predicted += CROP * offset
     return predicted.reshape(len(test_inputs), *targets.shape[1:])
 
 
-def fit_ridge(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def fit_ridge(x: np.ndarray, y: np.ndarray, penalty: float = _RIDGE) -> tuple[np.ndarray, np.ndarray]:
     """Weights (q, p) and offset (q,) from inputs x (n, p) to targets y (n, q): y = x @ weights.T + offset."""
     x_mean, y_mean = x.mean(axis=0), y.mean(axis=0)
     x, y = x - x_mean, y - y_mean
@@ -134,7 +151,7 @@ def fit_ridge(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     largest = gram.max(initial=0)
     if largest == 0:  # without inputs that change, only the mean can be learned
         return np.zeros((y.shape[1], x.shape[1])), y_mean
-    gram.flat[:: len(gram) + 1] += _RIDGE * largest
+    gram.flat[:: len(gram) + 1] += penalty * largest
     weights = np.linalg.solve(gram, x.T @ y).T
     return weights, y_mean - weights @ x_mean
 
@@ -165,17 +182,23 @@ def known_mean(values: np.ndarray) -> np.ndarray:
     return np.where(count > 0, total / count.clip(min=1), np.nan)
 
 
+def with_groundtruth(predictions: Predictions, tested: np.ndarray | bool = True) -> tuple[np.ndarray, np.ndarray]:
+    """Indices of the regression images and, among those `tested`, of the test images that have groundtruth."""
+    known = ~np.isnan(predictions.groundtruth).any(axis=2).all(axis=1)
+    train = np.flatnonzero(~predictions.is_test & known)
+    test = np.flatnonzero(predictions.is_test & known & tested)
+    for images, kind in ((train, "regression"), (test, "test")):
+        if len(images) == 0:
+            raise UserError(f"no {kind} image has groundtruth; evaluate more images")
+    return train, test
+
+
 def _split(
     predictions: Predictions, normalisers: np.ndarray, ridge_samples: int
 ) -> tuple[np.ndarray, np.ndarray, list[str]]:
     """Indices of the regression and test images with groundtruth, and notes."""
-    known = ~np.isnan(predictions.groundtruth).any(axis=2).all(axis=1)
-    train = np.flatnonzero(~predictions.is_test & known)[:_REGRESSION_IMAGES]
-    test = np.flatnonzero(predictions.is_test & known & (normalisers > 0))
-    for images, kind in ((train, "regression"), (test, "test")):
-        if len(images) == 0:
-            raise UserError(f"no {kind} image has groundtruth; evaluate more images")
-    notes = []
+    train, test = with_groundtruth(predictions, normalisers > 0)
+    train, notes = train[:_REGRESSION_IMAGES], []
     left_out = predictions.is_test.sum() - len(test)
     if left_out:
         notes.append(f"{left_out} test images are left out, without groundtruth or normaliser")

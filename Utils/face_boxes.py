@@ -11,7 +11,7 @@ import cv2
 import cv2.data
 import numpy as np
 
-from Utils.runtime.errors import UserError
+from Utils.runtime.errors import UserError, one_line
 from Utils.storage.pictures import read_picture, to_gray
 
 # Each is tried if the ones before found nothing. Profiles are searched facing both ways.
@@ -73,9 +73,12 @@ def _best(name: str, gray: np.ndarray, smallest: int) -> np.ndarray | None:
     return box
 
 
-def find_face_in_file(folder: Path, file: str) -> tuple[tuple[int, int], np.ndarray | None]:
-    """(width, height) of a picture below `folder`, and its face's box. Raises UserError if it is unreadable."""
-    picture = read_picture(Path(folder) / file)
+def find_face_in_file(folder: Path, file: str) -> tuple[tuple[int, int], np.ndarray | None] | str:
+    """(width, height) of a picture below `folder`, and its face's box; or why it is unreadable."""
+    try:
+        picture = read_picture(Path(folder) / file)
+    except UserError as error:
+        return one_line(error)
     return picture.shape[1::-1], find_face(picture)
 
 

@@ -59,7 +59,7 @@ Readout = Annotated[
 ]
 
 
-def _split(value: Any) -> Any:
+def comma_separated(value: Any) -> Any:
     """`1,2,3` as three texts; other values unchanged."""
     return tuple(part for part in value.split(",") if part.strip()) if isinstance(value, str) else value
 
@@ -81,9 +81,7 @@ class Hyperparameters(BaseModel):
     )
     learning_rate: float = Field(5e-4, ge=0, description="RMSprop's")
     weight_decay: float = Field(1e-5, ge=0, description="RMSprop's in step one")
-    heatmap_weight_decay: float = Field(
-        0.0, ge=0, description="RMSprop's in step two, where gradients are too small for any"
-    )
+    heatmap_weight_decay: float = Field(1e-5, ge=0, description="RMSprop's in step two")
     image_size: int = Field(256, ge=64, multiple_of=64, description="side of the crop in pixels; a multiple of 64")
     width: int = Field(256, ge=32, multiple_of=32, description="FAN's features; a multiple of 32")
     confidence_superpoint: float = Field(0.1, ge=0, le=1, description="score that a generic keypoint has to exceed")
@@ -101,7 +99,7 @@ class Hyperparameters(BaseModel):
     )
     total_iterations: int = Field(80_000, ge=1, description="optimiser steps of step two")
     gradient_accumulation: int = Field(2, ge=1, description="batches per optimiser step of step two")
-    learning_rate_steps: Annotated[tuple[NonNegativeInt, ...], BeforeValidator(_split)] = Field(
+    learning_rate_steps: Annotated[tuple[NonNegativeInt, ...], BeforeValidator(comma_separated)] = Field(
         (50_000, 65_000), description="iterations of step two at which the learning rate is multiplied by 0.1"
     )
     iterations_before_merging: int = Field(
@@ -160,10 +158,11 @@ class Hyperparameters(BaseModel):
 
 
 class DataSet(Protocol):
-    """The part of a data set's class that concerns hyperparameters."""
+    """The part of a data set's class that concerns hyperparameters and options."""
 
     settings: ClassVar[type[BaseModel]]  # its own hyperparameters
     defaults: ClassVar[dict[str, Any]]  # for hyperparameters of the paper or recipe
+    protocols: ClassVar[tuple[str, ...]]  # that its groundtruth serves, beside the paper's
 
 
 def hyperparameters(

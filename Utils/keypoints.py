@@ -167,9 +167,17 @@ class KeypointTable:
         return np.where(self.names[rows] == names, rows, -1)
 
     def align(self, names: Sequence[str] | np.ndarray) -> "KeypointTable":
-        """The table in the order of another list of names; names that this one lacks get no points."""
+        """The table in the order of another list of names; names that this one lacks get no points.
+
+        Raises UserError if it lacks all of them.
+        """
         names = np.asarray(names, dtype=str)
         rows = self.index(names)
+        if len(self) and len(names) and (rows < 0).all():
+            raise UserError(
+                f"the labels are of other pictures ({self.names[0]} ...) than the data set's ({names[0]} ...); "
+                f"give the data set that the experiment was trained on"
+            )
         lengths = np.where(rows >= 0, self.counts()[rows], 0) if len(self) else np.zeros(len(names), np.int64)
         offsets = _offsets(lengths)
         first = self.offsets[rows.clip(min=0)] - offsets[:-1]

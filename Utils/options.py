@@ -3,6 +3,7 @@
 import argparse
 import os
 import re
+import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,6 +13,7 @@ import torch
 import yaml
 
 from Utils.hyperparameters import DataSet, Hyperparameters, hyperparameters
+from Utils.protocols import PAPER, PROTOCOLS
 from Utils.runtime.arguments import MOST_WORKERS, Parser, path_of, whole
 from Utils.runtime.errors import UserError, one_line, shown
 
@@ -84,7 +86,16 @@ class Options:
     images: Path | None = None
     visualisation: str = ""
     predictions: Path | None = None
+    protocol: str = PAPER
+    landmarks: int = 0  # how many of the network's landmarks to use; 0: all
+    mirror: bool = False
     own: argparse.Namespace = field(default_factory=argparse.Namespace)  # the script's own flags
+
+    @property
+    def variant(self) -> str:
+        """What is added to the names of results that are not the default's, like `-mafl5-10landmarks`."""
+        parts = ["" if self.protocol == PAPER else self.protocol, f"{self.landmarks}landmarks" * (self.landmarks > 0)]
+        return "".join(f"-{part}" for part in [*parts, "mirror" * self.mirror] if part)
 
     def facts(self) -> dict[str, Any]:
         """The options as plain values, for the record of the run."""
@@ -110,7 +121,8 @@ def parse(
     """Read the command line of a script.
 
     databases: name -> class of the data set, for --dataset_name; recipes: name -> class of its hyperparameters, for
-    --set recipe. flags: the options beside the common ones, of experiment, resume, visualisation and predictions.
+    --set recipe. flags: the options beside the common ones, of experiment, resume, visualisation, predictions,
+    protocol, landmarks and mirror.
     own: adds flags of this script alone, which `Options.own` returns. settings: NAME=VALUE that a user may override.
     """
     parser = Parser(description=description)
@@ -136,6 +148,14 @@ def parse(
             metavar="FILE",
             help="evaluate a saved predictions pickle, without a network",
         )
+    if "protocol" in flags:
+        names = (PAPER, *PROTOCOLS)
+        add("--protocol", default=PAPER, choices=names, metavar="NAME", help=f"{', '.join(names)} (default: {PAPER})")
+    if "landmarks" in flags:
+        help_text = "use the K landmarks that tell most about the others (default: all)"
+        add("--landmarks", type=whole(1), default=0, metavar="K", help=help_text)
+    if "mirror" in flags:
+        add("--mirror", action="store_true", help="average with the landmarks of the mirrored picture")
     if own is not None:
         own(parser)
     add(
@@ -151,7 +171,15 @@ def parse(
     add("--set", action="append", default=[], metavar="NAME=VALUE", dest="settings", help="a hyperparameter")
     given = parser.parse_args(argv)
 
-    paths = Paths(given.paths)
+    paths, database = Paths(given.paths), databases[given.dataset_name]
+    protocol = getattr(given, "protocol", PAPER)
+    if protocol not in (PAPER, *database.protocols):
+        known = ", ".join((PAPER, *database.protocols))
+        raise UserError(f"--protocol {protocol}: {given.dataset_name} lacks its points; give one of {known}")
+    if getattr(given, "predictions", None) and (given.landmarks or given.mirror):
+        raise UserError("--landmarks and --mirror need a network; leave them out with --predictions")
+    log_path = path_of(paths.require("log_path"))
+    provide_temporary_folder(log_path)
     return Options(
         dataset_name=given.dataset_name,
         experiment_name=_experiment_name(given.experiment_name) if "experiment" in flags else "",
@@ -159,14 +187,25 @@ def parse(
         resume=getattr(given, "resume", False),
         paths=paths,
         data_path=given.data_path,
-        log_path=path_of(paths.require("log_path")),
+        log_path=log_path,
         device=_device(given.device),
-        hyper=hyperparameters([*settings, *given.settings], recipes, databases[given.dataset_name]),
+        hyper=hyperparameters([*settings, *given.settings], recipes, database),
         images=given.images,
         visualisation=getattr(given, "visualisation", ""),
         predictions=getattr(given, "predictions", None),
+        protocol=protocol,
+        landmarks=getattr(given, "landmarks", 0),
+        mirror=getattr(given, "mirror", False),
         own=given,
     )
+
+
+def provide_temporary_folder(folder: Path) -> None:
+    """Let libraries use the folder where the system offers them none to write to, as in a read-only container."""
+    try:
+        tempfile.gettempdir()
+    except FileNotFoundError:
+        tempfile.tempdir = str(folder)
 
 
 def default_options(

@@ -16,7 +16,6 @@ mixed precision the CPU's autocast stands in for CUDA's, whose list of operation
 import contextlib
 import sys
 from collections import Counter
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -27,8 +26,6 @@ from torch.multiprocessing.reductions import StorageWeakRef
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
-from torch.utils.data import DataLoader
-from torch.utils.data._utils.pin_memory import pin_memory
 
 ROOT = Path(__file__).parents[1]
 GPU = torch.device("cuda", 0)
@@ -68,7 +65,6 @@ class AbsentGpu(contextlib.ExitStack):
         self.enter_context(
             mock.patch("torch.autocast", lambda device_type, *args, **more: autocast("cpu", *args, **more))
         )
-        self.enter_context(mock.patch("Databases.loading.DataLoader", PinningLoader))
         self.enter_context(_Operations(self))
         self.enter_context(_Functions(self))
         return self
@@ -110,18 +106,6 @@ def _function_of_project() -> str:
             return frame.f_code.co_name
         frame = frame.f_back
     return "test"
-
-
-class PinningLoader(DataLoader):
-    """Pins batches, as a DataLoader does only where there is a GPU."""
-
-    def __init__(self, *args: Any, pin_memory: bool = False, **more: Any) -> None:
-        super().__init__(*args, **more)
-        self.pinning = pin_memory
-
-    def __iter__(self) -> Iterator:
-        for batch in super().__iter__():
-            yield pin_memory(batch) if self.pinning else batch
 
 
 class _Functions(TorchFunctionMode):

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import os
 import shutil
 from fractions import Fraction
 from pathlib import Path
@@ -155,6 +156,7 @@ def test_a_video_keeps_its_rate_and_frames(run, demo, tmp_path, monkeypatch):
         assert run("--input", tmp_path / "a.mp4", "--output", output, *ALL, *smooth)[0] == 0
         rows = rows_of(output)
         assert [row["frame"] for row in rows] == [str(i) for i in range(20)]
+        assert [float(row["seconds"]) for row in rows] == [round(i / float(rate), 6) for i in range(20)]
         tracks[smooth] = np.stack([points_of(row) for row in rows])
         video = Video(output / "pictures/a.mp4")
         assert (video.rate, len(list(video))) == (rate, 20)
@@ -177,6 +179,16 @@ def test_a_video_that_ends_in_the_middle_keeps_its_frames(run, demo, tmp_path):
     assert "a.mkv ends in the middle" in said
     assert 3 < len(rows_of(tmp_path / "out")) < 30
     assert (tmp_path / "out/pictures/a.mkv.mp4").exists()
+
+
+def test_a_name_that_is_not_utf_8_is_named_and_passed_over(run, folder, tmp_path):
+    (folder / "f.jpg").unlink()
+    for name in (b"\xff.png", b"\xff.mp4"):
+        shutil.copy(folder / "a.png", folder / os.fsdecode(name))
+    code, said = run("--input", folder, "--output", tmp_path / "out")
+    assert code == 1
+    assert sum("is not in UTF-8; rename the file" in line for line in said.splitlines()) == 2
+    assert len(rows_of(tmp_path / "out")) == 5
 
 
 def test_bad_input_is_one_line(run, folder, tmp_path):

@@ -1,6 +1,7 @@
 """The scripts as a user runs them, on a tiny Demo set: files, formats, what is said of mistakes. About a minute."""
 
 import csv
+import json
 import os
 import shutil
 import signal
@@ -11,6 +12,7 @@ import pytest
 import torch
 import yaml
 
+import Predict
 import Test
 import Train_Firststep
 import Train_Secondstep
@@ -149,6 +151,55 @@ def test_predictions_are_evaluated_without_the_data_set(trained, tmp_path, capsy
     succeed(Test.main, argv)
     assert (tmp_path / "Logs/demo/Logs/ForwardError.csv").read_text().count("\n") == 69
     assert "Backward error:" in capsys.readouterr().out
+
+
+def test_predictions_by_another_protocol(tmp_path, capsys):
+    """Errors of mafl5 are 1% where every point is 1% of the eyes' distance off, as no linear map can tell."""
+    rng = np.random.default_rng(0)
+    truth = rng.uniform(100, 120, (300, 5, 2)) + np.array([[0, 0], [100, 0], [0, 0], [0, 0], [0, 0]])
+    rows = zip(truth, truth + 0.7 * rng.standard_normal(truth.shape), np.arange(300) >= 200, strict=True)
+    keys = ("prediction", "groundtruth", "is_it_test_sample")
+    dump_pickle({f"{i}.jpg": dict(zip(keys, row)) for i, row in enumerate(rows)}, tmp_path / "other.pickle")
+    argv = arguments(tmp_path, "--predictions", str(tmp_path / "other.pickle"), dataset_name="CelebA")
+    succeed(Test.main, [*argv, "--protocol", "mafl5"])
+    logs, said = tmp_path / "Logs/demo/Logs", capsys.readouterr().out
+    assert 0.7 < float(said.partition("Forward error:")[2].split("%")[0]) < 1.2
+    assert "Backward error" not in said
+    assert (logs / "ForwardError-mafl5.csv").read_text().count("\n") == 6
+    few = (logs / "FewShot-mafl5.csv").read_text().splitlines()
+    assert few[0] == "annotated,mean_percent,spread_percent"
+    assert [row.split(",")[0] for row in few[1:]] == ["1", "2", "5", "10", "20", "50", "100", "200"]
+    assert "CelebA lacks its points; give one of paper, mafl5" in fail(
+        Test.main, [*argv, "--protocol", "cub"], capsys
+    )
+    assert "--mirror need a network" in fail(Test.main, [*argv, "--mirror"], capsys)
+
+
+def test_the_same_k_landmarks_in_every_program(copy, capsys):
+    """The order comes from step two's training; with two landmarks, all files have these two."""
+    relations = copy / "Logs/demo/CheckPoints/LandmarkRelations12.json"
+    content = json.loads(relations.read_text())
+    names = [f"landmark_{k}" for k in sorted(content["telling"][:2])]
+    argv = arguments(copy, "--landmarks", "2")
+    succeed(Test.main, argv)
+    rows = (copy / "Logs/demo/Logs/Landmarks-2landmarks.csv").read_text().splitlines()[1:]
+    assert [f"landmark_{row.split(',')[0]}" for row in rows] == names
+    predictions = load_pickle(copy / "Logs/demo/CheckPoints/EvaluateStep2Keypoints12-2landmarks.pickle")
+    assert next(iter(predictions.values()))["prediction"].shape == (2, 2)
+    succeed(Visualise.main, [*argv, "--visualisation", "Step2", "--mirror"])
+    assert (copy / "Logs/demo/Logs/Step2-2landmarks-mirror.jpg").stat().st_size
+    picture = next((copy / "Logs/DemoData").glob("*/test/*.png"))
+    succeed(Predict.main, [*argv, "--input", str(picture), "--mirror"])
+    (category,) = json.loads((copy / "Logs/demo/Predictions/landmarks.json").read_text())["categories"]
+    assert category["keypoints"] == names
+    assert {name for pair in category["mirror"] for name in pair} <= set(names)
+    count = len(content["telling"])
+    argv[-1] = "999"
+    assert f"--landmarks 999: {count} landmarks are found in over 80%" in fail(Test.main, argv, capsys)
+    relations.unlink()
+    argv[-1] = "2"
+    succeed(Test.main, argv)
+    assert json.loads(relations.read_text()) == content
 
 
 def test_stages_are_compared(trained):

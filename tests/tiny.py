@@ -100,6 +100,9 @@ def tiny_options(tmp_path: Path, *settings: str, **changes):
         "device": torch.device("cpu"),
         "hyper": hyperparameters([*small, *settings], RECIPES),
         "paths": SimpleNamespace(optional=lambda key: ""),
+        "protocol": "paper",
+        "landmarks": 0,
+        "mirror": False,
         **changes,
     }
     return SimpleNamespace(**values)

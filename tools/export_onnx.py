@@ -23,6 +23,7 @@ from Utils.storage.experiment import Experiment
 from Utils.storage.files import writing
 
 FORMATS = (".onnx", ".pt2")
+FLAGS = ("experiment", "landmarks")
 
 
 def flags(parser: argparse.ArgumentParser) -> None:
@@ -32,9 +33,7 @@ def flags(parser: argparse.ArgumentParser) -> None:
 @exit_cleanly
 def main(argv: list[str] | None = None) -> None:
     set_up_process()
-    options = parse(
-        argv, __doc__.splitlines()[0], DATABASES, RECIPES, ("experiment",), flags, settings=["readout=centroid"]
-    )
+    options = parse(argv, __doc__.splitlines()[0], DATABASES, RECIPES, FLAGS, flags, settings=["readout=centroid"])
     output: Path = options.own.output
     if output.suffix not in FORMATS:
         raise UserError(f"--output {output}: give a file that ends in {' or '.join(FORMATS)}")

@@ -13,15 +13,16 @@ from Databases.custom import list_pictures
 from Utils.face_boxes import are_aligned, find_face_in_file, settle_aligned
 from Utils.options import available_cores
 from Utils.runtime.arguments import MOST_WORKERS, Parser, path_of, whole
-from Utils.runtime.errors import UserError, exit_cleanly, one_line
+from Utils.runtime.errors import UserError, exit_cleanly
 from Utils.runtime.parallel import parallel_map
 from Utils.runtime.process import set_up_process
 from Utils.runtime.progress import progress
-from Utils.storage.files import dump_pickle, writing
+from Utils.storage.files import dump_pickle, require_writable, writing
+from Utils.storage.pictures import is_utf8
 
 
 @exit_cleanly
-def main() -> None:
+def main() -> int:
     set_up_process()
     parser = Parser(description=__doc__)
     parser.add_argument("folder", type=path_of, help="pictures, in a tree of any depth")
@@ -41,46 +42,58 @@ def main() -> None:
         raise UserError(f"{given.folder} is not a folder; give the folder of the pictures")
     if output.is_dir():
         raise UserError(f"--output {output} is a folder; give a file")
-    try:
-        output.parent.mkdir(parents=True, exist_ok=True)  # before the search, which takes long
-    except OSError as error:
-        raise UserError(f"--output {output}: {one_line(error)}; give a file in another folder") from error
+    require_writable(output.parent, "give --output in another folder")  # before the search, which takes long
     files = list_pictures(given.folder)
-    boxes, sizes = find_all(given.folder, files, given.num_workers)
-    missed = np.isnan(boxes).any(1)
-    print(f"{len(files)} pictures, faces found in {(~missed).sum()}, none in {missed.sum()} ({missed.mean():.1%})")
-    aligned = are_aligned(boxes, sizes) if given.aligned is None else given.aligned
+    boxes, sizes, faults = find_all(given.folder, files, given.num_workers)
+    for fault in faults:
+        print(fault, file=sys.stderr)
+    if len(faults) == len(files):
+        raise UserError(f"no picture in {given.folder} can be read; correct the path")
+    readable = sizes[:, 0] > 0
+    missed = readable & np.isnan(boxes).any(1)
+    found = readable & ~missed
+    print(f"{len(files)} pictures, faces found in {found.sum()}, none in {missed.sum()} ({missed.mean():.1%})")
+    aligned = are_aligned(boxes[readable], sizes[readable]) if given.aligned is None else given.aligned
     if aligned:
-        boxes, replaced = settle_aligned(boxes)
+        boxes[readable], replaced = settle_aligned(boxes[readable])
         print(f"the pictures are aligned: {replaced.sum()} have the median box")
     elif missed.any():
         print(f"without a box, the whole picture is used: {', '.join(np.array(files)[missed][:5])} ...")
     write(output, files, boxes, sizes)
     print(output)
+    return 1 if faults else 0
 
 
-def find_all(folder: Path, files: list[str], workers: int) -> tuple[np.ndarray, np.ndarray]:
-    """Boxes (n, 4), NaN without a face, and picture sizes (n, 2)."""
-    boxes, sizes = np.full((len(files), 4), np.nan), np.zeros((len(files), 2), int)
+def find_all(folder: Path, files: list[str], workers: int) -> tuple[np.ndarray, np.ndarray, list[str]]:
+    """Boxes (n, 4), NaN without a face, picture sizes (n, 2), 0 if unreadable, and what is wrong with those."""
+    boxes, sizes, faults = np.full((len(files), 4), np.nan), np.zeros((len(files), 2), int), []
     results = parallel_map(find_face_in_file, folder, files, workers)
-    for i, (size, box) in progress(results, "Finding faces", total=len(files)):
-        sizes[i] = size
+    for i, result in progress(results, "Finding faces", total=len(files)):
+        if isinstance(result, str):
+            faults.append(result)
+            continue
+        sizes[i], box = result
         if box is not None:
             boxes[i] = box
-    return boxes, sizes
+    return boxes, sizes, faults
 
 
 def write(output: Path, files: list[str], boxes: np.ndarray, sizes: np.ndarray) -> None:
-    """Write a pickle, file -> box, with the whole picture for a missing box; or a table file,x1,y1,x2,y2."""
+    """Write a pickle, file -> box, with the whole picture for a missing box; or a table file,x1,y1,x2,y2.
+
+    The pickle leaves out pictures of size 0; the table has empty cells for them.
+    """
     boxes = np.round(boxes, 1)
     if output.suffix == ".pickle":
         whole = np.concatenate([np.zeros_like(sizes), sizes], axis=1)
-        dump_pickle(dict(zip(files, np.where(np.isnan(boxes), whole, boxes))), output)
+        rows = zip(files, np.where(np.isnan(boxes), whole, boxes), sizes)
+        dump_pickle({file: box for file, box, size in rows if size.all()}, output)
         return
     import pandas as pd
 
     table = pd.DataFrame(boxes, columns=["x1", "y1", "x2", "y2"])
     table.insert(0, "file", files)
+    table = table[[is_utf8(file) for file in files]]
     with writing(output) as temporary:
         table.to_csv(temporary, index=False, quoting=csv.QUOTE_NONNUMERIC)  # names may begin with a blank
 

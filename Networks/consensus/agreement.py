@@ -15,9 +15,7 @@ FARTHEST = 6.0  # nats that distance from the expected place costs at most
 LEAST_SPREAD = 12 / 256  # standard deviation of a cluster about its expected place, per axis, in sides of the crop
 USUAL_SPREAD = 20 / 256  # of a cluster whose place counts once when a picture's map is fitted
 _PICTURES_AT_ONCE = 4096  # of many, whose candidates all together take gigabytes
-STIFFNESS = float(
-    __import__("os").environ.get("STIFF", 1.0)
-)  # weight of "no map": of so many clusters that stay where the mean shape has them
+STIFFNESS = 1.0  # weight of "no map": of so many clusters that stay where the mean shape has them
 
 
 @dataclass(frozen=True)
@@ -28,7 +26,9 @@ class Consensus:
     cost: np.ndarray
 
 
-def agree(candidates: np.ndarray, similarity: np.ndarray, iterations: int = 12) -> Consensus:
+def agree(
+    candidates: np.ndarray, similarity: np.ndarray, stiffness: float = STIFFNESS, iterations: int = 12
+) -> Consensus:
     """Choose one of the candidates of each cluster in each picture.
 
     candidates: (n, K, T, 2) places in sides of the crop, best first; similarity: (n, K, T) cosine similarity of the
@@ -41,7 +41,7 @@ def agree(candidates: np.ndarray, similarity: np.ndarray, iterations: int = 12) 
     shape = np.stack([_median(places[alike[:, k], k]) for k in range(places.shape[1])])
     spread: np.ndarray = np.full(len(shape), 30 / 256)
     for _ in range(iterations):
-        expected = _expected(places, shape, weights, spread)
+        expected = _expected(places, shape, weights, spread, stiffness)
         off = places - expected
         squared = (off**2).sum(axis=2)
         # Places are spread about the expected ones as Student's t with two degrees of freedom.
@@ -76,14 +76,16 @@ def _choose(
     return chosen, cost
 
 
-def _expected(places: np.ndarray, shape: np.ndarray, weights: np.ndarray, spread: np.ndarray) -> np.ndarray:
+def _expected(
+    places: np.ndarray, shape: np.ndarray, weights: np.ndarray, spread: np.ndarray, stiffness: float
+) -> np.ndarray:
     """Where the mean shape (K, 2) lies in each picture, (n, K, 2), under the affine map that fits its places best."""
     inputs = np.column_stack([4 * (shape - 0.5), np.ones(len(shape))])
     base = weights * (USUAL_SPREAD / spread) ** 2
     now = base
     expected = places
     for _ in range(3):  # places far from the fit lose their weight
-        gram = np.einsum("nk,ka,kb->nab", now, inputs, inputs) + STIFFNESS * np.eye(3)
+        gram = np.einsum("nk,ka,kb->nab", now, inputs, inputs) + stiffness * np.eye(3)
         target = np.einsum("nk,ka,nkc->nac", now, inputs, places - shape)
         expected = shape + np.einsum("ka,nac->nkc", inputs, np.linalg.solve(gram, target))
         now = base / (1 + ((places - expected) ** 2).sum(axis=2) / (2 * spread**2))

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from Networks.consensus.agreement import agree
+from Networks.consensus.agreement import STIFFNESS, agree
 from Utils.keypoints import KeypointTable, suppress
 from Utils.runtime import distributed
 
@@ -69,13 +69,15 @@ class Candidates:
         """Those of some of the clusters, by their columns (K',)."""
         return Candidates(self.cells[:, columns], self.values[:, columns], self.side)
 
-    def agreed(self, names: np.ndarray, clusters: np.ndarray, fraction: float) -> tuple[KeypointTable, np.ndarray]:
+    def agreed(
+        self, names: np.ndarray, clusters: np.ndarray, fraction: float, stiffness: float = STIFFNESS
+    ) -> tuple[KeypointTable, np.ndarray]:
         """The keypoints on which the clusters of each picture agree, and their values (m,), in the same order.
 
         names: (n,) of the pictures; clusters: (K,) the ids. Of each cluster the surest of that fraction of the
-        pictures stay, and of two in one place the surer.
+        pictures stay, and of two in one place the surer. stiffness: as in `agree`.
         """
-        found = agree(self.cells / self.side, self.values)
+        found = agree(self.cells / self.side, self.values, stiffness)
         chosen = found.chosen[:, :, None]
         places = np.take_along_axis(self.cells, chosen[..., None], 2)[:, :, 0].astype(np.float64)
         values = np.take_along_axis(self.values, chosen, 2)[:, :, 0]

@@ -4,6 +4,7 @@ from typing import Annotated
 
 from pydantic import AfterValidator, Field
 
+from Networks.consensus.agreement import STIFFNESS
 from Utils.hyperparameters import Hyperparameters, Readout
 
 
@@ -11,6 +12,9 @@ def _odd(cells: int) -> int:
     if cells % 2 == 0:
         raise ValueError("must be odd: a window has a cell in its middle")
     return cells
+
+
+POSED_STIFFNESS = 10.0  # of agreement: where poses are known, an object's box tells its place and size in the crop
 
 
 class ConsensusHyperparameters(Hyperparameters):
@@ -71,3 +75,16 @@ class ConsensusHyperparameters(Hyperparameters):
         "two (1: they follow all the way, 0: they keep their place in the crop)",
     )
     readout: Readout = "centroid"
+    heatmap_weight_decay: float = Field(
+        0.0, ge=0, description="RMSprop's in step two, where gradients are too small for any"
+    )
+
+    @property
+    def has_poses(self) -> bool:
+        """Whether objects stand in several poses, in a data set with that setting."""
+        return getattr(self, "poses", "one") in ("mirrored", "any")
+
+    @property
+    def stiffness(self) -> float:
+        """How little a picture's clusters differ from the mean shape as a whole."""
+        return POSED_STIFFNESS if self.has_poses else STIFFNESS

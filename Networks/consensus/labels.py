@@ -13,7 +13,7 @@ from Databases.database import Database
 from Databases.loading import to_input
 from Databases.samples import GRID, grid_side
 from Networks.bootstrap import object_keypoints
-from Networks.consensus.candidates import Candidates
+from Networks.consensus.candidates import NOWHERE, Candidates
 from Networks.consensus.hyperparameters import ConsensusHyperparameters
 from Networks.execution import autocast, inference_batches
 from Networks.fan import FAN
@@ -21,6 +21,7 @@ from Networks.inference.detector import LandmarkDetector
 from Networks.inference.steadiness import training_steadiness
 from Networks.relabelling import keypoints_of, new_keypoints
 from Networks.second_step import COINCIDENCE, SecondStep
+from Utils import crops
 from Utils.assignment import Clusters, distance_thresholds, pieces
 from Utils.clustering import MAX_ROWS, kmeans
 from Utils.descriptors import DescriptorStore
@@ -33,7 +34,8 @@ from Utils.storage.experiment import Experiment
 
 MAPS_KEPT = 2**29  # bytes of descriptor maps in memory; if all pictures have more, the network runs once more
 
-Maps = tuple[Tensor, np.ndarray]  # descriptors (B, D, G, G) of pictures, and the pictures' indices (B,)
+# Descriptors (B, D, G, G) of pictures, which cells are on the object (B, 1, G, G), and the pictures' indices (B,).
+Maps = tuple[Tensor, Tensor, np.ndarray]
 
 
 # The bootstrap
@@ -99,7 +101,7 @@ def first_labels(
         for rows, descriptors, bounds in pieces(store, len(names), among)
     )
     candidates = Candidates.joined(parts, len(centroids), grid_side(hyper))
-    return candidates.agreed(names, np.arange(len(centroids)), hyper.bootstrap_match_fraction)[0]
+    return candidates.agreed(names, np.arange(len(centroids)), hyper.bootstrap_match_fraction, hyper.stiffness)[0]
 
 
 # A round of step one
@@ -149,12 +151,14 @@ def matched_keypoints(
     centroids = _mean_descriptors(first, width, options.device, previous, number_of_clusters)
     alive = np.flatnonzero(centroids.any(axis=1))  # a cluster without keypoints stays without
     there = torch.from_numpy(centroids[alive]).to(options.device)
-    similar = (torch.einsum("bdyx,kd->bkyx", of_batch, there) for of_batch, _ in again)
+    similar = (
+        torch.einsum("bdyx,kd->bkyx", of_batch, there).masked_fill(~inside, NOWHERE) for of_batch, inside, _ in again
+    )
     found = Candidates.joined((Candidates.of_maps(of_batch) for of_batch in similar), len(alive), grid_side(hyper))
     candidates = found.gathered()
     result = None
     if distributed.is_main():
-        table, similarity = candidates.agreed(database.training.names, alive, hyper.match_fraction)
+        table, similarity = candidates.agreed(database.training.names, alive, hyper.match_fraction, hyper.stiffness)
         thresholds = distance_thresholds(table.clusters(), 2 - 2 * similarity, number_of_clusters)
         result = table, Clusters(centroids, thresholds, np.zeros(0, np.int32))
     return distributed.from_main(result)
@@ -163,20 +167,35 @@ def matched_keypoints(
 def _descriptor_maps(
     network: FAN, database: Database, options: Options, window: int, description: str
 ) -> Iterator[Maps]:
-    """Descriptors of this process's part of the training pictures, batch by batch, and the pictures' indices (B,).
+    """Descriptor maps of this process's part of the training pictures, batch by batch.
 
-    (B, D, G, G), L2-normalised, each a mean over window x window cells.
+    L2-normalised, each a mean over window x window cells.
     """
-    device = options.device
-    indices = distributed.shard(len(database.training))
+    device, images = options.device, database.training
+    indices = distributed.shard(len(images))
     network.eval()
     with Progress(description, len(indices)) as progress:
-        for pictures, _, numbers in inference_batches(database, database.training, options, indices):
+        for pictures, to_crop, numbers in inference_batches(database, images, options, indices):
             with autocast(device, options.hyper.precision):
                 _, descriptors = network(to_input(pictures.to(device, non_blocking=True)))
-            yield functional.normalize(smoothed(descriptors, window), dim=1), numbers
+            maps = functional.normalize(smoothed(descriptors, window), dim=1)
+            yield maps, on_object(database, to_crop, numbers, maps), numbers
             progress.update(len(numbers))
     network.train()
+
+
+def on_object(database: Database, to_crop: np.ndarray, numbers: np.ndarray, maps: Tensor) -> Tensor:
+    """Which cells of maps (B, C, G, G) lie in the training pictures' boxes, (B, 1, G, G) bool.
+
+    All of them where objects stand one way up; for other poses crops are so large that they hold much background.
+    """
+    batch, _, side, _ = maps.shape
+    if len(database.poses) == 1:
+        return torch.ones(batch, 1, side, side, dtype=torch.bool, device=maps.device)
+    cells = GRID * np.stack(np.meshgrid(np.arange(side), np.arange(side)), axis=2).reshape(-1, 2).astype(float)
+    places = crops.apply(crops.invert(to_crop), cells).reshape(-1, 2)
+    inside = database.in_box(database.training, np.repeat(numbers, side**2), places)
+    return torch.from_numpy(inside.reshape(batch, 1, side, side)).to(maps.device)
 
 
 def smoothed(descriptors: Tensor, window: int) -> Tensor:
@@ -191,7 +210,7 @@ def _mean_descriptors(
 ) -> np.ndarray:
     """Centroids (count, D=width) float32: the normalised means of the descriptors of each cluster's keypoints."""
     sums = torch.zeros(count, width, device=device)
-    for maps, numbers in batches:
+    for maps, _, numbers in batches:
         points, owners = keypoints_of(labels, numbers)
         x, y, clusters = torch.from_numpy(np.rint(points).astype(np.int64)).to(device).unbind(1)
         vectors = maps[torch.from_numpy(owners).to(device), :, y, x]
@@ -211,18 +230,19 @@ def end_of_epoch(step: SecondStep, hyper: ConsensusHyperparameters) -> None:
         detector = detector_of(step)
         read = [(np.zeros((0, len(columns), 2)), np.zeros((0, len(columns)), np.float32))]
         candidates = []
-        for maps in step.heatmaps():
+        for maps, to_crop, numbers in step.heatmaps():
             if merging:
                 read.append(detector.read(maps))
             if matching:
-                candidates.append(Candidates.of_maps(maps))
+                inside = on_object(step.database, to_crop, numbers, maps)
+                candidates.append(Candidates.of_maps(maps.masked_fill(~inside, NOWHERE)))
         if merging:
             points, confidences = (distributed.gather(np.concatenate(parts)) for parts in zip(*read, strict=True))
             places = GRID * step.keypoints.places(step.number_of_clusters)
             step.merge(points, confidences, often_apart(places, hyper.most_apart, COINCIDENCE))
         if matching:
             found = Candidates.joined(candidates, len(columns), grid_side(hyper)).gathered()
-            match(step, found.of(np.isin(columns, step.active)), hyper.map_match_fraction)
+            match(step, found.of(np.isin(columns, step.active)), hyper)
     if step.iteration >= hyper.total_iterations and hyper.least_steadiness:
         drop_unsteady(step, hyper.least_steadiness)
 
@@ -233,10 +253,12 @@ def matching_is_due(iteration: int, hyper: ConsensusHyperparameters) -> bool:
     return bool(hyper.map_match_fraction) and learned and iteration < hyper.total_iterations
 
 
-def match(step: SecondStep, candidates: Candidates, fraction: float) -> None:
+def match(step: SecondStep, candidates: Candidates, hyper: ConsensusHyperparameters) -> None:
     """Make the labels anew: in every training picture, each active cluster where others agree with its map."""
     names = step.database.training.names
-    labels = candidates.agreed(names, step.active, fraction)[0] if distributed.is_main() else None
+    labels = None
+    if distributed.is_main():
+        labels = candidates.agreed(names, step.active, hyper.map_match_fraction, hyper.stiffness)[0]
     step.keypoints = distributed.from_main(labels)
     step.report_labels("matched; ", step.keypoints)
 

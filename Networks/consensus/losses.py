@@ -29,14 +29,18 @@ def softmax_loss(descriptors: Tensor, batch: FirstStepBatch) -> Tensor:
     return distributed.mean(both_ways * batch.positive, len(batch.ends) // 2)  # each positive pair has two ends
 
 
-def map_loss(maps: Tensor, targets: Tensor, peak_weight: float, place_weight: float) -> Tensor:
+def map_loss(
+    maps: Tensor, targets: Tensor, peak_weight: float, place_weight: float, false_weight: float = 0
+) -> Tensor:
     """Squared error with more weight on keypoints, and a cross-entropy over the cells: (n, G, G) twice -> (n,).
 
     A cell counts 1 + peak_weight times its target, so that a thousand empty cells do not outvote the nine of a
-    keypoint; in a map that has to be empty, times its value. place_weight: of `place_loss`, which is added.
+    keypoint; false_weight: the same for what is in a map that has to be empty. place_weight: of `place_loss`, which
+    is added.
     """
     empty = targets.amax(dim=(1, 2), keepdim=True) == 0
-    squared = (maps - targets).square() * (1 + peak_weight * torch.where(empty, maps.detach().clamp(0, 1), targets))
+    emphasis = torch.where(empty, false_weight * maps.detach().clamp(0, 1), peak_weight * targets)
+    squared = (maps - targets).square() * (1 + emphasis)
     return squared.mean(dim=(1, 2)) + place_weight * place_loss(maps, targets)
 
 

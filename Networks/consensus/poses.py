@@ -38,6 +38,7 @@ RAREST = 1e-3  # added to the share of each pose
 ONE_WAY_UP, FACING_BOTH_WAYS = 0.5, 0.05  # how well pictures at least fit each other as they are, relative to posed
 TEMPLATE_PICTURES = 500  # enough to find the template
 DECISION_PICTURES = 100  # enough to tell whether a folder needs poses
+FEWEST = 20  # pictures that tell it
 NEIGHBOURS, CORRECTIONS = 30, 3  # most similar pictures by which a pose is corrected, and how often
 SURE = 2 / 3  # share of the pictures that are trained on: the ones whose poses are surest
 
@@ -67,6 +68,8 @@ def _found(options: Options, experiment: Experiment) -> str:
     experiment.poses().unlink(missing_ok=True)  # of a run that was killed before its bootstrap had ended
     database = DATABASES[options.dataset_name].open(options)
     images, count = database.training, len(database.training)
+    if wanted == "auto" and count < FEWEST:
+        return "one"
     network = load_superpoint(options.paths.optional("path_to_superpoint_checkpoint"), options.device)
     order = np.random.default_rng(hyper.seed).permutation(count)
 

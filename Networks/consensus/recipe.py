@@ -36,7 +36,12 @@ def consensus(hyper: ConsensusHyperparameters) -> Recipe:
         describe=partial(smoothed, window=hyper.descriptor_window),
         new_labels=partial(new_labels, hyper=hyper),
         first_heatmaps=maps_of_similarity,
-        map_loss=partial(map_loss, peak_weight=hyper.peak_weight, place_weight=hyper.place_weight),
+        map_loss=partial(
+            map_loss,
+            peak_weight=hyper.peak_weight,
+            place_weight=hyper.place_weight,
+            false_weight=hyper.peak_weight if hyper.has_poses else 0,
+        ),
         end_of_epoch=partial(end_of_epoch, hyper=hyper),
         average=partial(RunningAverage, hyper=hyper),
         augmentation=stronger,

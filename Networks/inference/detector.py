@@ -15,6 +15,7 @@ from Databases.samples import GRID, stack_pictures
 from Networks.checkpoints import load_fan, load_second_step
 from Networks.execution import INFERENCE_BATCH, heatmaps, inference_batches
 from Networks.fan import FAN
+from Networks.inference.relations import Relations
 from Networks.second_step import CONFIDENT
 from Utils import crops
 from Utils.heatmaps import READOUTS
@@ -27,6 +28,7 @@ from Utils.storage.experiment import Experiment
 from Utils.storage.pictures import read_picture
 
 Picture = np.ndarray | str | Path
+RELATED_PICTURES = 500  # at most, evenly from the training pictures; a fifth if they are tried in many poses
 
 
 @dataclass(frozen=True)
@@ -79,6 +81,7 @@ class LandmarkDetector:
         self.iteration, self.threshold = iteration, threshold
         self.size: int = options.hyper.image_size  # of the crop, pixels
         self.regressor: Regressor | None = None  # of named points
+        self.counterparts: np.ndarray | None = None  # (L,) which landmark is which in a mirrored picture, -1: none
 
     @classmethod
     def load(
@@ -112,9 +115,24 @@ class LandmarkDetector:
     def from_experiment(
         cls, experiment: Experiment, options: Options, database: Database | None = None
     ) -> "LandmarkDetector":
-        """The detector of an experiment's newest epoch; the options adopt the settings that it was trained with."""
+        """The detector of an experiment's newest epoch; the options adopt the settings that it was trained with.
+
+        With `--landmarks` or `--mirror`, the training pictures may have to tell how its landmarks are related.
+        """
         epoch, path = experiment.newest_second_step()
-        return cls._from_checkpoint(path, epoch, options, database)
+        detector = cls._from_checkpoint(path, epoch, options, database)
+        file, count = experiment.find(experiment.relations(detector.iteration)), options.landmarks
+        if file.is_file() or count or options.mirror:
+            active = detector.active
+            relations = Relations.load(file, active) if file.is_file() else detector.learn_relations(experiment)
+            if count > len(relations.telling):
+                raise UserError(
+                    f"--landmarks {count}: {len(relations.telling)} landmarks are found in over 80% of the training "
+                    f"pictures; give at most so many"
+                )
+            detector.active = np.sort(relations.telling[:count]) if count else active
+            detector.counterparts = relations.counterparts(detector.active)
+        return detector
 
     @classmethod
     def _from_checkpoint(
@@ -143,6 +161,32 @@ class LandmarkDetector:
             self.regressor = load_regressor(path, len(self.active))
         elif earlier:
             raise UserError(f"{earlier[-1][1]} belongs to another checkpoint; {REMEDY}, or delete the file")
+
+    def learn_relations(self, experiment: Experiment) -> Relations:
+        """What the training pictures tell about the landmarks, also written to the experiment."""
+        database, found = self.database, ([], [])  # type: Database, tuple[list[np.ndarray], list[np.ndarray]]
+        if not hasattr(database, "training"):
+            database = DATABASES[self.options.dataset_name].open(self.options)
+        most = RELATED_PICTURES // min(len(database.poses), 5)
+        some = evenly(np.arange(len(database.training)), most).tolist()
+        with Progress("Landmarks: relations", len(some)) as progress:
+            for crop, _, numbers in inference_batches(database, database.training, self.options, some):
+                for mirrored, parts in enumerate(found):
+                    points, confidence = self.run_once(crop, bool(mirrored))
+                    points[confidence < self.threshold] = np.nan
+                    parts.append(points)
+                progress.update(len(numbers))
+        points, mirrored_points = map(np.concatenate, found)
+        relations = Relations.learned(points, mirrored_points, self.active)
+        relations.save(experiment.relations(self.iteration))
+        return relations
+
+    @property
+    def mirror(self) -> list[tuple[str, str]] | None:
+        """Names of landmarks that are each other's mirror image; None if that is not known."""
+        if self.counterparts is None:
+            return None
+        return [(self.names[a], self.names[b]) for a, b in enumerate(self.counterparts) if a <= b]
 
     @property
     def names(self) -> list[str]:
@@ -190,18 +234,37 @@ class LandmarkDetector:
     def run(self, pictures: Tensor) -> tuple[np.ndarray, np.ndarray]:
         """Crops (n, 3, S, S) uint8 -> points (n, L, 2) float64 in crop pixels, confidence (n, L) float32.
 
-        Points below the threshold stay. Where objects may stand in several poses, each crop is turned and mirrored
-        into all of them, and the pose counts in which the landmarks are surest on average.
+        Points below the threshold stay. With `--mirror`, means with the mirrored picture's, of those that are found.
         """
-        points, confidence = [], []
+        points, confidence = self.run_once(pictures)
+        if not self.options.mirror or self.counterparts is None:
+            return points, confidence
+        paired = np.flatnonzero(self.counterparts >= 0)
+        mirrored, sureness = (part[:, self.counterparts[paired]] for part in self.run_once(pictures, mirrored=True))
+        weights = np.stack([confidence[:, paired], sureness]) >= self.threshold
+        weights = weights | ~weights.any(axis=0)
+        points[:, paired] = _mean([points[:, paired], mirrored], weights[..., None])
+        confidence[:, paired] = _mean([confidence[:, paired], sureness], weights)
+        return points, confidence
+
+    def run_once(self, pictures: Tensor, mirrored: bool = False) -> tuple[np.ndarray, np.ndarray]:
+        """As `run`; mirrored: what the network finds in the mirrored crops, mirrored back.
+
+        Where objects may stand in several poses, each crop is turned and mirrored into all of them, and the pose
+        counts in which the landmarks are surest on average.
+        """
+        seen = pictures.flip(-1) if mirrored else pictures
+        places, sureness = [], []
         for number, pose in enumerate(self.database.poses * (1, 1, self.size)):
-            posed = warped(pictures, [pose] * len(pictures)) if number else pictures
-            found, sure = self.read(heatmaps(self.network, posed, self.active, self.options))
-            points.append(crops.apply(crops.invert(pose), found))
-            confidence.append(sure)
-        surest = np.stack(confidence).mean(axis=2).argmax(axis=0)
-        each = np.arange(len(pictures))
-        return np.stack(points)[surest, each], np.stack(confidence)[surest, each]
+            posed = warped(seen, [pose] * len(seen)) if number else seen
+            found, heights = self.read(heatmaps(self.network, posed, self.active, self.options))
+            places.append(crops.apply(crops.invert(pose), found))
+            sureness.append(heights)
+        surest, each = np.stack(sureness).mean(axis=2).argmax(axis=0), np.arange(len(seen))
+        points, confidence = np.stack(places)[surest, each], np.stack(sureness)[surest, each]
+        if mirrored:
+            points[..., 0] = self.size - points[..., 0]
+        return points, confidence
 
     @torch.inference_mode()
     def read(self, maps: Tensor) -> tuple[np.ndarray, np.ndarray]:
@@ -214,8 +277,8 @@ class LandmarkDetector:
 
         Each of several processes predicts its part of the pictures; all return the whole.
         """
-        indices = distributed.shard(len(images))
         parts = [(*self._nothing, np.zeros((0, 2, 3)))]
+        indices = distributed.shard(len(images))
         with Progress(description, len(indices)) as progress:
             for pictures, to_crop, numbers in inference_batches(self.database, images, self.options, indices):
                 parts.append((*self.run(pictures), to_crop))
@@ -239,6 +302,11 @@ def warped(pictures: Tensor, maps: Iterable[np.ndarray]) -> Tensor:
     size = pictures.shape[-1]
     each = zip(pictures.permute(0, 2, 3, 1).numpy(), maps, strict=True)
     return stack_pictures([crops.warp(picture, m, size, cv2.BORDER_REFLECT_101) for picture, m in each])
+
+
+def _mean(pair: list[np.ndarray], weights: np.ndarray) -> np.ndarray:
+    """The mean of two arrays by weights of 0 or 1."""
+    return (np.stack(pair) * weights).sum(axis=0) / weights.sum(axis=0)
 
 
 def _pixels(picture: Picture) -> np.ndarray:

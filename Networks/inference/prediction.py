@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
+from fractions import Fraction
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -41,11 +42,13 @@ class Found:
     points: np.ndarray
     confidence: np.ndarray
 
-    def add_to(self, files: Sequence[LandmarkFiles], frame: int | None = None) -> None:
+    def add_to(
+        self, files: Sequence[LandmarkFiles], frame: int | None = None, seconds: Fraction | None = None
+    ) -> None:
         stops = np.cumsum([len(own.names) for own in files])[:-1]
         points, confidence = np.split(self.points, stops, axis=1), np.split(self.confidence, stops, axis=1)
         for own, some, sure in zip(files, points, confidence, strict=True):
-            own.add(self.file, frame, self.size, self.boxes, some, sure)
+            own.add(self.file, frame, seconds, self.size, self.boxes, some, sure)
 
 
 def draw(picture: np.ndarray, found: Found, names: Sequence[str] = ()) -> np.ndarray:
@@ -85,9 +88,9 @@ class Prediction:
         """
         cv2.setNumThreads(1)  # several threads read pictures
         with ExitStack() as stack:
-            files = [stack.enter_context(LandmarkFiles(self.folder, self.detector.names))]
+            files = [stack.enter_context(LandmarkFiles(self.folder, self.detector.names, self.detector.mirror))]
             if self.names:
-                files.append(stack.enter_context(LandmarkFiles(self.folder, self.names, "points")))
+                files.append(stack.enter_context(LandmarkFiles(self.folder, self.names, stem="points")))
             if self.inputs.pictures:
                 self._pictures(files)
             for file in self.inputs.videos:
@@ -121,7 +124,9 @@ class Prediction:
         pictures = []
         for file in group:
             try:
-                pictures.append((file, read_picture(self.inputs.root / file)))
+                picture = read_picture(self.inputs.root / file)
+                self._boxes_in(file, picture)
+                pictures.append((file, picture))
             except UserError as error:
                 self.faults.append(one_line(error))
         several = self._detect(pictures)
@@ -163,16 +168,16 @@ class Prediction:
         filters = [OneEuro(float(video.rate)) for _ in self.boxes.get(file, [None])]  # one per object
         name = file if file.lower().endswith(".mp4") else f"{file}.mp4"
         writer = VideoWriter(self.folder / "pictures" / name, video.rate)
-        frames, number = iter(video), 0
+        reader = iter(video)
         with Progress(file, video.frames, "frame") as progress, writer as drawn:
-            while pictures := [(file, picture) for picture in islice(frames, GROUP)]:
-                for (_, picture), found in zip(pictures, self._detect(pictures), strict=True):
+            while frames := list(islice(reader, GROUP)):
+                several = self._detect([(file, frame.picture) for frame in frames])
+                for frame, found in zip(frames, several, strict=True):
                     if self.smooth:
                         objects = zip(filters, found.points, _sides(found.boxes), strict=True)
                         found = replace(found, points=np.stack([steady(own, side) for steady, own, side in objects]))
-                    found.add_to(files, number)
-                    drawn.add(draw(picture, found, self.names))
-                    number += 1
+                    found.add_to(files, frame.number, frame.seconds)
+                    drawn.add(draw(frame.picture, found, self.names), seconds=frame.seconds)
                     progress.update()
         if video.fault:
             self.faults.append(video.fault)

@@ -81,7 +81,7 @@ def draw_results(database: Database, options: Options, experiment: Experiment) -
     drawn = sheet(pictures, list(points), colours, RESULT_COLUMNS, RESULT_ROWS)
     fullest = int(np.isfinite(points).all(axis=2).sum(axis=1).argmax())
     key = _crop(database, images, fullest, KEY_SIDE)
-    path = experiment.logs / "Step2.jpg"
+    path = experiment.result("Step2.jpg")
     save_picture(with_legend(drawn, key, KEY_SIDE / TILE * points[fullest], names, colours), path)
     experiment.log(f"{len(kept)} landmarks of {len(found)}, on {len(pictures)} test pictures: {path}")
 

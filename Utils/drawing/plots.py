@@ -39,7 +39,7 @@ def chart(
     axes = drawn.add_subplot()
     for number, (name, (steps, values)) in enumerate(lines.items()):
         mark = "o" if len(steps) < 30 else None
-        axes.plot(steps, values, STYLES[number % len(STYLES)], marker=mark, markersize=3, label=name)
+        axes.plot(steps, values, STYLES[number % len(STYLES)], marker=mark, markersize=3, label=_literal(name))
     axes.set(xlabel=xlabel, ylabel=ylabel)
     if logarithmic and all((values > 0).all() for _, values in lines.values()):
         axes.set_yscale("log")
@@ -49,6 +49,18 @@ def chart(
     if len(lines) > 1:
         axes.legend()
     return drawn
+
+
+def _literal(name: str) -> str:
+    """A name that matplotlib draws as it stands: no formula, and not hidden from the legend for its underscore.
+
+    Characters that the font lacks are escaped like \\u4e2d.
+    """
+    from matplotlib import font_manager
+
+    known = font_manager.get_font(font_manager.findfont(font_manager.FontProperties())).get_charmap()
+    drawable = "".join(c if ord(c) in known else c.encode("unicode_escape").decode() for c in name)
+    return (" " if name.startswith("_") else "") + drawable.replace("$", r"\$")
 
 
 def save(drawn: "Figure", path: Path) -> None:
@@ -85,13 +97,24 @@ def write_curve(errors: np.ndarray, path: Path, landmarks: str) -> None:
     draw_curves({path.stem: curve}, path, landmarks)
 
 
+def write_few_annotations(rows: np.ndarray, path: Path) -> None:
+    """Write rows (k, 3) of `few_annotations`: the picture to `path` (.jpg), the numbers beside it (.csv)."""
+    with writing(path.with_suffix(".csv")) as temporary:
+        lines = [f"{count:.0f},{mean:.6f},{spread:.6f}" for count, mean, spread in rows]
+        temporary.write_text("\n".join(["annotated,mean_percent,spread_percent", *lines]) + "\n")
+    drawn = chart({path.stem: (rows[:, 0], rows[:, 1])}, "annotated pictures", "forward error, % of the normaliser")
+    drawn.axes[0].errorbar(rows[:, 0], rows[:, 1], rows[:, 2], fmt="none", capsize=3)
+    drawn.axes[0].set_xscale("log")
+    save(drawn, path)
+
+
 def draw_curves(curves: Mapping[str, np.ndarray], path: Path, landmarks: str) -> None:
     """Draw curves (n,) in percent by their names in one picture (.jpg, .png, .pdf or .svg)."""
     lines = {f"{name}: {final(curve)}": (np.arange(1, len(curve) + 1), curve) for name, curve in curves.items()}
     drawn = chart(lines, f"number of {landmarks}", "mean error, % of the normaliser")
     drawn.axes[0].set_xlim(1, max([2, *map(len, curves.values())]))
     for title in lines if len(lines) == 1 else ():
-        drawn.axes[0].set_title(title, loc="right", fontsize=10)
+        drawn.axes[0].set_title(_literal(title), loc="right", fontsize=10)
     save(drawn, path)
 
 

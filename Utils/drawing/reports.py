@@ -5,9 +5,10 @@ import csv
 import numpy as np
 
 from Utils.drawing.marks import palette
-from Utils.drawing.plots import write_curve
+from Utils.drawing.plots import write_curve, write_few_annotations
 from Utils.evaluation import Errors
 from Utils.movement import FOLLOWS, OFTEN, Movement
+from Utils.protocols import few_annotations
 from Utils.storage.experiment import Experiment
 from Utils.storage.files import writing
 
@@ -52,18 +53,26 @@ def report_failure(
     return False
 
 
-def report_errors(experiment: Experiment, errors: Errors) -> None:
-    """Write ForwardError and BackwardError (.jpg, .csv) and log the two final errors."""
+def report_errors(experiment: Experiment, errors: Errors, seed: int) -> None:
+    """Write ForwardError, BackwardError and FewShot (.jpg, .csv) and log the final errors.
+
+    A protocol without backward errors writes none. seed: chooses the annotated pictures of FewShot.
+    """
     for note in errors.notes:
         experiment.log(f"Evaluation: {note}")
-    forward, backward = experiment.logs / "ForwardError.jpg", experiment.logs / "BackwardError.jpg"
-    write_curve(errors.forward, forward, "groundtruth landmarks")
-    write_curve(errors.backward, backward, "discovered landmarks")
-    experiment.log(f"Curves: {forward} and {backward}, with their numbers beside them (.csv)")
+    paths = [experiment.result("ForwardError.jpg"), experiment.result("FewShot.jpg")]
+    write_curve(errors.forward, paths[0], "groundtruth landmarks")
+    write_few_annotations(few_annotations(errors, seed), paths[1])
+    measures_backward = not np.isnan(errors.backward).any()
+    if measures_backward:
+        paths.append(experiment.result("BackwardError.jpg"))
+        write_curve(errors.backward, paths[2], "discovered landmarks")
+    experiment.log(f"Curves, with their numbers beside them (.csv): {', '.join(map(str, paths))}")
     experiment.log(f"Landmarks evaluated: {len(errors.landmarks)}")
     if len(errors.landmarks):
         experiment.log(f"Forward error:  {errors.forward_percent:.2f}% of the normaliser")
-        experiment.log(f"Backward error: {errors.backward_percent:.2f}% of the normaliser")
+        if measures_backward:
+            experiment.log(f"Backward error: {errors.backward_percent:.2f}% of the normaliser")
     else:
         experiment.log(f"Forward error:  {errors.forward_percent:.2f}% of the normaliser, the mean shape's")
         experiment.log("Backward error: unknown without landmarks")
@@ -89,7 +98,7 @@ def report_landmarks(
         backward[errors.landmarks] = 100 * errors.backward
     explained = [empty] * 3 if movement is None else [movement.residual, movement.movement, movement.r2]
     columns = [100 * found, *explained, backward, *(steadiness or (empty, empty, empty))]
-    path = experiment.logs / "Landmarks.csv"
+    path = experiment.result("Landmarks.csv")
     with writing(path) as temporary, temporary.open("w", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(LANDMARK_COLUMNS)

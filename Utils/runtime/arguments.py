@@ -2,6 +2,7 @@
 
 import argparse
 import os
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NoReturn
@@ -42,5 +43,11 @@ def _within(kind: type, what: str, least: float, most: float) -> Callable[[str],
 
 
 def path_of(text: str) -> Path:
-    """A path, where `~` is the user's folder."""
-    return Path(os.path.expanduser(text))
+    """A path, where `~` is the user's folder and `$NAME` an environment variable; UserError if that is not set."""
+    if os.path.lexists(text):  # names may hold a dollar
+        return Path(text)
+    path = os.path.expandvars(os.path.expanduser(text))
+    missing = re.search(r"\$({\w+}|[A-Za-z_]\w*)", path)
+    if missing:
+        raise UserError(f"{text}: {missing[0]} is not set; set it or write the folder's name")
+    return Path(path)

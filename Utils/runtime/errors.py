@@ -2,6 +2,7 @@
 
 import errno
 import functools
+import multiprocessing
 import os
 import reprlib
 import sys
@@ -13,11 +14,11 @@ from pathlib import Path
 from Utils.runtime.interruption import EndRequested, end_if_requested, noting_requests
 
 _REMEDIES = {
-    "free some space and run again with --resume": (errno.ENOSPC, errno.EDQUOT),
+    "free some space and run again, a training with --resume": (errno.ENOSPC, errno.EDQUOT),
     "use a smaller --num_workers or batch_size": (errno.EMFILE, errno.ENOMEM),
-    "change the permissions or choose another log_path": (errno.EACCES, errno.EPERM, errno.EROFS),
-    "move it away or choose another log_path": (errno.ENOTDIR, errno.EEXIST, errno.EISDIR, errno.ENOTEMPTY),
-    "choose another path": (errno.ENAMETOOLONG, errno.ELOOP),
+    "change the permissions or write to another folder": (errno.EACCES, errno.EPERM, errno.EROFS),
+    "move it away or write to another folder": (errno.ENOTDIR, errno.EEXIST, errno.EISDIR, errno.ENOTEMPTY),
+    "choose another path": (errno.ENOENT, errno.ENAMETOOLONG, errno.ELOOP),
 }
 report_folder: Path | None = None  # for the traceback of a fault; the experiment sets it
 
@@ -102,6 +103,8 @@ def exit_cleanly(main: Callable[..., int | None]) -> Callable[..., None]:
             code, line = request.code, str(request)
         if line and not silent:
             print(one_line(line), file=sys.stderr, flush=True)
+        for worker in multiprocessing.active_children():  # Python would wait for them, and they ignore SIGTERM
+            worker.kill()
         sys.exit(code)
 
     return wrapped

@@ -12,7 +12,7 @@ class EndRequested(BaseException):
     """The process is asked to end with exit code `code`. Like KeyboardInterrupt, not an Exception."""
 
     def __init__(self, number: int) -> None:
-        super().__init__("interrupted; run again with --resume to go on")
+        super().__init__("interrupted; run again, a training with --resume")
         self.code = 128 + number
 
 

@@ -1,6 +1,7 @@
 """The same work on many items, on all cores."""
 
 import collections
+import contextlib
 import multiprocessing
 import os
 import threading
@@ -43,9 +44,12 @@ def parallel_map(
     threads = cv2.getNumThreads()
     cv2.setNumThreads(1)
     chunk = chunk or max(1, min(64, len(items) // (workers * CHUNKS_PER_WORKER)))
-    executor = ProcessPoolExecutor(workers, initializer=_start_worker, initargs=(shared,))
+    with starting(workers):
+        executor = ProcessPoolExecutor(workers, initializer=_start_worker, initargs=(shared,))
     try:
-        yield from enumerate(executor.map(partial(_work, function), items, chunksize=chunk))
+        with starting(workers):
+            results = executor.map(partial(_work, function), items, chunksize=chunk)
+        yield from enumerate(results)
     except BrokenProcessPool as error:
         raise UserError(
             "a worker process was killed, perhaps because memory ran out; use a smaller --num_workers"
@@ -57,6 +61,18 @@ def parallel_map(
     finally:
         executor.shutdown(cancel_futures=True)
         cv2.setNumThreads(threads)
+
+
+@contextlib.contextmanager
+def starting(workers: int) -> Iterator[None]:
+    """UserError if the system refuses what worker processes need, such as semaphores, which lie in /dev/shm."""
+    try:
+        yield
+    except OSError as error:
+        raise UserError(
+            f"{workers} worker processes cannot be started ({error.strerror}); use a smaller --num_workers, or give "
+            f"a container more shared memory"
+        ) from error
 
 
 def _start_worker(shared: Any) -> None:

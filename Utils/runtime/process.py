@@ -3,6 +3,7 @@
 import ctypes
 import platform
 import signal
+import warnings
 
 import numpy as np
 import torch
@@ -13,9 +14,13 @@ _TRIM_THRESHOLD, _MMAP_MAX = -1, -4  # from glibc's malloc.h
 
 
 def set_up_process() -> None:
-    """Keep freed memory for the next tensors and count subnormal numbers as 0; before the first tensor operation."""
+    """Keep freed memory for the next tensors and count subnormal numbers as 0; before the first tensor operation.
+
+    Also silence Pillow.
+    """
     keep_freed_memory()
     flush_subnormals()
+    warnings.filterwarnings("ignore", module=r"PIL\.")  # of odd metadata, without the file's name
 
 
 def set_up_worker(_: int = 0) -> None:

@@ -3,14 +3,13 @@
 import contextlib
 import datetime
 import re
-import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from Utils.runtime import distributed, errors
 from Utils.runtime.errors import UserError
-from Utils.storage.files import SAFETENSORS, held, remove_left_overs
+from Utils.storage.files import SAFETENSORS, held, remove_left_overs, require_writable
 from Utils.storage.records import append_run, recorded_runs
 from Utils.storage.scalars import Scalars
 
@@ -22,8 +21,9 @@ class Experiment:
     experiment's name in it. The newest file is the one with the highest number in its name.
     """
 
-    def __init__(self, log_path: Path | str, name: str) -> None:
-        self.name = name
+    def __init__(self, log_path: Path | str, name: str, variant: str = "") -> None:
+        """variant: ends the names of results, see `Options.variant`."""
+        self.name, self.variant = name, variant
         self.folder = Path(log_path) / name
         self.logs = self.folder / "Logs"
         self.checkpoints = self.folder / "CheckPoints"
@@ -64,7 +64,16 @@ class Experiment:
         return self.checkpoints / f"{self.name}SecondStepState.pth"
 
     def predictions(self, iteration: int) -> Path:
-        return self.checkpoints / f"EvaluateStep2Keypoints{iteration}.pickle"
+        return self.checkpoints / f"EvaluateStep2Keypoints{iteration}{self.variant}.pickle"
+
+    def relations(self, iteration: int) -> Path:
+        """How the landmarks of step two's network are related."""
+        return self.checkpoints / f"LandmarkRelations{iteration}.json"
+
+    def result(self, name: str) -> Path:
+        """A file of this name in Logs, with the variant before its ending."""
+        path = self.logs / name
+        return path.with_name(f"{path.stem}{self.variant}{path.suffix}")
 
     def named_points(self, iteration: int) -> Path:
         """The regressor of named points that tools/name_points.py learns."""
@@ -125,14 +134,7 @@ class Experiment:
     def open(self) -> None:
         """Make the folders and send tracebacks of faults there; UserError if they are not writable."""
         for folder in (self.logs, self.checkpoints):
-            try:
-                folder.mkdir(parents=True, exist_ok=True)
-                with tempfile.TemporaryFile(dir=folder):
-                    pass
-            except OSError as error:
-                raise UserError(
-                    f"{folder} is not writable ({error.strerror}); set log_path in the paths file to another folder"
-                ) from error
+            require_writable(folder, "set log_path in the paths file to another folder")
         errors.report_folder = self.logs
         remove_left_overs(self.logs, self.logs / "Clusters", self.checkpoints)
 

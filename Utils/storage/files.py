@@ -1,10 +1,12 @@
 """Files are written whole or not at all; reading a file never runs code in it."""
 
 import contextlib
+import errno
 import fcntl
 import io
 import os
 import pickle
+import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -20,6 +22,7 @@ from Utils.storage.unpickling import RefusedError, unpickle
 SAFETENSORS = ".safetensors"
 _UMASK = os.umask(0o077)  # the only way to read it is to set it
 os.umask(_UMASK)
+_NOT_OFFERED = (errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOLCK)  # by file systems, such as network drives
 _LONGEST_STEM = 180  # bytes; names of files end at 255
 
 
@@ -36,15 +39,35 @@ def writing(path: Path | str, durable: bool = True) -> Iterator[Path]:
     try:
         yield temporary
         if durable:
-            with open(temporary, "rb+") as written:
-                os.fsync(written.fileno())
-        os.chmod(temporary, 0o666 & ~_UMASK)  # mkstemp makes private files
+            _synchronise(temporary)
+        with contextlib.suppress(OSError):  # network drives may have no modes
+            os.chmod(temporary, 0o666 & ~_UMASK)  # mkstemp makes private files
         os.replace(temporary, path)
     finally:
         try:
             temporary.unlink(missing_ok=True)
         finally:
             os.close(owned)
+
+
+def _synchronise(path: Path) -> None:
+    """Bring a file's content to the disk, if the file system can do that on request."""
+    try:
+        with open(path, "rb+") as written:
+            os.fsync(written.fileno())
+    except OSError as error:
+        if error.errno not in _NOT_OFFERED:
+            raise
+
+
+def require_writable(folder: Path, remedy: str) -> None:
+    """Make the folder if it is missing; UserError if no file can be written there. For the time before long work."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise UserError(f"{folder} is not writable ({error.strerror}); {remedy}") from error
 
 
 def _owned_temporary(path: Path) -> tuple[Path, int]:
@@ -79,13 +102,20 @@ def remove_left_overs(*folders: Path) -> None:
 
 
 @contextlib.contextmanager
-def held(lock: Path, refusal: str) -> Iterator[None]:
-    """Hold a file's lock until this process ends; UserError with the refusal if another process holds it."""
+def held(lock: Path, refusal: str = "") -> Iterator[None]:
+    """Hold a file's lock until the block ends. Waits for another process, or with a `refusal` raises UserError.
+
+    On a drive without locks this says so on stderr and holds nothing.
+    """
     file_lock = FileLock(lock)
     try:
-        file_lock.acquire(timeout=0)
+        file_lock.acquire(timeout=0 if refusal else -1)
     except Timeout:
         raise UserError(refusal) from None
+    except (OSError, NotImplementedError) as error:
+        if getattr(error, "errno", errno.ENOSYS) not in _NOT_OFFERED:
+            raise
+        print(f"{lock.parent} is on a drive without locks: run only one process there at a time", file=sys.stderr)
     try:
         yield
     finally:

@@ -10,10 +10,9 @@ from typing import Any
 
 import torch
 import yaml
-from filelock import FileLock
 
 from Utils.runtime.errors import UserError
-from Utils.storage.files import writing
+from Utils.storage.files import held, writing
 
 RUNS = "run.yaml"  # a list of records, one per run
 PREDICTION = "prediction.yaml"  # one record
@@ -35,7 +34,7 @@ def record(facts: Mapping[str, Any]) -> dict[str, Any]:
 def append_run(folder: Path, facts: Mapping[str, Any]) -> None:
     """Append this run's record to the folder's run.yaml; a damaged file is kept under another name."""
     path = folder / RUNS
-    with FileLock(folder / f".{RUNS}.lock"):  # Test.py may run beside a training
+    with held(folder / f".{RUNS}.lock"):  # Test.py may run beside a training
         runs = recorded_runs(folder)
         if not runs and path.exists():
             path.replace(path.with_suffix(".damaged.yaml"))

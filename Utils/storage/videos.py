@@ -1,11 +1,12 @@
 """Videos through PyAV: read all frames or some, and write frames."""
 
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from fractions import Fraction
 from pathlib import Path
 from types import MappingProxyType, TracebackType
+from typing import NamedTuple
 
 import av
 import cv2
@@ -13,46 +14,79 @@ import numpy as np
 
 from Utils.runtime.errors import UserError, one_line
 from Utils.storage.files import writing
+from Utils.storage.pictures import require_file
 
 SUFFIXES = (".mp4", ".mov", ".m4v", ".avi", ".mkv", ".webm", ".mpg", ".mpeg", ".wmv", ".ogv", ".gif")
+TICKS = 256  # of a written video's clock per frame, for rates that vary
 SLACK = 0.02  # share of the promised frames that may be missing before a video counts as cut off
 _X264: Mapping[str, str] = MappingProxyType({"crf": "18"})  # constant rate factor; lower is better
+
+
+class Frame(NamedTuple):
+    """A frame of a video: its number among all frames, from 0, its time in seconds from the first one, and RGB uint8
+    pixels (H, W, 3), turned as the file says.
+    """
+
+    number: int
+    seconds: Fraction
+    picture: np.ndarray
 
 
 class Video:
     """The first video stream of a file.
 
-    rate: frames per second; frames: their number by the file's header or duration, 0 if both are missing. Raises
-    UserError if the file is missing or not a video.
+    rate: frames per second; frames: the number of those that are shown, by the file's header or duration, 0 if both
+    are missing. Raises UserError if the file is missing, has a name that is not UTF-8, or is not a video.
     """
 
     def __init__(self, path: Path | str) -> None:
+        require_file(path, "video")
         self.path = Path(path)
-        self.fault: str | None = None  # why the frames ended early; known after reading
+        self.fault: str | None = None  # which frames are missing; known after reading
         try:
             with av.open(str(path)) as container:
                 stream = container.streams.video[0]
                 self.rate = Fraction(stream.average_rate or stream.guessed_rate or 25)
                 seconds = Fraction(container.duration or 0, av.time_base)
-                self.frames = stream.frames or round(seconds * self.rate)
-        except FileNotFoundError:
-            raise UserError(f"video {path} does not exist; correct the path") from None
+                if stream.duration and stream.time_base:
+                    seconds = stream.duration * stream.time_base
+                # A clip that was cut without encoding it again holds frames that are not shown.
+                self.frames = min(stream.frames or 2**62, round(seconds * self.rate) or stream.frames)
         except (av.FFmpegError, IndexError, OSError, ValueError) as error:
             raise UserError(f"{path} is not a readable picture or video ({one_line(error)})") from error
 
-    def __iter__(self) -> Iterator[np.ndarray]:
-        """RGB uint8 (H, W, 3) frames in order, turned as the file says. If they end early, `fault` says why."""
-        count = 0
+    def __iter__(self) -> Iterator[Frame]:
+        """The frames in order, without damaged ones. If some are missing, `fault` says how many."""
+        count, number, damaged = 0, -1, 0
         try:
             with av.open(str(self.path)) as container:
-                container.streams.video[0].thread_type = "AUTO"
-                for frame in container.decode(video=0):
-                    quarters = round(frame.rotation / 90)  # counterclockwise
-                    yield np.ascontiguousarray(np.rot90(frame.to_ndarray(format="rgb24"), quarters))
-                    count += 1
+                times, _ = _times(container)
+            with av.open(str(self.path)) as container:
+                stream = container.streams.video[0]
+                stream.thread_type = "AUTO"
+                for packet in container.demux(stream):
+                    try:
+                        frames = packet.decode()
+                    except av.FFmpegError:
+                        damaged += 1
+                        continue
+                    for frame in frames:
+                        number += 1
+                        seconds = number / self.rate
+                        if frame.pts is not None and times:
+                            number = max(number, bisect_left(times, frame.pts) if damaged else 0)
+                            seconds = (frame.pts - times[0]) * stream.time_base
+                        quarters = round(frame.rotation / 90)  # counterclockwise
+                        picture = np.rot90(frame.to_ndarray(format="rgb24"), quarters)
+                        yield Frame(number, seconds, np.ascontiguousarray(picture))
+                        count += 1
         except (av.FFmpegError, OSError) as error:
             self.fault = f"video {self.path} ends in the middle, after {count} frames ({one_line(error)})"
-        if self.fault is None and count + SLACK * self.frames + 1 < self.frames:
+            return
+        if damaged:
+            lost, total = len(times) - count, len(times)
+            self.fault = f"video {self.path} has {damaged} damaged packets: {lost} of {total} frames are left out"
+        elif count + SLACK * self.frames + 1 < self.frames:
             self.fault = f"video {self.path} ends in the middle, after {count} of {self.frames} frames"
 
 
@@ -88,9 +122,12 @@ def frames_at(path: Path | str, numbers: Iterable[int]) -> Iterator[np.ndarray]:
 
 
 def _times(container: av.container.InputContainer) -> tuple[list[int], list[int]]:
-    """Sorted times of all frames and of key frames, in the stream's units. Nothing is decoded."""
-    packets = [packet for packet in container.demux(video=0) if packet.size]
-    shown = [(packet.pts, packet.is_keyframe) for packet in packets if packet.pts is not None]
+    """Sorted times of all frames that are shown, and of key frames, in the stream's units. Nothing is decoded."""
+    shown: list[tuple[int, bool]] = []
+    with suppress(av.FFmpegError):  # the end is missing
+        for packet in container.demux(video=0):
+            if packet.size and not packet.is_discard and packet.pts is not None:
+                shown.append((packet.pts, packet.is_keyframe))
     return sorted(time for time, _ in shown), sorted(time for time, is_key in shown if is_key)
 
 
@@ -106,15 +143,15 @@ class VideoWriter:
     ) -> None:
         self.path, self.rate = path, rate.limit_denominator(65535)
         self.options, self.durable = options, durable
-        self.frames = 0
+        self._next = 0  # in ticks
         self._open = ExitStack()
         self._container: av.container.OutputContainer | None = None
 
     def __enter__(self) -> "VideoWriter":
         return self
 
-    def add(self, picture: np.ndarray, times: int = 1) -> None:
-        """Append a picture (H, W, 3) uint8 as `times` frames."""
+    def add(self, picture: np.ndarray, times: int = 1, seconds: Fraction | None = None) -> None:
+        """Append a picture (H, W, 3) uint8 as `times` frames; seconds: of the first, default: one frame later."""
         height, width = picture.shape[:2]
         even = cv2.copyMakeBorder(picture, 0, height % 2, 0, width % 2, cv2.BORDER_REPLICATE)
         picture = np.ascontiguousarray(even, np.uint8)
@@ -125,12 +162,15 @@ class VideoWriter:
             self._stream = self._container.add_stream("libx264", rate=self.rate, options=dict(self.options))
             self._stream.height, self._stream.width = picture.shape[:2]
             self._stream.pix_fmt = "yuv420p"
+            self._stream.codec_context.time_base = 1 / (TICKS * self.rate)
         frame = av.VideoFrame.from_ndarray(picture, format="rgb24").reformat(format="yuv420p")
-        frame.time_base = 1 / self.rate
+        frame.time_base = 1 / (TICKS * self.rate)
+        if seconds is not None:
+            self._next = max(self._next - TICKS + 1, round(seconds / frame.time_base))
         for _ in range(times):
-            frame.pts = self.frames
+            frame.pts = self._next
             self._container.mux(self._stream.encode(frame))
-            self.frames += 1
+            self._next += TICKS
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None

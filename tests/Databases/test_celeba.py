@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from Databases.celeba import CelebA
+from Databases.groundtruth import protocol_maps
 from Utils.crops import apply, invert, warp
 from Utils.options import Paths
 from Utils.runtime.errors import UserError
@@ -35,8 +36,8 @@ def tree(tmp_path):
     return tmp_path
 
 
-def open_tree(tree) -> CelebA:
-    return CelebA.open(SimpleNamespace(paths=Paths(tree / "main.yaml"), data_path=tree / "data"))
+def open_tree(tree, protocol="paper") -> CelebA:
+    return CelebA.open(SimpleNamespace(paths=Paths(tree / "main.yaml"), data_path=tree / "data", protocol=protocol))
 
 
 def test_splits_are_the_papers(tree):
@@ -49,6 +50,22 @@ def test_splits_are_the_papers(tree):
     assert database.training.landmarks is None
     assert database.test.landmarks[1, 2].tolist() == [4 + 7, 5 + 7]
     assert database.read(database.training, 2).shape == (218, 178, 3)
+
+
+def test_its_own_five_points(tree):
+    """All of MAFL's training pictures are annotated; errors are measured in the picture, not in the crop."""
+    rows = [f"{name}  {' '.join(str(10 * i + v) for v in range(10))}" for i, name in enumerate(NAMES)]
+    (tree / "celeba" / "Anno").mkdir()
+    points = tree / "celeba" / "Anno" / "list_landmarks_align_celeba.txt"
+    points.write_text("\n".join(["8", "lefteye_x lefteye_y ...", *rows]) + "\n")
+    database = open_tree(tree, "mafl5")
+    assert database.regression.names.tolist() == [NAMES[1], NAMES[0]]
+    assert database.test.landmarks[0].tolist() == [[50 + 2 * i, 51 + 2 * i] for i in range(5)]
+    maps = protocol_maps(database.test, np.zeros((2, 2, 3)))
+    assert apply(maps, np.array([178.0, 109])[None]).tolist() == [[[256, 128]]] * 2
+    points.write_text("\n".join(rows))
+    with pytest.raises(UserError, match=r"list_landmarks_align_celeba\.txt is not a list of CelebA's"):
+        open_tree(tree, "mafl5-tpami")
 
 
 @pytest.mark.parametrize("folder", ["celeba/Img", "celeba/Img/img_align_celeba_hq"])
@@ -91,9 +108,10 @@ def test_what_is_missing_is_named(tree):
     dump_pickle(dict.fromkeys(NAMES[1:], BOX), lists / "CelebABoundingBoxes.pickle")
     with pytest.raises(UserError, match=rf"has no box for 1 picture, first {NAMES[0]}; .*find_boxes"):
         open_tree(tree)
-    dump_pickle({name: [1, 2, 3] for name in NAMES}, lists / "CelebABoundingBoxes.pickle")
-    with pytest.raises(UserError, match="is not 4 numbers"):
-        open_tree(tree)
+    for box in ([1, 2, 3], [1, [2], 3, 4], [[[1, 2, 3, 4, 5]]], {"x": 1}):
+        dump_pickle(dict.fromkeys(NAMES, box), lists / "CelebABoundingBoxes.pickle")
+        with pytest.raises(UserError, match="is not 4 numbers"):
+            open_tree(tree)
     (lists / "CelebABoundingBoxes.pickle").unlink()
     with pytest.raises(UserError, match=r"CelebABoundingBoxes\.pickle does not exist; .*tools/find_boxes\.py"):
         open_tree(tree)
@@ -103,6 +121,13 @@ def test_what_is_missing_is_named(tree):
     (lists / "list_eval_partition.txt").unlink()
     with pytest.raises(UserError, match=r"list_eval_partition\.txt does not exist, nor Eval/"):
         open_tree(tree)
+
+
+def test_lists_may_begin_with_a_byte_order_mark(tree):
+    expected = open_tree(tree).training.names.tolist()
+    for file in (tree / "data" / "CelebA").glob("*.txt"):
+        file.write_bytes(b"\xef\xbb\xbf" + file.read_bytes())
+    assert open_tree(tree).training.names.tolist() == expected
 
 
 def test_a_path_that_is_missing_or_without_pictures_is_named(tree):

@@ -1,8 +1,13 @@
+import warnings
+from pathlib import Path
+
 import numpy as np
 import pytest
 from PIL import Image
 
 from Databases import check
+from Databases.check import describe
+from Databases.database import ImageSet
 
 
 @pytest.fixture
@@ -58,9 +63,27 @@ def test_an_unreadable_picture_is_an_error(folder, capsys):
     assert "complete\n" not in out.splitlines()[-1:]
 
 
+def test_a_picture_that_is_left_out_is_an_error(folder, capsys):
+    (folder / "zz.jpg").write_text("no picture")
+    code, out, err = run(folder, capsys)
+    assert code == 2
+    assert "    ERROR: 1 picture left out\n      picture " in out
+    assert "zz.jpg cannot be read (not a known picture format)" in out
+    assert err.splitlines()[-1].startswith("error: ")
+
+
 def test_what_cannot_be_opened_is_one_line(folder, capsys):
     (folder / "boxes.csv").write_text("file,x1\n")
     code, _, err = run(folder, capsys)
     assert code == 2
     assert len(err.splitlines()) == 1
     assert "boxes.csv has no box for 12 pictures" in err
+
+
+def test_boxes_of_unknown_numbers_are_described_without_a_warning():
+    boxes = np.full((2, 4), np.nan)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert "median box 0x0" in describe(ImageSet(Path("/p"), np.array(["a", "b"]), boxes, None))
+        boxes[0] = [1, 2, 4, 9]
+        assert "median box 3x7" in describe(ImageSet(Path("/p"), np.array(["a", "b"]), boxes, None))

@@ -1,7 +1,9 @@
 import hashlib
 import json
 import os
+import re
 import struct
+import unicodedata
 import zlib
 from pathlib import Path
 from types import SimpleNamespace
@@ -10,7 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from Databases.custom import Custom
+from Databases.custom import Custom, list_pictures
 from Utils.crops import apply, invert
 from Utils.hyperparameters import hyperparameters
 from Utils.options import Paths
@@ -119,6 +121,8 @@ def test_large_pictures_are_cut_to_the_surroundings_of_the_box_and_shrunk(tmp_pa
     assert np.isnan(database.test.landmarks[0, 1]).all()  # half a point is none
     assert database.test.boxes.tolist() == [[0, 0, 300, 200]]
     assert open_folder(folder, "working_size=350").training.sizes.tolist() == [[350, 250]]
+    assert open_folder(folder, "working_size=350").training.sizes.tolist() == [[350, 250]]
+    assert open_folder(folder, "image_size=128").training.sizes.tolist() == [[225, 161]]  # as many for the crop
 
 
 def test_a_window_at_the_corner_is_not_taken_for_the_picture(tmp_path):
@@ -265,13 +269,32 @@ def test_boxes_outside_are_named(tmp_path):
         open_folder(tmp_path / "p")
 
 
-def test_unreadable_and_tiny_pictures_are_named(folder):
+def test_unreadable_and_tiny_pictures_are_named_and_passed_over(folder, capsys):
     (folder / "zz.jpg").touch()
-    with pytest.raises(UserError, match=r"zz\.jpg is empty"):
-        open_folder(folder)
     save(folder / "zy.png", 8, 50)
-    with pytest.raises(UserError, match=r"2 pictures are unreadable, first: .*zy\.png has only 8x50 pixels"):
-        open_folder(folder)
+    (folder / "zx.heic").write_bytes(b"\0\0\0\x18ftypheic")
+    save(folder / os.fsdecode(b"\xff.png"), 60, 40)
+    rows = [f"{name},,,," for name in list_pictures(folder)[:-1]]
+    (folder / "boxes.csv").write_text("\n".join(["file,x1,y1,x2,y2", *rows]))
+    database = open_folder(folder)
+    database.check_cheaply()
+    assert len(everything(database)) == 12
+    said = capsys.readouterr().err.splitlines()
+    assert [re.sub(r".*/", "", line) for line in said] == [
+        "zx.heic cannot be read (not a known picture format); restore it or remove it from the list, "
+        "or convert it to JPEG",
+        "zy.png has only 8x50 pixels; take it out of the folder",
+        "zz.jpg is empty; restore it or remove it from the list, or convert it to JPEG",
+        "\\udcff.png is not in UTF-8; rename the file",
+        "4 pictures left out",
+    ]
+
+
+def test_a_folder_without_a_readable_picture_is_an_error(tmp_path):
+    (tmp_path / "p").mkdir()
+    (tmp_path / "p" / "a.jpg").touch()
+    with pytest.raises(UserError, match=r"no picture in .*p can be read, first: .*a\.jpg is empty"):
+        open_folder(tmp_path / "p")
 
 
 def test_folders_that_are_missing_or_empty_are_named(tmp_path):
@@ -310,18 +333,11 @@ def test_coco_entries_that_are_no_places_are_named(folder, change, said):
 
 def test_what_only_looks_like_a_picture_is_named(folder):
     odd = folder / "odd.jpg"
-    for make, said in (
-        (lambda: odd.symlink_to("nowhere"), "does not exist"),
-        (lambda: odd.symlink_to(odd), "does not exist or is not a file"),
-    ):
-        make()
-        with pytest.raises(UserError, match=rf"picture .*odd\.jpg .*{said}"):
-            open_folder(folder)
+    for target in ("nowhere", odd):
+        odd.symlink_to(target)
+        [said] = open_folder(folder).left_out
+        assert re.fullmatch(r"picture .*odd\.jpg does not exist or is not a file; restore .*", said)
         odd.unlink()
-    with open(os.fsencode(folder) + b"/\xff.jpg", "wb"):
-        pass
-    with pytest.raises(UserError, match="is not in UTF-8; rename the file"):
-        open_folder(folder)
 
 
 def test_a_picture_of_more_pixels_than_any_memory(folder):
@@ -330,8 +346,8 @@ def test_a_picture_of_more_pixels_than_any_memory(folder):
     content = (folder / "bomb.png").read_bytes()
     head = b"IHDR" + struct.pack(">II", 60_000, 60_000) + content[24:29]
     (folder / "bomb.png").write_bytes(content[:12] + head + struct.pack(">I", zlib.crc32(head)) + content[33:])
-    with pytest.raises(UserError, match=r"bomb\.png cannot be read .*decompression bomb"):
-        open_folder(folder)
+    [said] = open_folder(folder).left_out
+    assert "bomb.png cannot be read (60000x60000 pixels are too many)" in said
 
 
 def test_left_overs_of_shrunk_pictures_are_removed(folder):
@@ -343,7 +359,97 @@ def test_left_overs_of_shrunk_pictures_are_removed(folder):
     assert not left.exists()
 
 
-@pytest.mark.parametrize("size", [0, 15])
+@pytest.mark.parametrize("size", [-1, 15])
 def test_working_sizes_have_a_bound(folder, size):
-    with pytest.raises(UserError, match=f"--set working_size={size}: must be at least 16"):
+    with pytest.raises(UserError, match=f"--set working_size={size}: must be at least 16, or 0"):
         open_folder(folder, f"working_size={size}")
+
+
+def write_boxes(folder: Path, boxes: list[list[float]]) -> None:
+    """Pictures of 640x480 with a box each."""
+    lines = ["file,x1,y1,x2,y2"]
+    for i, box in enumerate(boxes):
+        save(folder / f"{i}.png", 640, 480)
+        lines.append(f"{i}.png,{','.join(map(str, box))}")
+    (folder / "boxes.csv").write_text("\n".join(lines))
+
+
+@pytest.mark.parametrize(
+    "scale, said", [((640, 480, 640, 480), "shares of the sides"), ((6.4, 4.8, 6.4, 4.8), "percent")]
+)
+def test_boxes_in_other_units_are_named(tmp_path, scale, said):
+    pixels = np.array(
+        [[64, 48, 320, 240], [100, 96, 620, 470], [10, 10, 200, 200], [90, 0, 400, 80], [0, 0, 640, 480]]
+    )
+    write_boxes(tmp_path / "p", (pixels / scale).tolist())
+    with pytest.raises(UserError, match=f"the boxes of the pictures in .* seem to be {said}; write pixels"):
+        open_folder(tmp_path / "p")
+    write_boxes(tmp_path / "p", pixels)
+    open_folder(tmp_path / "p")
+
+
+def test_landmarks_in_shares_are_named(folder):
+    (folder / "landmarks.csv").write_text("file,x0,y0,x1,y1\n01.jpeg,0.2,0.3,0.9,1\n")
+    with pytest.raises(UserError, match="the landmarks of .* end at 1 and seem to be shares of the sides"):
+        open_folder(folder)
+
+
+def test_a_box_of_one_pixel_is_empty(tmp_path):
+    write_boxes(tmp_path / "p", [[100, 100, 101, 101]])
+    with pytest.raises(UserError, match=r"the box 100, 100, 101, 101 of 0\.png is empty"):
+        open_folder(tmp_path / "p")
+
+
+def test_coco_of_pictures_of_another_size_is_named(tmp_path):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    save(tmp_path / "p" / "a.jpg", 80, 40, exif=exif)
+    save(tmp_path / "p" / "b.jpg", 80, 40)
+    objects = [{"image_id": i, "bbox": [5, 5, 20, 20]} for i in (1, 2)]
+    for (width, height), wrong in (
+        ((80, 40), r"a\.jpg has 40x80 .* 80x40"),
+        ((40, 80), r"b\.jpg has 80x40 .* 40x80"),
+    ):
+        images = [{"id": i, "file_name": f"{n}.jpg", "width": width, "height": height} for i, n in enumerate("ab", 1)]
+        write_coco(tmp_path / "p", objects, images)
+        with pytest.raises(UserError, match=wrong + r" \(1 such objects\)"):
+            open_folder(tmp_path / "p")
+    images[0] |= {"width": 40, "height": 80}
+    images[1] |= {"width": 80, "height": 40}
+    write_coco(tmp_path / "p", objects, images)
+    open_folder(tmp_path / "p")
+
+
+def test_coco_of_several_kinds_of_objects_is_named(folder):
+    objects = [{"image_id": 9, "bbox": [5, 6, 30, 20]}, {"image_id": 7, "bbox": [1, 1, 10, 10]}]
+    write_coco(folder, [{**objects[0], "category_id": 1}, {**objects[1], "category_id": 3}])
+    with pytest.raises(UserError, match="has objects of the categories 1, 3; keep one kind of object"):
+        open_folder(folder)
+    write_coco(folder, [{**entry, "category_id": 3} for entry in objects])
+    open_folder(folder)
+
+
+@pytest.mark.parametrize("newline", ["\n", "\r\n"])
+def test_tables_of_spreadsheets_are_read(tmp_path, newline):
+    """A byte order mark, semicolons, decimal commas, and empty rows and columns."""
+    save(tmp_path / "p" / "a.png", 60, 40)
+    save(tmp_path / "p" / "b.png", 60, 40)
+    lines = ["file ;x1; y1;x2;y2;;", "a.png;1,5;2;30,25;20;;", ";;;;;;", "b.png;1;2;3,5;4.5;;", ";;;;;;", ""]
+    (tmp_path / "p" / "boxes.csv").write_bytes(b"\xef\xbb\xbf" + newline.join(lines).encode())
+    (tmp_path / "p" / "split.csv").write_text("file,split\na.png,train\n,\nb.png,test\n,\n")
+    database = open_folder(tmp_path / "p")
+    assert database.training.boxes.tolist() == [[1.5, 2, 30.25, 20]]
+    assert database.test.boxes.tolist() == [[1, 2, 3.5, 4.5]]
+
+
+@pytest.mark.parametrize("on_disk, in_table", [("NFD", "NFC"), ("NFC", "NFD")])
+def test_names_are_the_same_composed_and_decomposed(tmp_path, on_disk, in_table):
+    on_disk, in_table = (unicodedata.normalize(form, "sch\u00f6n.png") for form in (on_disk, in_table))
+    save(tmp_path / "p" / on_disk, 60, 40)
+    (tmp_path / "p" / "boxes.csv").write_text(f"file,x1,y1,x2,y2\n{in_table},1,2,30,20\n")
+    assert open_folder(tmp_path / "p").test.boxes.tolist() == [[1, 2, 30, 20]]
+    (tmp_path / "p" / "boxes.csv").unlink()
+    write_coco(tmp_path / "p", [{"image_id": 1, "bbox": [1, 2, 3, 4]}], [{"id": 1, "file_name": f"x/{in_table}"}])
+    content = (tmp_path / "p" / "annotations.json").read_bytes()
+    (tmp_path / "p" / "annotations.json").write_bytes(b"\xef\xbb\xbf" + content)
+    assert open_folder(tmp_path / "p").test.boxes.tolist() == [[1, 2, 4, 6]]

@@ -202,7 +202,7 @@ def prepared(download, tmp_path):
 
 def open_tree(prepared, *settings) -> Human36:
     hyper = hyperparameters(settings, {}, Human36)
-    return Human36.open(SimpleNamespace(paths=Paths(prepared / "main.yaml"), hyper=hyper))
+    return Human36.open(SimpleNamespace(paths=Paths(prepared / "main.yaml"), hyper=hyper, protocol="paper"))
 
 
 def test_regression_pictures_are_as_many_as_is_asked_for(prepared):

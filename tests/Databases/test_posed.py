@@ -62,3 +62,22 @@ def test_training_pictures_are_read_in_their_poses(tmp_path):
     crop, to_crop = crop_any_picture(database, database.read(database.test, 0), np.array([0.0, 0, 80, 60]), 108)
     assert mark(crop) == [59, 54]
     np.testing.assert_allclose(crops.apply(to_crop, np.array([[40.0, 30.0]])), [[54, 54]])
+
+
+def test_the_object_is_what_its_own_box_holds_not_the_square(tmp_path):
+    """A box of 60 x 20 pixels in a square of 63, as it is and turned by a quarter."""
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    for i in range(20):
+        Image.fromarray(np.zeros((80, 100, 3), np.uint8)).save(folder / f"{i:02d}.png")
+    (folder / "boxes.csv").write_text("file,x1,y1,x2,y2\n" + "".join(f"{i:02d}.png,20,30,80,50\n" for i in range(20)))
+    points = np.array([[50.0, 40.0], [75.0, 40.0], [50.0, 65.0]])  # the middle, 25 to the right, 25 below
+    plain = open_folder(folder, "poses=any", experiment_name="e")
+    numbers = np.zeros(3, int)
+    assert plain.in_box(plain.training, numbers, points).tolist() == [True, True, False]
+    names = plain.training.names.tolist()
+    dump_pickle(dict.fromkeys(names, QUARTER), Experiment(tmp_path / "Logs", "e").poses())
+    posed = open_folder(folder, "poses=any", experiment_name="e")
+    middle = (posed.training.boxes[0, :2] + posed.training.boxes[0, 2:]) / 2
+    moved = posed.in_box(posed.training, numbers, points - (50, 40) + middle)
+    assert moved.tolist() == [True, False, True]

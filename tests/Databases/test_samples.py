@@ -1,5 +1,10 @@
 """Training samples: places, pairs, and that they depend on nothing but seed and position."""
 
+import shutil
+import subprocess
+import sys
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -7,7 +12,9 @@ import torch
 from Databases import loading, samples
 from Databases.augmentation import FIRST_STEP, Strength
 from Databases.loading import training_batches
+from Databases.posed import POSES, contradicting, pose_maps
 from Databases.samples import FirstStepSamples, SecondStepSamples, correspondences
+from tests.manual import ROOT
 from tests.tiny import MARKS, TinyDatabase
 from Utils.runtime.errors import UserError
 
@@ -76,6 +83,26 @@ def test_a_still_augmentation_gives_the_stored_keypoints():
     assert np.abs(pixels.astype(int) - database.read(database.training, 2)).max() <= 1
 
 
+def test_a_picture_in_a_wrong_pose_has_no_keypoints_on_the_grid():
+    database = TinyDatabase()
+    database.poses, database.wrong_poses = pose_maps(POSES["any"]), contradicting(POSES["any"], np.zeros(1, int))[0]
+    assert np.flatnonzero(database.wrong_poses).tolist() == [3, 4, 5, 6, 7, 8, 9]
+    upright, turned = (
+        SecondStepSamples(database, database.keypoints(), np.arange(12), 64, 3, replace(STILL, wrong_pose=share))
+        for share in (0.0, 1.0)
+    )
+    for position in range(5):
+        (plain, points), (pixels, nowhere) = upright[position], turned[position]
+        assert (points[:, :2] >= 0).all()
+        assert (nowhere[:, :2] < -1).all()
+        assert nowhere[:, 2].tolist() == points[:, 2].tolist()
+        assert pixels.mean() == pytest.approx(plain.mean(), rel=0.02)
+        assert np.abs(pixels.astype(int) - plain).mean() > 5
+    database.poses, database.wrong_poses = TinyDatabase.poses, TinyDatabase.wrong_poses
+    one_way_up = SecondStepSamples(database, database.keypoints(), np.arange(12), 64, 3, turned.strength)
+    np.testing.assert_array_equal(one_way_up[0][1], upright[0][1])
+
+
 def test_samples_are_pure_functions_of_their_position():
     one, other = first_step(), first_step()
     for position in (7, 3, 30, 7):
@@ -102,8 +129,40 @@ def test_batches_do_not_depend_on_workers_or_where_they_begin(num_workers, monke
 )
 def test_workers_beside_a_network(device, cores, expected, monkeypatch):
     monkeypatch.setattr(loading, "available_cores", lambda: cores)
-    loader = loading._loader(first_step(), [[0]], samples.collate_first_step, 5, torch.device(device))
-    assert loader.num_workers == expected
+    assert loading._workers_beside(torch.device(device), 5) == expected
+
+
+IN_LITTLE_SHARED_MEMORY = """
+import torch
+from Databases import loading
+from tests.tiny import TinyDatabase
+from Utils.runtime.errors import exit_cleanly
+loading.available_cores = lambda: 8
+@exit_cleanly
+def main():
+    database = TinyDatabase(100)
+    batches = loading.crop_batches(database, database.training, 256, 32, 2, torch.device("cpu"))
+    print(sum(len(pictures) for pictures, _, _ in batches))
+main()
+"""
+
+
+@pytest.mark.parametrize(
+    "kibibytes, code, output, said",
+    [
+        (512, 0, "100\n", ""),  # a batch has 6 MB
+        (24, 2, "", "error: 2 worker processes cannot be started (No space left on device); use a smaller"),
+    ],
+)
+def test_workers_need_no_shared_memory_but_for_semaphores(kibibytes, code, output, said):
+    small = f"mount -t tmpfs -o size={kibibytes}k tmpfs /dev/shm"
+    private = ["unshare", "--user", "--map-root-user", "--mount", "sh", "-c"]
+    if shutil.which("unshare") is None or subprocess.run([*private, small], capture_output=True).returncode:
+        pytest.skip("this machine lets no process have a /dev/shm of its own")
+    command = [*private, f'{small} && exec "$0" -W ignore -c "$1"', sys.executable, IN_LITTLE_SHARED_MEMORY]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, cwd=ROOT)
+    assert (done.returncode, done.stdout) == (code, output), done.stderr
+    assert said in done.stderr
 
 
 def test_two_shards_make_the_whole_batch():

@@ -9,6 +9,7 @@ from Networks.bootstrap import ZOOMS, generic_keypoints, store_generic_keypoints
 from Networks.recipes import recipe_of
 from tests.tiny import TinyDatabase, tiny_options
 from Utils.descriptors import DescriptorStore
+from Utils.runtime.errors import UserError
 from Utils.storage.experiment import Experiment
 
 
@@ -102,6 +103,20 @@ def test_store_has_the_points_of_the_boxes_on_the_grid(tmp_path, background):
     assert images[inside].tolist() == [0, 0, 1, 1, 2, 2, 3, 3]
     # The third lies outside of the box, and is kept where such points tell the background.
     assert (~inside).sum() == (4 if background else 0)
+
+
+def test_pictures_without_keypoints_are_counted_and_one_is_named(tmp_path):
+    database, options = BrightPictures(False), tiny_options(tmp_path)
+    database.training.boxes[2:] = [0, 0, 5, 5]
+    experiment = Experiment(tmp_path, "e")
+    experiment.open()
+    with DescriptorStore(tmp_path) as store:
+        store_generic_keypoints(Bright(), database, database.training, options, store)
+        bootstrap.report_empty_pictures(store, database.training, 4, experiment)
+        said = "2 of 4 pictures have no keypoint in their box, first /nowhere/002.png"
+        assert said in (experiment.logs / "e.txt").read_text()
+        with pytest.raises(UserError, match=f"{said}; look whether they are black"):
+            bootstrap.report_empty_pictures(store, database.training, 5, experiment)
 
 
 def test_the_recipe_matches_and_the_paper_assigns(tmp_path, monkeypatch):

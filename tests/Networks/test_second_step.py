@@ -145,7 +145,11 @@ def test_step_two_begins_with_step_one_s_weights(tmp_path):
 
 @pytest.mark.parametrize(
     ("settings", "of_first", "of_second"),
-    [((), 1e-5, 0.0), (("weight_decay=0.01", "heatmap_weight_decay=0.02"), 0.01, 0.02)],
+    [
+        ((), 1e-5, 1e-5),
+        (("recipe=consensus",), 1e-5, 0.0),
+        (("weight_decay=0.01", "heatmap_weight_decay=0.02"), 0.01, 0.02),
+    ],
 )
 def test_each_step_has_its_own_weight_decay(tmp_path, settings, of_first, of_second):
     experiment, options = prepare(tmp_path), tiny_options(tmp_path, *settings)

@@ -115,6 +115,11 @@ def test_table_aligned_to_other_names(table):
     assert len(table.align([])) == 0
 
 
+def test_labels_of_other_pictures_are_refused(table):
+    with pytest.raises(UserError, match=r"of other pictures \(\w+ \.\.\.\) than the data set's \(q \.\.\.\)"):
+        table.align(["q", "r"])
+
+
 def test_table_keep_and_from_flat(table):
     kept = table.keep(np.array([False, True, True]))
     assert kept.offsets.tolist() == [0, 1, 1, 2]

@@ -1,16 +1,19 @@
 """The command line and the paths file: what is taken, and what is refused in one line."""
 
+import tempfile
+
 import pytest
 import torch
 from pydantic import BaseModel
 
-from Utils.options import Paths, parse
+from Utils.options import Paths, parse, provide_temporary_folder
 from Utils.runtime.errors import UserError, exit_cleanly
 
 
 class First:
     settings = BaseModel
     defaults = {"number_of_clusters": 250}
+    protocols = ()
 
 
 DATABASES = {"First": First}
@@ -140,3 +143,13 @@ def test_odd_paths_files_are_one_line(tmp_path, content):
     with pytest.raises(UserError) as raised:
         Paths(file).folder("log_path" if "log_path" in content else "a8")
     assert len(str(raised.value)) < 600
+
+
+def test_a_system_without_a_temporary_folder(tmp_path, monkeypatch):
+    def none() -> str:
+        raise FileNotFoundError(2, "No usable temporary directory found")
+
+    monkeypatch.setattr(tempfile, "tempdir", None)
+    monkeypatch.setattr(tempfile, "_get_default_tempdir", none)
+    provide_temporary_folder(tmp_path)
+    assert tempfile.gettempdir() == str(tmp_path)

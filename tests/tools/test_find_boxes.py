@@ -1,3 +1,4 @@
+import os
 from pathlib import Path
 
 import numpy as np
@@ -26,6 +27,29 @@ def test_pictures_without_faces_are_counted_and_have_the_whole_picture(run, tmp_
     assert "2 pictures, faces found in 0, none in 2 (100.0%)" in done.output
     boxes = load_pickle(tmp_path / "boxes.pickle")
     assert {name: box.tolist() for name, box in boxes.items()} == {"1.png": [0, 0, 40, 70], "a/0.png": [0, 0, 60, 50]}
+
+
+def test_unreadable_pictures_are_named_and_passed_over(run, tmp_path):
+    folder = tmp_path / "p"
+    folder.mkdir()
+    for name in ("a.png", "c.png", os.fsdecode(b"\xff.png")):
+        Image.fromarray(np.full((50, 60, 3), 99, np.uint8)).save(folder / name)
+    (folder / "b.png").write_bytes((folder / "a.png").read_bytes()[:-30])
+    done = run(folder)
+    assert done.code == 1, done
+    assert "b.png is cut off" in done.errors or "b.png cannot be read" in done.errors
+    assert "is not in UTF-8; rename the file" in done.errors
+    assert "4 pictures, faces found in 0, none in 2" in done.output
+    assert read_annotations(folder, list_pictures(folder)).files.tolist()[:3] == ["a.png", "b.png", "c.png"]
+    assert run(folder, "--output", tmp_path / "boxes.pickle").code == 1
+    assert list(load_pickle(tmp_path / "boxes.pickle")) == ["a.png", "c.png"]
+
+
+def test_where_nothing_can_be_written_is_told_before_the_search(run, tmp_path):
+    Image.fromarray(np.full((50, 60, 3), 99, np.uint8)).save(tmp_path / "a.png")
+    done = run(tmp_path, "--output", "/proc/none/boxes.csv")
+    assert (done.code, len(done.errors.splitlines())) == (2, 1), done
+    assert "/proc/none is not writable (No such file or directory); give --output in another folder" in done.errors
 
 
 def test_mistakes_are_one_line(run, tmp_path):

@@ -1,9 +1,12 @@
 """Labels of the recipe: matched in every picture, in the bootstrap, in the rounds, and by the maps of step two."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 
+from Databases.posed import POSES, pose_maps
 from Networks.consensus import labels
 from Networks.inference.steadiness import Steadiness
 from tests.Networks.test_second_step import prepare
@@ -156,6 +159,18 @@ def test_labels_are_matched_anew_in_all_pictures(tmp_path, monkeypatch):
     assert (saved.points == step.keypoints.points).all()
 
 
+def test_where_poses_are_tried_clusters_are_looked_for_in_the_boxes_only():
+    database, maps = TinyDatabase(), torch.zeros(2, 3, 16, 16)
+    database.training = replace(database.training, boxes=np.tile([0.0, 0.0, 32.0, 64.0], (24, 1)))
+    to_crop, numbers = np.tile(np.eye(2, 3), (2, 1, 1)), np.array([4, 9])
+    assert labels.on_object(database, to_crop, numbers, maps).all()
+    database.poses = pose_maps(POSES["any"])
+    inside = labels.on_object(database, to_crop, numbers, maps)
+    assert inside.shape == (2, 1, 16, 16)
+    assert inside[..., :9].all()  # up to the cell at 32 pixels
+    assert not inside[..., 9:].any()
+
+
 @pytest.mark.parametrize(("least", "stay"), [(0.2, [0, 2]), (0.95, [2])])
 def test_unsteady_clusters_are_left_out_at_the_end(tmp_path, monkeypatch, least, stay):
     """The steadiest one stays in any case; a cluster that is never found is not steady."""
@@ -163,7 +178,9 @@ def test_unsteady_clusters_are_left_out_at_the_end(tmp_path, monkeypatch, least,
     step = second_step(TinyDatabase(), tiny_options(tmp_path, "recipe=consensus"), experiment)
     step.active = np.array([0, 1, 2, 3])
     r2 = np.array([0.5, 0.1, 0.9, np.nan])
-    monkeypatch.setattr(labels, "steadiness", lambda *_: Steadiness(np.ones(4), np.zeros(4), r2, np.zeros((0, 4, 2))))
+    monkeypatch.setattr(
+        labels, "training_steadiness", lambda *_: Steadiness(np.ones(4), np.zeros(4), r2, np.zeros((0, 4, 2)))
+    )
     labels.drop_unsteady(step, least)
     assert step.active.tolist() == stay
 

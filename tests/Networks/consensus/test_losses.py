@@ -49,6 +49,7 @@ def test_a_keypoint_off_the_grid_asks_for_an_empty_map():
     maps, target = torch.full((1, 4, 4), 0.5), target_of(-3, 1, 4)
     assert squared_error(maps, target).item() == pytest.approx(0.25)
     assert map_loss(maps, target, 20, 1).item() == pytest.approx(0.25)
+    assert map_loss(maps, target, 20, 1, 8).item() == pytest.approx(0.25 * (1 + 8 * 0.5))  # what is there counts
 
 
 def test_a_place_is_lost_to_one_false_peak_and_not_to_many_low_cells():

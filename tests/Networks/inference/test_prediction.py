@@ -17,6 +17,7 @@ class Still:
     """Two landmarks, and a point between them, always at the same position."""
 
     names = ("landmark_0", "landmark_4")
+    mirror = None
     regressor = SimpleNamespace(names=["tip"])
 
     def __call__(self, pictures, boxes):

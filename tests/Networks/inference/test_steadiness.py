@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from Databases.posed import POSES, pose_maps
 from Networks.inference.detector import LandmarkDetector
 from Networks.inference.steadiness import steadiness
 from tests.tiny import MARKS, TinyDatabase, tiny_options
@@ -41,6 +42,26 @@ def test_a_landmark_follows_the_picture_or_keeps_its_place(tmp_path):
     others_r2 = explained_by_the_others(found.points).r2
     assert others_r2[0] < 0.1  # the other one knows nothing of it
     assert others_r2[1] == 0  # never moves
+
+
+class UpperSpot(torch.nn.Module):
+    """A map that is the picture's brightness, in the upper half only."""
+
+    def forward_heatmaps(self, pictures):
+        bright = torch.nn.functional.avg_pool2d(pictures.mean(dim=1, keepdim=True), 4)
+        bright[:, :, 8:] = 0
+        return bright
+
+
+def test_a_landmark_has_to_be_found_again_in_every_pose(tmp_path):
+    """The spot is above the middle: turned pictures have it elsewhere, unless the detector looks in all poses."""
+    database = Spots(40, 4)
+    database.shifts[:, 1] -= 12
+    detector = LandmarkDetector(UpperSpot(), database, tiny_options(tmp_path, "readout=centroid"), np.array([0]))
+    database.poses = pose_maps(POSES["any"])
+    assert steadiness(detector, database.training).following().tolist() == [True]
+    detector.run = lambda pictures: detector.read(detector.network.forward_heatmaps(pictures / 255))
+    assert steadiness(detector, database.training).following().tolist() == [False]
 
 
 def test_landmarks_in_the_same_place_explain_each_other(tmp_path):

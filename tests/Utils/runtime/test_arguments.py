@@ -28,6 +28,18 @@ def test_paths(monkeypatch):
     assert path_of("~/a") == Path("/home/me/a")
 
 
+def test_variables_in_paths(monkeypatch, tmp_path):
+    monkeypatch.setenv("SCRATCH", "/large")
+    monkeypatch.delenv("UNSET", raising=False)
+    assert path_of("$SCRATCH/Logs") == path_of("${SCRATCH}/Logs") == Path("/large/Logs")
+    for text in ("$UNSET/Logs", "/a/${UNSET}"):
+        with pytest.raises(UserError, match=r"UNSET}? is not set"):
+            path_of(text)
+    (tmp_path / "a$SCRATCH").mkdir()  # a name may hold a dollar
+    assert path_of(f"{tmp_path}/a$SCRATCH") == tmp_path / "a$SCRATCH"
+    assert path_of("/costs/5$") == Path("/costs/5$")
+
+
 def test_mistakes_are_one_line():
     parser = Parser()
     parser.add_argument("--count", type=whole(0, 10))

@@ -15,7 +15,7 @@ from Utils.runtime.interruption import end_if_requested, noting_requests
 from Utils.runtime.progress import Progress
 
 ROOT = Path(__file__).parents[3]
-INTERRUPTED = "interrupted; run again with --resume to go on\n"
+INTERRUPTED = "interrupted; run again, a training with --resume\n"
 
 
 def end_of(outcome) -> int:
@@ -41,12 +41,17 @@ def end_of(outcome) -> int:
         (
             OSError(errno.ENOSPC, "No space left on device", "/logs/a.pth"),
             2,
-            "error: /logs/a.pth: No space left on device; free some space and run again with --resume\n",
+            "error: /logs/a.pth: No space left on device; free some space and run again, a training with --resume\n",
         ),
         (
             PermissionError(errno.EACCES, "Permission denied", "/logs"),
             2,
-            "error: /logs: Permission denied; change the permissions or choose another log_path\n",
+            "error: /logs: Permission denied; change the permissions or write to another folder\n",
+        ),
+        (
+            FileNotFoundError(errno.ENOENT, "No such file or directory", "/proc/a"),
+            2,
+            "error: /proc/a: No such file or directory; choose another path\n",
         ),
     ],
 )
@@ -181,7 +186,7 @@ def test_a_reader_that_has_gone_ends_a_script_quietly():
 def test_system_errors_without_a_file_or_remedy():
     assert (
         explain(OSError(errno.EROFS, "Read-only file system"))
-        == "Read-only file system; change the permissions or choose another log_path"
+        == "Read-only file system; change the permissions or write to another folder"
     )
     assert explain(OSError(errno.EIO, "Input/output error")) is None
     assert explain(OSError("no number")) is None

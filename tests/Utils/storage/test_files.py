@@ -1,5 +1,7 @@
 """Files are whole or not there, and files that carry code are refused before it runs."""
 
+import errno
+import fcntl
 import os
 import pickle
 
@@ -8,7 +10,7 @@ import pytest
 import torch
 
 from Utils.runtime.errors import UserError
-from Utils.storage.files import dump_pickle, load_checkpoint, load_pickle, save_checkpoint, writing
+from Utils.storage.files import dump_pickle, held, load_checkpoint, load_pickle, save_checkpoint, writing
 
 
 class Bomb:
@@ -51,6 +53,52 @@ def test_written_files_have_the_usual_rights(tmp_path):
         temporary.write_text("x")
     (tmp_path / "b").write_text("x")
     assert (tmp_path / "a").stat().st_mode == (tmp_path / "b").stat().st_mode
+
+
+def refused(number):
+    def refuse(*_):
+        raise OSError(number, os.strerror(number))
+
+    return refuse
+
+
+@pytest.mark.parametrize("number", [errno.EPERM, errno.EOPNOTSUPP])
+def test_a_drive_without_modes_gets_its_files(tmp_path, monkeypatch, number):
+    monkeypatch.setattr(os, "chmod", refused(number))
+    with writing(tmp_path / "a") as temporary:
+        temporary.write_text("x")
+    assert (tmp_path / "a").read_text() == "x"
+
+
+def test_a_drive_that_cannot_synchronise_gets_its_files_but_a_full_one_says_so(tmp_path, monkeypatch):
+    for number in (errno.EINVAL, errno.ENOSYS):
+        monkeypatch.setattr(os, "fsync", refused(number))
+        with writing(tmp_path / "a") as temporary:
+            temporary.write_text(str(number))
+        assert (tmp_path / "a").read_text() == str(number)
+    for number in (errno.ENOSPC, errno.EIO):
+        monkeypatch.setattr(os, "fsync", refused(number))
+        with pytest.raises(OSError) as caught, writing(tmp_path / "a") as temporary:
+            temporary.write_text("y")
+        assert caught.value.errno == number
+    assert (tmp_path / "a").read_text() == str(errno.ENOSYS)
+
+
+@pytest.mark.parametrize("number", [errno.ENOLCK, errno.EOPNOTSUPP])
+def test_a_drive_without_locks_is_told_and_used(tmp_path, monkeypatch, capsys, number):
+    monkeypatch.setattr(fcntl, "flock", refused(number))
+    with held(tmp_path / "lock", "is held"), writing(tmp_path / "a") as temporary:
+        temporary.write_text("x")
+    assert capsys.readouterr().err == (
+        f"{tmp_path} is on a drive without locks: run only one process there at a time\n"
+    )
+    assert (tmp_path / "a").read_text() == "x"
+
+
+def test_a_lock_that_another_process_holds_is_refused(tmp_path):
+    lock = tmp_path / "lock"
+    with held(lock, "is held"), pytest.raises(UserError, match="is held"), held(lock, "is held"):
+        pass
 
 
 @pytest.mark.parametrize("protocol", [0, 2, 4, 5])

@@ -2,6 +2,7 @@
 
 import csv
 import json
+from fractions import Fraction
 
 import numpy as np
 import pytest
@@ -15,8 +16,10 @@ def write(folder, fail: bool = False) -> None:
     with LandmarkFiles(folder, ["landmark_2", "landmark_5"]) as files:
         boxes = np.array([[1.0, 2.0, 11.5, 22.0]])
         points = np.array([[[3.12345, 4.0], [NAN, NAN]]])
-        files.add("a/b.jpg", None, (40, 30), boxes, points, np.float32([[0.75, 0.1]]))
-        files.add("c.mp4", 7, (64, 48), np.tile(boxes, (2, 1)), np.tile(points, (2, 1, 1)), np.ones((2, 2)))
+        files.add("a/b.jpg", None, None, (40, 30), boxes, points, np.float32([[0.75, 0.1]]))
+        files.add(
+            "c.mp4", 7, Fraction(7, 30), (64, 48), np.tile(boxes, (2, 1)), np.tile(points, (2, 1, 1)), np.ones((2, 2))
+        )
         if fail:
             raise KeyError
 
@@ -25,15 +28,15 @@ def test_both_files_by_hand(tmp_path):
     write(tmp_path)
     with (tmp_path / "landmarks.csv").open(newline="") as file:
         header, *rows = csv.reader(file)
-    assert header[:6] == ["file", "frame", "box_x1", "box_y1", "box_x2", "box_y2"]
-    assert header[6:9] == ["landmark_2_x", "landmark_2_y", "landmark_2_confidence"]
-    assert rows[0] == ["a/b.jpg", "", "1.0", "2.0", "11.5", "22.0", "3.123", "4.0", "0.75", "", "", ""]
-    assert [row[:2] for row in rows[1:]] == [["c.mp4", "7"]] * 2
+    assert header[:7] == ["file", "frame", "seconds", "box_x1", "box_y1", "box_x2", "box_y2"]
+    assert header[7:10] == ["landmark_2_x", "landmark_2_y", "landmark_2_confidence"]
+    assert rows[0] == ["a/b.jpg", "", "", "1.0", "2.0", "11.5", "22.0", "3.123", "4.0", "0.75", "", "", ""]
+    assert [row[:3] for row in rows[1:]] == [["c.mp4", "7", "0.233333"]] * 2
     content = json.loads((tmp_path / "landmarks.json").read_text())
     assert content["categories"][0]["keypoints"] == ["landmark_2", "landmark_5"]
     assert content["images"] == [
         {"id": 1, "file_name": "a/b.jpg", "width": 40, "height": 30},
-        {"id": 2, "file_name": "c.mp4", "width": 64, "height": 48, "frame": 7},
+        {"id": 2, "file_name": "c.mp4", "width": 64, "height": 48, "frame": 7, "seconds": 0.233333},
     ]
     first = content["annotations"][0]
     assert first["keypoints"] == [3.123, 4, 2, 0, 0, 0]

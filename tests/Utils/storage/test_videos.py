@@ -34,13 +34,17 @@ def write(path, pictures, form: str, codec: str, **options: str) -> None:
         container.mux(stream.encode())
 
 
+def pictures_of(video: Video) -> list[np.ndarray]:
+    return [frame.picture for frame in video]
+
+
 def test_a_written_video_is_read_back(tmp_path):
     with VideoWriter(tmp_path / "a.mp4", RATE) as writer:
         for picture in frames(12):
             writer.add(picture)
     video = Video(tmp_path / "a.mp4")
     assert (video.rate, video.frames) == (RATE, 12)
-    back = list(video)
+    back = pictures_of(video)
     assert video.fault is None
     assert len(back) == 12
     assert max(np.abs(a.astype(int) - b).mean() for a, b in zip(back, frames(12))) < 4
@@ -60,7 +64,7 @@ def test_a_turned_video_is_seen_as_players_show_it(tmp_path, quarters):
     start = content.index(b"tkhd") + 44  # after version, times, number, duration, layer and volume
     assert content[start : start + 36] == struct.pack(">9i", 1 << 16, 0, 0, 0, 1 << 16, 0, 0, 0, 1 << 30)
     (tmp_path / "a.mp4").write_bytes(content[:start] + matrix + content[start + 36 :])
-    [seen] = Video(tmp_path / "a.mp4")
+    [(_, _, seen)] = Video(tmp_path / "a.mp4")
     assert np.abs(seen.astype(int) - np.rot90(frames(1)[0], -quarters)).mean() < 4
 
 
@@ -75,14 +79,60 @@ def test_frames_that_do_not_come_evenly_are_all_there(tmp_path):
             container.mux(stream.encode(frame))
         container.mux(stream.encode())
     video = Video(tmp_path / "a.mp4")
-    assert (len(list(video)), video.frames, video.fault) == (8, 8, None)
-    assert 8 / float(video.rate) == pytest.approx(2.4, abs=0.2)  # at an even rate it takes as long
+    read = list(video)
+    assert (len(read), video.frames, video.fault) == (8, 8, None)
+    assert [(frame.number, frame.seconds) for frame in read] == [(i, Fraction(t, 10)) for i, t in enumerate(times)]
+    with VideoWriter(tmp_path / "b.mp4", video.rate) as writer:
+        for frame in read:
+            writer.add(frame.picture, seconds=frame.seconds)
+    written = [float(frame.seconds) for frame in Video(tmp_path / "b.mp4")]
+    np.testing.assert_allclose(written, np.array(times) / 10, atol=0.001)
+
+
+def test_a_clip_that_was_cut_without_encoding_is_whole(tmp_path):
+    """Its edit list hides the frames from the last key frame, 36, to where it begins, 45."""
+    write_keyed(tmp_path / "whole.mp4", 120, 12)
+    with av.open(str(tmp_path / "whole.mp4")) as whole, av.open(str(tmp_path / "a.mp4"), "w") as clip:
+        stream = whole.streams.video[0]
+        copy = clip.add_stream_from_template(stream)
+        for packet in whole.demux(stream):
+            if packet.dts is not None and packet.pts * stream.time_base * RATE >= 36:
+                packet.pts -= round(45 / RATE / stream.time_base)
+                packet.dts -= round(45 / RATE / stream.time_base)
+                packet.stream = copy
+                clip.mux(packet)
+    video = Video(tmp_path / "a.mp4")
+    read = list(video)
+    assert (len(read), video.frames, video.fault) == (75, 75, None)
+    assert [frame.number for frame in read] == list(range(75))
+    assert read[-1].seconds == 74 / RATE
+    every = list(Video(tmp_path / "whole.mp4"))
+    assert all(np.array_equal(frame.picture, every[45 + frame.number].picture) for frame in read)
+
+
+def test_damaged_packets_are_left_out_and_the_other_frames_keep_their_numbers(tmp_path):
+    path, rng = tmp_path / "a.mp4", np.random.default_rng(0)
+    write_keyed(path, 60, 12)
+    with av.open(str(path)) as container:
+        packets = [(packet.pos, packet.size) for packet in container.demux(video=0) if packet.size]
+    content = bytearray(path.read_bytes())
+    for position, size in (packets[k] for k in (10, 24, 40)):  # 24 is a key frame
+        content[position : position + size] = rng.bytes(size)
+    path.write_bytes(content)
+    video = Video(path)
+    numbers = [frame.number for frame in video]
+    assert {10, 40}.isdisjoint(numbers)
+    assert {*range(10), *range(48, 60)} <= set(numbers)
+    assert numbers == sorted(set(numbers))
+    assert all(frame.seconds == frame.number / RATE for frame in Video(path))
+    lost = 60 - len(numbers)
+    assert video.fault == f"video {path} has 3 damaged packets: {lost} of 60 frames are left out"
 
 
 def test_odd_sides_are_made_even(tmp_path):
     with VideoWriter(tmp_path / "a.mp4", RATE) as writer:
         writer.add(frames(1, 47, 65)[0])
-    assert next(iter(Video(tmp_path / "a.mp4"))).shape == (48, 66, 3)
+    assert next(iter(Video(tmp_path / "a.mp4"))).picture.shape == (48, 66, 3)
 
 
 def test_nothing_is_left_of_a_video_that_fails(tmp_path):
@@ -134,7 +184,7 @@ def write_keyed(path, count: int, interval: int, bframes: int = 0) -> None:
 @pytest.mark.parametrize("wanted", [[0, 10, 20, 30], [0, 1, 2, 3], [7, 8, 29, 31], []])
 def test_single_frames_are_those_of_plain_decoding(tmp_path, interval, bframes, wanted):
     write_keyed(tmp_path / "a.mp4", 32, interval, bframes)
-    every = list(Video(tmp_path / "a.mp4"))
+    every = pictures_of(Video(tmp_path / "a.mp4"))
     some = list(frames_at(tmp_path / "a.mp4", wanted))
     assert len(some) == len(wanted)
     assert all(np.array_equal(picture, every[i]) for picture, i in zip(some, wanted, strict=True))
