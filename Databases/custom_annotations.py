@@ -266,9 +266,9 @@ def read_coco(path: Path, files: list[str]) -> Annotations:
 
 def read_coco_names(path: Path, count: int) -> list[str]:
     """Names of the `count` keypoints of a file that `read_coco` has read; point_<k> if it names others."""
-    content = _CocoFile.model_validate_json(path.read_bytes())
-    names = content.categories[0].keypoints if content.categories else []
-    return names if len(names) == count else [f"point_{k}" for k in range(count)]
+    content = _CocoFile.model_validate_json(path.read_bytes().removeprefix(codecs.BOM_UTF8))
+    named = [category.keypoints for category in content.categories if len(category.keypoints) == count]
+    return named[0] if named else [f"point_{k}" for k in range(count)]
 
 
 def pictures_by_name(files: list[str]) -> dict[str, list[str]]:

@@ -23,7 +23,7 @@ class Still:
     def __call__(self, pictures, boxes):
         count = len(pictures)
         named = NamedPoints(np.tile([[[20.0, 25.5]]], (count, 1, 1)), np.full((count, 1), 0.625, np.float32), ["tip"])
-        points = np.tile([[[10.0, 20.0], [30.0, 31.0]]], (count, 1, 1))
+        points = np.tile([[[10.0, 5.0], [30.0, 46.0]]], (count, 1, 1))
         box = np.tile([[0.0, 0, 60, 50]], (count, 1))
         return Landmarks(points, np.ones((count, 2), np.float32), box, list(self.names), named)
 
@@ -41,7 +41,7 @@ def test_named_points_have_files_and_copies_of_their_own(tmp_path):
     assert content["categories"][0]["keypoints"] == ["tip"]
     assert content["annotations"][0]["keypoints"] == [20, 25.5, 2]
     landmarks = json.loads((tmp_path / "out/landmarks.json").read_text())
-    assert landmarks["annotations"][0]["keypoints"] == [10, 20, 2, 30, 31, 2]
+    assert landmarks["annotations"][0]["keypoints"] == [10, 5, 2, 30, 46, 2]
     drawn = read_picture(tmp_path / "out/pictures/a.png")
     assert drawn[25, 20].any()
-    assert not drawn[20, 10].any()
+    assert not drawn[5, 10].any()
