@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from scipy.spatial.distance import cdist
 
 from Utils.crops import apply, invert
 from Utils.runtime.errors import UserError
@@ -308,16 +309,15 @@ class _Part:
 def most_telling(frame: Frame, landmarks: np.ndarray, count: int) -> np.ndarray:
     """Which `count` of the pictures, by their landmarks (n, L, 2), tell most about all of them, in order.
 
-    Each choice lessens the variance of the ridge regression, summed over all pictures, as much as one picture can.
+    Each choice lessens the mean distance from a picture to the nearest chosen one as much as one picture can.
     """
     inputs, _, _ = _inputs(frame, apply(to_frame(frame.shape, landmarks), landmarks), np.zeros((0, 2)))
-    off = inputs - inputs.mean(axis=0)
-    covariance = 1 + USUAL_STRENGTH * off @ off.T
+    distances = cdist(inputs, inputs)
+    nearest = np.full(len(inputs), distances.max())
     chosen: list[int] = []
     for _ in range(count):
-        gain = (covariance**2).sum(axis=0) / (np.diag(covariance) + 1)
-        gain[chosen] = -1
-        chosen.append(int(gain.argmax()))
-        column = covariance[:, chosen[-1]]
-        covariance = covariance - np.outer(column, column) / (column[chosen[-1]] + 1)
+        left = np.minimum(nearest[:, None], distances).sum(axis=0)
+        left[chosen] = np.inf
+        chosen.append(int(left.argmin()))
+        nearest = np.minimum(nearest, distances[:, chosen[-1]])
     return np.array(chosen)
