@@ -99,14 +99,12 @@ def test_a_picture_with_wrong_landmarks_does_no_harm():
     assert errors[7] > 5
 
 
-def test_pictures_that_tell_most_are_one_of_each_kind():
-    """Three kinds of shapes: the most frequent comes first, and a kind comes twice only after all."""
+def test_pictures_that_tell_most_are_of_different_kinds():
     landmarks = np.repeat(SHAPE[None], 9, axis=0)
     landmarks[:5, 7] += (0, 6)
-    landmarks[5:8, 7] -= (0, 6)
-    kinds = [0] * 5 + [1] * 3 + [2]
+    landmarks[5:, 7] -= (0, 6)
     chosen = most_telling(common_frame(landmarks), landmarks, 9).tolist()
-    assert [kinds[i] for i in chosen[:3]] == [0, 1, 2]
+    assert {i < 5 for i in chosen[:2]} == {True, False}
     assert sorted(chosen) == list(range(9))
 
 
