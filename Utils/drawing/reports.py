@@ -47,7 +47,7 @@ def report_failure(
     if follows is not None and 2 * follows.sum() < len(follows):
         experiment.log(
             f"Failed: only {follows.sum()} of {len(follows)} landmarks follow a picture that is turned and shifted; "
-            f"the others are places in the crop; {remedy}"
+            f"the others may be places in the crop, not parts of the object; {remedy}"
         )
         return True
     return False

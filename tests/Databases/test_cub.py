@@ -20,7 +20,7 @@ def tree(tmp_path):
         ("images", (f"{i} {name}" for i, name in zip(number, names))),
         ("image_class_labels", (f"{i} {(i + 1) // 2}" for i in number)),
         ("train_test_split", (f"{i} {i % 2}" for i in number)),
-        ("bounding_boxes", (f"{i} 10.0 20.0 30.0 {i}.0" for i in number)),
+        ("bounding_boxes", (f"{i} 10.0 20.0 30.0 {i + 1}.0" for i in number)),
         ("parts/part_locs", (f"{i} {k} {k}.5 {i}.0 {int(k != 3)}" for i in number for k in range(1, 16))),
     ):
         (root / f"{file}.txt").write_text("\n".join(lines) + "\n")
@@ -36,7 +36,7 @@ def test_split_boxes_and_hidden_points(tree):
     database = opened(tree[1])
     assert database.training.names.tolist() == ["001.Bird/0.jpg", "002.Bird/2.jpg", "003.Bird/4.jpg"]
     assert database.regression.names.tolist() == database.training.names.tolist()
-    assert database.test.boxes[1].tolist() == [10, 20, 40, 24]
+    assert database.test.boxes[1].tolist() == [10, 20, 40, 25]
     points = database.test.landmarks[1]
     assert points.shape == (15, 2)
     assert np.isnan(points[2]).all()

@@ -36,7 +36,7 @@ def images_of(root: Path, names: list[str], boxes=None, **more) -> ImageSet:
 
 
 def test_every_data_set_is_registered_under_its_name():
-    assert list(DATABASES) == ["CelebA", "LS3D", "Human3.6", "Demo", "Custom"]
+    assert list(DATABASES) == ["CelebA", "CelebAWild", "CUB", "LS3D", "Human3.6", "Demo", "Custom"]
     assert all(name == database.name for name, database in DATABASES.items())
 
 
