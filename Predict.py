@@ -1,4 +1,4 @@
-"""Landmarks on any pictures and videos: a table, COCO keypoints, and annotated copies."""
+"""Landmarks and named points on any pictures and videos: tables, COCO keypoints, and annotated copies."""
 
 import argparse
 import sys
@@ -44,6 +44,7 @@ def main(argv: list[str] | None = None) -> int:
     boxes = read_boxes_of_objects(Path(given.boxes), files) if given.boxes else {}
     detector = LandmarkDetector.from_experiment(experiment, options)
     detector.threshold = given.threshold
+    detector.learn_names(experiment)
     claim_folder(output, {**options.facts(), "iteration": detector.iteration, "landmarks": detector.names})
 
     prediction = Prediction(detector, inputs, output, boxes, given.smooth)
@@ -51,7 +52,8 @@ def main(argv: list[str] | None = None) -> int:
     for fault in sorted(prediction.faults):
         print(fault, file=sys.stderr)
     print(f"{objects} objects in {pictures} pictures and frames; damaged files: {len(prediction.faults)}")
-    print(f"{output}: landmarks.csv, landmarks.json and pictures/")
+    named = "points.csv, points.json, " if detector.regressor else ""
+    print(f"{output}: {named}landmarks.csv, landmarks.json and pictures/")
     return 1 if prediction.faults else 0
 
 

@@ -2,7 +2,7 @@
 
 import codecs
 import unicodedata
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -168,8 +168,23 @@ def _read_landmarks(path: Path, files: list[str]) -> np.ndarray:
     count, rest = divmod(len(table.columns), 2)
     if rest or not count:
         raise UserError(f"{path} has {len(table.columns)} columns beside `file`; write x0,y0,x1,y1,...")
-    columns = [f"{axis}{i}" for i in range(count) for axis in "xy"]
+    names = _named_columns(table.columns)
+    columns = [f"{name}_{axis}" for name in names for axis in "xy"]
+    if not names:
+        columns = [f"{axis}{i}" for i in range(count) for axis in "xy"]
     return _both_or_none(_numbers(table, columns, path).reindex(files).to_numpy().reshape(-1, count, 2))
+
+
+def _named_columns(columns: Iterable[str]) -> list[str]:
+    """Names of the points of columns <name>_x, <name>_y; none of columns x0, y0, ..."""
+    return [column.removesuffix("_x") for column in columns if column.endswith("_x")]
+
+
+def read_landmark_table(path: Path, files: list[str]) -> tuple[np.ndarray, list[str]]:
+    """The landmarks (n, G, 2) of the pictures `files`, NaN where unknown, and names: point_<k> of x0, y0, ..."""
+    landmarks = _read_landmarks(path, files)
+    names = _named_columns(_read_csv(path, files).columns)
+    return landmarks, names or [f"point_{k}" for k in range(landmarks.shape[1])]
 
 
 def _both_or_none(points: np.ndarray) -> np.ndarray:
@@ -206,7 +221,12 @@ class _CocoObject(BaseModel):
     keypoints: list[Coordinate] | None = None  # x, y, visibility, x, y, ...
 
 
+class _CocoCategory(BaseModel):
+    keypoints: list[str] = []
+
+
 class _CocoFile(BaseModel):
+    categories: list[_CocoCategory] = []
     images: list[_CocoImage]
     annotations: list[_CocoObject]
 
@@ -234,10 +254,8 @@ def read_coco(path: Path, files: list[str]) -> Annotations:
             f"{path} has objects of the categories {', '.join(categories)[:80]}; keep one kind of object, "
             f"with all its keypoints in one annotation"
         )
-    by_name: dict[str, list[str]] = {}
-    for file in files:
-        by_name.setdefault(_plain(file).rpartition("/")[2], []).append(file)
-    found = [(_find_picture(image.file_name, by_name, path), image, entry) for image, entry in objects]
+    by_name = pictures_by_name(files)
+    found = [(find_picture(image.file_name, by_name, path), image, entry) for image, entry in objects]
     found.sort(key=lambda row: row[0])
     sources, entries = np.array([file for file, _, _ in found]), [entry for _, _, entry in found]
     sizes = np.array([(image.width, image.height) for _, image, _ in found], np.float64)  # None becomes NaN
@@ -246,7 +264,22 @@ def read_coco(path: Path, files: list[str]) -> Annotations:
     return Annotations(sources, _object_names(sources), boxes, _coco_landmarks(entries, path), None, sizes)
 
 
-def _find_picture(name: str, by_name: dict[str, list[str]], path: Path) -> str:
+def read_coco_names(path: Path, count: int) -> list[str]:
+    """Names of the `count` keypoints of a file that `read_coco` has read; point_<k> if it names others."""
+    content = _CocoFile.model_validate_json(path.read_bytes().removeprefix(codecs.BOM_UTF8))
+    named = [category.keypoints for category in content.categories if len(category.keypoints) == count]
+    return named[0] if named else [f"point_{k}" for k in range(count)]
+
+
+def pictures_by_name(files: list[str]) -> dict[str, list[str]]:
+    """Files by their names without folders, for `find_picture`."""
+    by_name: dict[str, list[str]] = {}
+    for file in files:
+        by_name.setdefault(_plain(file).rpartition("/")[2], []).append(file)
+    return by_name
+
+
+def find_picture(name: str, by_name: dict[str, list[str]], path: Path) -> str:
     """The picture with the same path, else the only one with the same name in any folder."""
     plain = _plain(name)
     namesakes = by_name.get(plain.rpartition("/")[2], [])

@@ -151,9 +151,9 @@ def runs(experiment: Experiment) -> list[dict[str, Any]]:
     return shown
 
 
-def stages(experiment: Experiment) -> list[list[str]]:
-    """The table of stages with its header, if it exists."""
-    rows = rows_of(experiment.logs / "Stages.csv")
+def table_of(path: Path) -> list[list[str]]:
+    """A table with its header, empty if it does not exist."""
+    rows = rows_of(path)
     header = [name.replace("_percent", " %").replace("_", " ") for name in rows[0]] if rows else []
     return [header, *([cell or "" for cell in row.values()] for row in rows)] if rows else []
 
@@ -180,7 +180,8 @@ def main(argv: list[str] | None = None) -> None:
         "sections": [(name, name.capitalize()) for name in SECTIONS],
         "sheet": sheet("Step2", database, options, experiment),
         "landmarks": landmarks(detector, experiment),
-        "stages": stages(experiment),
+        "stages": table_of(experiment.logs / "Stages.csv"),
+        "named": table_of(experiment.logs / "NamedPoints.csv"),
         "error_charts": charts,
         "training_charts": training_charts(experiment),
         "keypoints": keypoints,

@@ -19,6 +19,7 @@ from Networks.inference.relations import Relations
 from Networks.second_step import CONFIDENT
 from Utils import crops
 from Utils.heatmaps import READOUTS
+from Utils.named_points import REMEDY, Regressor, load_regressor
 from Utils.options import Options, default_options
 from Utils.runtime import distributed
 from Utils.runtime.errors import UserError
@@ -31,18 +32,32 @@ RELATED_PICTURES = 500  # at most, evenly from the training pictures; a fifth if
 
 
 @dataclass(frozen=True)
+class NamedPoints:
+    """A user's own points in n pictures, predicted from their landmarks.
+
+    points: (n, P, 2) float64 x, y in pixels of each picture, NaN in one with fewer than two landmarks; confidence:
+    (n, P) float32, the chance that a point is right to within 5% of the object's size; names: (P,).
+    """
+
+    points: np.ndarray
+    confidence: np.ndarray
+    names: list[str]
+
+
+@dataclass(frozen=True)
 class Landmarks:
     """Landmarks of n pictures.
 
     points: (n, L, 2) float64 x, y in pixels of each picture, NaN if not found; confidence: (n, L) float32, the
     height of the heatmap's maximum; boxes: (n, 4) float64 x1, y1, x2, y2 around the objects; names: (L,), the same
-    for all pictures of a network.
+    for all pictures of a network; named: the user's own points, if tools/name_points.py has learned any.
     """
 
     points: np.ndarray
     confidence: np.ndarray
     boxes: np.ndarray
     names: list[str]
+    named: NamedPoints | None = None
 
 
 class LandmarkDetector:
@@ -65,6 +80,7 @@ class LandmarkDetector:
         self.active = np.arange(network.l1.out_channels) if active is None else active
         self.iteration, self.threshold = iteration, threshold
         self.size: int = options.hyper.image_size  # of the crop, pixels
+        self.regressor: Regressor | None = None  # of named points
         self.counterparts: np.ndarray | None = None  # (L,) which landmark is which in a mirrored picture, -1: none
 
     @classmethod
@@ -81,15 +97,19 @@ class LandmarkDetector:
         dataset_name: of the training; published checkpoints do not store it. readout: `centroid`, between the cells
         of the heatmaps, or `cell`, as published. device: `auto`, `cpu`, `cuda` or `cuda:n`.
         """
-        epoch, path = 0, Path(path)
+        epoch, path, experiment = 0, Path(path), None
         if path.is_dir():
-            epoch, path = Experiment(path.parent, path.name).newest_second_step()
+            experiment = Experiment(path.parent, path.name)
+            epoch, path = experiment.newest_second_step()
         name = dataset_name or load_second_step(path).get("dataset_name")
         if name not in DATABASES:
             what = f"there is no data set {name}" if name else "does not say its data set"
             raise UserError(f"{path}: {what}; give dataset_name, one of {', '.join(DATABASES)}")
         options = default_options(name, DATABASES, [f"readout={readout}"], device)
-        return cls._from_checkpoint(path, epoch, options, None, threshold)
+        detector = cls._from_checkpoint(path, epoch, options, None, threshold)
+        if experiment is not None:
+            detector.learn_names(experiment)
+        return detector
 
     @classmethod
     def from_experiment(
@@ -129,6 +149,18 @@ class LandmarkDetector:
         self.database = DATABASES[self.options.dataset_name].open(self.options)
         self.database.check_cheaply()
         return self.database
+
+    def learn_names(self, experiment: Experiment) -> None:
+        """Load the regressor of named points, if the experiment has one.
+
+        Raises UserError if it was learned from an earlier checkpoint.
+        """
+        path = experiment.named_points(self.iteration)
+        earlier = experiment.numbered("NamedPoints", ".pickle")
+        if path.exists():
+            self.regressor = load_regressor(path, len(self.active))
+        elif earlier:
+            raise UserError(f"{earlier[-1][1]} belongs to another checkpoint; {REMEDY}, or delete the file")
 
     def learn_relations(self, experiment: Experiment) -> Relations:
         """What the training pictures tell about the landmarks, also written to the experiment."""
@@ -185,7 +217,10 @@ class LandmarkDetector:
             points[confidence < self.threshold] = np.nan
             parts.append((points, confidence, boxes))
         points, confidence, boxes = (np.concatenate(column) for column in zip(*parts, strict=True))
-        return Landmarks(points, confidence, boxes, self.names)
+        named = None
+        if self.regressor is not None:
+            named = NamedPoints(*self.regressor.predict(points), self.regressor.names)
+        return Landmarks(points, confidence, boxes, self.names, named)
 
     def cut(self, picture: np.ndarray, box: np.ndarray | None) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """The crop (S, S, 3) of any picture, the map (2, 3) to it, and the box (4,) that was used."""

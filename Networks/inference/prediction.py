@@ -1,6 +1,7 @@
 """Landmarks of any pictures and videos, from file to file; memory does not grow with their number."""
 
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from functools import partial
@@ -14,7 +15,7 @@ import torch
 from Databases.inputs import Inputs
 from Databases.tables import bad_boxes
 from Networks.inference.detector import LandmarkDetector
-from Utils.drawing.marks import mark, palette, save_picture
+from Utils.drawing.marks import mark, mark_named, palette, save_picture
 from Utils.options import available_cores
 from Utils.runtime.errors import UserError, one_line
 from Utils.runtime.parallel import ahead
@@ -33,7 +34,7 @@ SMALLEST_RADIUS, LARGEST_RADIUS = 1.5, 12.0  # pixels
 
 @dataclass(frozen=True)
 class Found:
-    """The landmarks of a picture, without the picture; fields as in `LandmarkFiles.add`."""
+    """The landmarks of a picture and then its named points, without the picture; fields as in `LandmarkFiles.add`."""
 
     file: str
     size: tuple[int, int]
@@ -41,15 +42,23 @@ class Found:
     points: np.ndarray
     confidence: np.ndarray
 
-    def add_to(self, files: LandmarkFiles, frame: int | None = None, seconds: Fraction | None = None) -> None:
-        files.add(self.file, frame, seconds, self.size, self.boxes, self.points, self.confidence)
+    def add_to(
+        self, files: Sequence[LandmarkFiles], frame: int | None = None, seconds: Fraction | None = None
+    ) -> None:
+        stops = np.cumsum([len(own.names) for own in files])[:-1]
+        points, confidence = np.split(self.points, stops, axis=1), np.split(self.confidence, stops, axis=1)
+        for own, some, sure in zip(files, points, confidence, strict=True):
+            own.add(self.file, frame, seconds, self.size, self.boxes, some, sure)
 
 
-def draw(picture: np.ndarray, found: Found) -> np.ndarray:
-    """The picture with its landmarks in the colours of Visualise.py."""
+def draw(picture: np.ndarray, found: Found, names: Sequence[str] = ()) -> np.ndarray:
+    """The picture with its landmarks in the colours of Visualise.py, or with its named points and their names."""
     for side, points in zip(_sides(found.boxes), found.points, strict=True):
         radius = float(np.clip(RADIUS * side, SMALLEST_RADIUS, LARGEST_RADIUS))
-        picture = mark(picture, points, palette(len(points)), radius)
+        if names:
+            picture = mark_named(picture, points[-len(names) :], names, palette(len(names)), radius)
+        else:
+            picture = mark(picture, points, palette(len(points)), radius)
     return picture
 
 
@@ -73,18 +82,29 @@ class Prediction:
     faults: list[str] = field(default_factory=list)
 
     def run(self) -> tuple[int, int]:
-        """Write landmarks.csv, landmarks.json and the drawn copies; returns the numbers of pictures and objects."""
+        """Write landmarks.csv, landmarks.json and the drawn copies; returns the numbers of pictures and objects.
+
+        Named points go to points.csv and points.json.
+        """
         cv2.setNumThreads(1)  # several threads read pictures
-        with LandmarkFiles(self.folder, self.detector.names, self.detector.mirror) as files:
+        with ExitStack() as stack:
+            files = [stack.enter_context(LandmarkFiles(self.folder, self.detector.names, self.detector.mirror))]
+            if self.names:
+                files.append(stack.enter_context(LandmarkFiles(self.folder, self.names, stem="points")))
             if self.inputs.pictures:
                 self._pictures(files)
             for file in self.inputs.videos:
                 self._video(files, file)
-            if not files.pictures:
+            if not files[0].pictures:
                 raise UserError(f"nothing could be read: {self.faults[0]}")
-        return files.pictures, files.objects
+        return files[0].pictures, files[0].objects
 
-    def _pictures(self, files: LandmarkFiles) -> None:
+    @property
+    def names(self) -> list[str]:
+        """Of the named points, if there are any."""
+        return self.detector.regressor.names if self.detector.regressor else []
+
+    def _pictures(self, files: Sequence[LandmarkFiles]) -> None:
         """Each thread takes some pictures from file to file, which keeps all cores busy."""
         pictures = self.inputs.pictures
         groups = [pictures[i : i + GROUP] for i in range(0, len(pictures), GROUP)]
@@ -112,7 +132,7 @@ class Prediction:
         several = self._detect(pictures)
         for (_, picture), found in zip(pictures, several, strict=True):
             name = found.file if found.file.lower().endswith(DRAWN) else f"{found.file}.jpg"
-            save_picture(draw(picture, found), self.folder / "pictures" / name, durable=False)
+            save_picture(draw(picture, found, self.names), self.folder / "pictures" / name, durable=False)
         return several
 
     def _detect(self, pictures: Sequence[tuple[str, np.ndarray]]) -> list[Found]:
@@ -121,7 +141,11 @@ class Prediction:
         each = [picture for (_, picture), own in zip(pictures, boxes, strict=True) for _ in own]
         together = self.detector(each, [box for own in boxes for box in own])
         stops = np.cumsum([len(own) for own in boxes], dtype=int)
-        parts = zip(*(np.split(part, stops) for part in (together.boxes, together.points, together.confidence)))
+        points, confidence = together.points, together.confidence
+        if together.named:
+            points = np.concatenate([points, together.named.points], axis=1)
+            confidence = np.concatenate([confidence, together.named.confidence], axis=1)
+        parts = zip(*(np.split(part, stops) for part in (together.boxes, points, confidence)))
         return [Found(file, picture.shape[1::-1], *own) for (file, picture), own in zip(pictures, parts)]
 
     def _boxes_in(self, file: str, picture: np.ndarray) -> list[np.ndarray | None]:
@@ -135,7 +159,7 @@ class Prediction:
             raise UserError(f"--boxes: a box of {file} is empty, incomplete or outside the picture; correct it")
         return list(boxes)
 
-    def _video(self, files: LandmarkFiles, file: str) -> None:
+    def _video(self, files: Sequence[LandmarkFiles], file: str) -> None:
         try:
             video = Video(self.inputs.root / file)
         except UserError as error:
@@ -153,7 +177,7 @@ class Prediction:
                         objects = zip(filters, found.points, _sides(found.boxes), strict=True)
                         found = replace(found, points=np.stack([steady(own, side) for steady, own, side in objects]))
                     found.add_to(files, frame.number, frame.seconds)
-                    drawn.add(draw(frame.picture, found), seconds=frame.seconds)
+                    drawn.add(draw(frame.picture, found, self.names), seconds=frame.seconds)
                     progress.update()
         if video.fault:
             self.faults.append(video.fault)

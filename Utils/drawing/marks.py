@@ -19,6 +19,7 @@ _DARK, _LIGHT = (20, 20, 20), (250, 250, 250)
 _SUBPIXELS = 4  # cv2 draws at 1/16 pixel
 _FARTHEST = 1e6  # pixels; no picture is larger
 _FONT, _FONT_HEIGHT = cv2.FONT_HERSHEY_SIMPLEX, 22
+_SMALLEST_TEXT = 9.0  # pixels
 _ENTRY_WIDTH, _ENTRY_HEIGHT = 90, 36  # of a legend, pixels
 
 
@@ -139,7 +140,7 @@ def with_legend(
     places = (left, top) + np.column_stack([numbers % in_row, numbers // in_row]) * (_ENTRY_WIDTH, _ENTRY_HEIGHT)
     height = max(side + _GAP, places[:, 1].max(initial=0) + _ENTRY_HEIGHT)
     below = np.full((height, width, 3), _PAPER, np.uint8)
-    below[:side, _GAP : _GAP + side] = _named(picture, points, names, colours)
+    below[:side, _GAP : _GAP + side] = mark_named(picture, points, names, colours)
     centres = places + (14, _ENTRY_HEIGHT / 2)
     below = mark(below, centres, colours, radius=9)
     for name, (x, y) in zip(names, centres, strict=True):
@@ -148,14 +149,17 @@ def with_legend(
     return np.concatenate([np.concatenate([drawn, margin], axis=1), below])
 
 
-def _named(picture: np.ndarray, points: np.ndarray, names: Sequence[str], colours: np.ndarray) -> np.ndarray:
+def mark_named(
+    picture: np.ndarray, points: np.ndarray, names: Sequence[str], colours: np.ndarray, radius: float = 5
+) -> np.ndarray:
     """`mark`, with each name beside its point, away from the other points."""
-    canvas = mark(picture, points, colours, radius=5)
+    canvas = mark(picture, points, colours, radius)
+    height = max(2.2 * radius, _SMALLEST_TEXT)
     seen = np.isfinite(points).all(axis=1)
     for i in np.flatnonzero(seen):
         away = points[i] - points[seen].mean(axis=0)
-        middle = points[i] + 16 * away / max(np.linalg.norm(away), 1e-9)
-        write(canvas, names[i], middle[0] - 5 * len(names[i]), middle[1], height=11)
+        middle = points[i] + (radius + height) * away / max(np.linalg.norm(away), 1e-9)
+        write(canvas, names[i], middle[0] - height * len(names[i]) / 2.2, middle[1], height)
     return canvas
 
 

@@ -75,6 +75,10 @@ class Experiment:
         path = self.logs / name
         return path.with_name(f"{path.stem}{self.variant}{path.suffix}")
 
+    def named_points(self, iteration: int) -> Path:
+        """The regressor of named points that tools/name_points.py learns."""
+        return self.checkpoints / f"NamedPoints{iteration}.pickle"
+
     # Finding files
 
     def find(self, path: Path) -> Path:

@@ -22,13 +22,20 @@ _SEEN = 2  # COCO's visibility of a keypoint that was found; the others have x, 
 class LandmarkFiles:
     """A context manager that writes landmarks.csv and landmarks.json as results come, both whole or not at all.
 
-    names: (L,) of the landmarks; mirror: pairs of names that are each other's mirror image, None if not known.
+    names: (L,) of the landmarks; mirror: pairs of names that are each other's mirror image, None if not known;
+    stem: of the files' names.
     """
 
-    def __init__(self, folder: Path, names: list[str], mirror: list[tuple[str, str]] | None = None) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        names: list[str],
+        mirror: list[tuple[str, str]] | None = None,
+        stem: str = "landmarks",
+    ) -> None:
         self.names, self.mirror = names, mirror
         self._open = ExitStack()
-        self._csv_path, self._json_path = folder / "landmarks.csv", folder / "landmarks.json"
+        self._csv_path, self._json_path = folder / f"{stem}.csv", folder / f"{stem}.json"
         self.pictures = self.objects = 0
 
     def __enter__(self) -> "LandmarkFiles":

@@ -16,7 +16,7 @@ from Utils.storage.files import held, writing
 
 RUNS = "run.yaml"  # a list of records, one per run
 PREDICTION = "prediction.yaml"  # one record
-RESULTS = ("landmarks.csv", "landmarks.json", "pictures")  # the files beside it
+RESULTS = ("landmarks.csv", "landmarks.json", "points.csv", "points.json", "pictures")  # the files beside it
 
 
 def record(facts: Mapping[str, Any]) -> dict[str, Any]:

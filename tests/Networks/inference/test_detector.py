@@ -9,8 +9,10 @@ import torch
 
 from Databases import DATABASES
 from Networks.inference.detector import LandmarkDetector
+from Utils.named_points import common_frame, fit
 from Utils.options import default_options
 from Utils.runtime.errors import UserError
+from Utils.storage.experiment import Experiment
 from Utils.storage.files import save_checkpoint
 from Utils.storage.pictures import write_jpeg
 
@@ -158,3 +160,24 @@ def test_faces_are_found_where_the_data_set_is_one_of_faces():
     assert 150 < x1 < 220 < x2 < 300  # the astronaut's face is at about 180 to 265, 70 to 180
     assert 20 < y1 < 100 < y2 < 230
     assert detector(cv2.flip(np.zeros_like(face), 0)).boxes[0].tolist() == [0, 0, 512, 512]
+
+
+def test_named_points_come_with_the_landmarks_of_their_checkpoint(tmp_path):
+    """A point right between two landmarks; another checkpoint's regressor is refused."""
+    experiment = Experiment(tmp_path, "e")
+    detector = detector_of("Custom", network=UprightOnly())
+    detector.learn_names(experiment)
+    assert detector(spot(30, 40, 64, 64)).named is None
+
+    shown = np.array([[[0.0, 0.0], [10.0, 0.0]], [[5.0, 5.0], [5.0, 25.0]]])
+    regressor, _, _ = fit(common_frame(shown), shown, shown.mean(axis=1, keepdims=True), ["middle"])
+    regressor.save(experiment.named_points(7))
+    with pytest.raises(UserError, match="belongs to another checkpoint; run tools/name_points.py again"):
+        detector.learn_names(experiment)
+    detector.iteration = 7
+    detector.learn_names(experiment)
+    detector.run = lambda crops: (np.array([[[10.0, 20.0], [30.0, 20.0]]]), np.ones((1, 2), np.float32))
+    found = detector(spot(30, 40, 64, 64), np.array([0, 0, 64, 64]))
+    assert found.named.names == ["middle"]
+    np.testing.assert_allclose(found.named.points[0, 0], found.points[0].mean(axis=0), atol=1e-6)
+    assert found.named.confidence.shape == (1, 1)

@@ -1,0 +1,326 @@
+"""Named points from landmarks: learned from one annotated picture or thousands by the same rule.
+
+Landmarks are brought into a common frame, in which all pictures show the mean shape as well as a similarity map
+allows. There, a point rides on the landmarks around it: their displacements from the mean shape are interpolated at
+the point (kriging with an exponential covariance). What annotations show beyond that is learned by a ridge regression
+from all displacements, most from those nearby. Of several strengths, it takes the one that predicts left-out pictures
+best, so that one picture corrects only the point's mean position, and many pictures the way in which it moves.
+Pictures that disagree with the others, such as those in which landmarks are wrong, lose their weight.
+
+Lengths in the frame are in sizes of the object: twice the root mean square distance of the mean shape's landmarks
+from their centre. Pictures may come in pixels of their own. Points are NaN if they are unknown.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from Utils.crops import apply, invert
+from Utils.runtime.errors import UserError
+from Utils.storage.files import dump_pickle, load_pickle
+
+FORMAT = 1
+REMEDY = "run tools/name_points.py again"
+REACH = 0.325  # distance at which the covariance of two landmarks' displacements has fallen to 1/e
+OWN_SHARE = 0.1  # of a landmark's displacement that tells nothing of its neighbours
+MIRRORED_BELOW = 0.5  # share of the residual under which a picture counts as mirrored
+STRENGTHS = 10.0 ** np.arange(-3, 4.1, 0.5)  # variance of the ridge's prediction before any data, over the noise's
+USUAL_STRENGTH = 1.0  # and how far, in powers of ten, it may lie from that
+STRENGTH_SPREAD = 2.0
+PRIOR_PICTURES = 2.0  # so many pictures the noise that is expected before any annotation counts as
+NEAR = 0.05  # a point's confidence is the chance that it lies so near
+LEAST = 1e-3  # spread and noise are never taken for smaller
+_STARTS, _ROUNDS, _REFITS = 4, 5, 3
+
+
+@dataclass(frozen=True)
+class Frame:
+    """The common frame of all pictures of an experiment.
+
+    shape: (L, 2), of size 1; spread: root mean square displacement per axis; noise: root mean square error per axis
+    with which the others predict a landmark.
+    """
+
+    shape: np.ndarray
+    spread: float
+    noise: float
+
+
+def common_frame(landmarks: np.ndarray) -> Frame:
+    """The frame of landmarks (n, L, 2) of many pictures; UserError if no picture has two of them."""
+    counts = (~np.isnan(landmarks).any(axis=2)).sum(axis=1)
+    if counts.max(initial=0) < 2:
+        raise UserError("no picture shows two landmarks; train longer, or lower the threshold")
+    best = None
+    for start in np.argsort(-counts, kind="stable")[:_STARTS]:
+        shape = np.where(np.isnan(landmarks[start]), known_mean(landmarks[start]), landmarks[start])
+        for _ in range(_ROUNDS):
+            aligned = apply(to_frame(shape, landmarks), landmarks)
+            shape = np.where(np.isnan(new := known_mean(aligned)), shape, new)
+        residual = np.nanmedian(np.abs(aligned - shape)) / _size(shape)
+        if best is None or residual < best[0]:
+            best = (residual, shape, aligned)
+    assert best is not None
+    _, shape, aligned = best
+    size = _size(shape)
+    shape, aligned = shape / size, aligned / size
+    displacements = aligned - shape
+    frame = Frame(shape, max(float(np.sqrt(np.nanmean(displacements**2))), LEAST), 0.0)
+    errors = []
+    for k in range(len(shape)):
+        others = np.arange(len(shape)) != k
+        riding, _ = ride(frame, np.where(others[:, None], displacements, np.nan), shape[[k]])
+        errors.append(riding[:, 0] - displacements[:, k])
+    return Frame(shape, frame.spread, max(float(np.sqrt(np.nanmean(np.square(errors)))), LEAST))
+
+
+def _size(shape: np.ndarray) -> float:
+    return 2 * float(np.sqrt(np.nanvar(shape, axis=0).sum()))
+
+
+def known_median(values: np.ndarray) -> np.ndarray:
+    """Median over the first axis of the known; NaN where nothing is."""
+    return np.array([np.median(own[~np.isnan(own)]) if (~np.isnan(own)).any() else np.nan for own in values.T])
+
+
+def known_mean(points: np.ndarray) -> np.ndarray:
+    """Mean over the first axis of the known; NaN where nothing is."""
+    known = ~np.isnan(points)
+    return np.where(known.any(0), np.where(known, points, 0).sum(0) / known.sum(0).clip(1), np.nan)
+
+
+def to_frame(shape: np.ndarray, landmarks: np.ndarray) -> np.ndarray:
+    """Maps (n, 2, 3) of landmarks (n, L, 2) to the mean shape (L, 2); NaN with fewer than two landmarks.
+
+    Similarities, mirrored if that fits far better. Landmarks far from their position lose their weight.
+    """
+    upright, residual = _similarity(shape, landmarks)
+    mirrored, mirrored_residual = _similarity(shape, landmarks * (-1, 1))
+    mirrored[:, :, 0] *= -1
+    return np.where((mirrored_residual < MIRRORED_BELOW * residual)[:, None, None], mirrored, upright)
+
+
+def _similarity(shape: np.ndarray, landmarks: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Maps (n, 2, 3), and the mean distances (n,) that they leave; in complex numbers, as z -> a z + b."""
+    known = ~np.isnan(landmarks).any(axis=2) & ~np.isnan(shape).any(axis=1)
+    z, s = (np.nan_to_num(points[..., 0] + 1j * points[..., 1]) for points in (landmarks, shape))
+    weights, counts = known.astype(float), known.sum(axis=1).clip(1)
+    for _ in range(_ROUNDS):
+        total = weights.sum(axis=1).clip(1e-12)
+        z_mean, s_mean = (weights * z).sum(axis=1) / total, (weights * s).sum(axis=1) / total
+        z_off, s_off = z - z_mean[:, None], s - s_mean[:, None]
+        cross = (weights * z_off.conj() * s_off).sum(axis=1)
+        sizes = [np.sqrt((weights * np.abs(off) ** 2).sum(axis=1)) for off in (z_off, s_off)]
+        a = np.exp(1j * np.angle(cross)) * sizes[1] / sizes[0].clip(1e-9)
+        b = s_mean - a * z_mean
+        distance = np.abs(a[:, None] * z + b[:, None] - s) * known
+        usual = np.sqrt((distance**2).sum(axis=1) / (2 * counts)).clip(1e-9)
+        weights = known / (1 + (distance / usual[:, None]) ** 2 / 2)
+    maps = np.stack([np.stack([a.real, -a.imag, b.real], -1), np.stack([a.imag, a.real, b.imag], -1)], axis=1)
+    maps[known.sum(axis=1) < 2] = np.nan
+    return maps, distance.sum(axis=1) / counts
+
+
+def ride(frame: Frame, displacements: np.ndarray, points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Displacements (n, L, 2) of landmarks, interpolated at points (P, 2) of the frame: (n, P, 2).
+
+    Also returns the variance (n, P) that remains, per axis in units of the spread.
+    """
+
+    def covariance(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+        return (1 - OWN_SHARE) * np.exp(-np.linalg.norm(a[:, None] - b, axis=2) / REACH)
+
+    among = covariance(frame.shape, frame.shape) + OWN_SHARE * np.eye(len(frame.shape))
+    across = covariance(frame.shape, points)
+    known = ~np.isnan(displacements).any(axis=2)
+    riding = np.empty((len(displacements), len(points), 2))
+    variance = np.empty((len(displacements), len(points)))
+    patterns, group = np.unique(known, axis=0, return_inverse=True)
+    for number, has in enumerate(patterns):
+        rows = group.reshape(-1) == number
+        weights = np.linalg.solve(among[np.ix_(has, has)], across[has])
+        riding[rows] = np.einsum("kp,nkc->npc", weights, displacements[rows][:, has])
+        variance[rows] = 1 - (weights * across[has]).sum(axis=0)
+    return riding, variance
+
+
+@dataclass(frozen=True)
+class Regressor:
+    """From landmarks to P named points.
+
+    positions: (P, 2) in the frame; offsets: (P, 2); inputs_mean: (P, 2L); weights: (P, 2L, 2); noise: (P,)
+    standard deviation per axis; covariance: (P, 2L, 2L) of the weights, in units of the noise; counts: (P,)
+    annotated pictures.
+    """
+
+    names: list[str]
+    frame: Frame
+    positions: np.ndarray
+    offsets: np.ndarray
+    inputs_mean: np.ndarray
+    weights: np.ndarray
+    noise: np.ndarray
+    covariance: np.ndarray
+    counts: np.ndarray
+
+    def predict(self, landmarks: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Points (n, P, 2) of landmarks (n, L, 2), in their pixels, and their confidence (n, P) float32.
+
+        A picture with fewer than two landmarks has points NaN and confidence 0.
+        """
+        maps = to_frame(self.frame.shape, landmarks)
+        inputs, riding, lost = _inputs(self.frame, apply(maps, landmarks), self.positions)
+        off = inputs[:, None] - self.inputs_mean
+        points = self.positions + riding + self.offsets + np.einsum("npd,pdc->npc", off, self.weights)
+        unsure = (
+            1 + 1 / self.counts + (off * np.einsum("npd,pde->npe", off, self.covariance, optimize=True)).sum(axis=2)
+        )
+        variance = unsure * self.noise**2 + lost * self.frame.spread**2
+        there = ~np.isnan(maps).any(axis=(1, 2))
+        points[there] = apply(invert(maps[there]), points[there])
+        points[~there] = np.nan
+        confidence = 1 - np.exp(-(NEAR**2) / (2 * variance))
+        return points, np.where(there[:, None], confidence, 0).astype(np.float32)
+
+    def save(self, path: Path) -> None:
+        """Write a pickle of names and arrays."""
+        dump_pickle({"format": FORMAT, **vars(self), "frame": vars(self.frame)}, path)
+
+
+def load_regressor(path: Path, landmarks: int) -> Regressor:
+    """What `Regressor.save` has written; UserError for anything else, or for another number of landmarks."""
+    content = load_pickle(path, REMEDY)
+    try:
+        assert content.pop("format") == FORMAT
+        regressor = Regressor(**{**content, "frame": Frame(**content["frame"])})
+        assert regressor.predict(np.zeros((1, landmarks, 2)))[0].shape == (1, len(regressor.names), 2)
+    except (AssertionError, AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
+        raise UserError(f"{path} does not belong to these {landmarks} landmarks or is damaged; {REMEDY}") from error
+    return regressor
+
+
+def _inputs(frame: Frame, aligned: np.ndarray, positions: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """What the regression sees (n, 2L) and how points ride (n, P, 2) on aligned landmarks (n, L, 2).
+
+    A missing landmark rides on the others. Also returns the variance (n, P) that missing landmarks add.
+    """
+    displacements = aligned - frame.shape
+    both, variance = ride(frame, displacements, np.concatenate([frame.shape, positions]))
+    _, complete = ride(frame, 0 * frame.shape[None], positions)
+    count = len(frame.shape)
+    filled = np.where(np.isnan(displacements), both[:, :count], displacements)
+    inputs = np.nan_to_num(filled).reshape(len(filled), -1) / (frame.spread * np.sqrt(2 * count))
+    return inputs, both[:, count:], variance[:, count:] - complete
+
+
+def fit(
+    frame: Frame, landmarks: np.ndarray, points: np.ndarray, names: list[str]
+) -> tuple[Regressor, np.ndarray, np.ndarray]:
+    """The regressor of annotated pictures, landmarks (n, L, 2) and points (n, P, 2), and its errors.
+
+    The errors (n, P), in sizes of the object, are those of a regressor that has not seen the picture (leave-one-out);
+    NaN where the point is not annotated or is annotated only there. Also returns the objects' sizes (n,) in pixels.
+    Raises UserError if a point has no picture with two landmarks.
+    """
+    maps = to_frame(frame.shape, landmarks)
+    aligned, targets = apply(maps, landmarks), apply(maps, points)
+    known = ~np.isnan(targets).any(axis=2)
+    if not known.any(axis=0).all():
+        missing = names[known.any(axis=0).argmin()]
+        raise UserError(f"no annotated picture shows point {missing} and two landmarks; annotate it in a picture")
+    weights = known.astype(float)
+    positions = known_mean(targets)
+    for _ in range(_ROUNDS):
+        inputs, riding, _ = _inputs(frame, aligned, positions)
+        rest = np.where(known[..., None], targets - riding, 0)
+        positions = (weights[..., None] * rest).sum(axis=0) / weights.sum(axis=0)[:, None]
+        distance = np.where(known, np.linalg.norm(rest - positions, axis=2), np.nan)
+        weights = _trust(distance, known, frame)
+    inputs, riding, _ = _inputs(frame, aligned, positions)
+    rest = targets - positions - riding
+    near = np.exp(-np.linalg.norm(positions[:, None] - frame.shape, axis=2) / (2 * REACH))
+    near = np.repeat(near / np.sqrt(np.nanmean(near**2, axis=1, keepdims=True)), 2, axis=1)
+    near = np.nan_to_num(near)  # of a landmark that the frame lacks
+    errors: np.ndarray = np.full(known.shape, np.nan)
+    for _ in range(_REFITS):
+        parts = [_Part(near[p] * inputs[has], rest[has, p], weights[has, p]) for p, has in enumerate(known.T)]
+        score = np.stack([part.score() for part in parts])
+        score += score.mean(axis=0) - 0.5 * (np.log10(STRENGTHS / USUAL_STRENGTH) / STRENGTH_SPREAD) ** 2
+        chosen = STRENGTHS[score.argmax(axis=1)]
+        solved = [part.solve(strength, frame.noise) for part, strength in zip(parts, chosen, strict=True)]
+        for p, has in enumerate(known.T):
+            errors[has, p] = np.linalg.norm(parts[p].left_out(chosen[p]), axis=1)
+        weights = _trust(errors, known, frame)
+    offsets, slopes, noise, covariance = (np.stack(column) for column in zip(*solved, strict=True))
+    slopes, covariance = near[..., None] * slopes, near[:, :, None] * covariance * near[:, None]
+    means = np.stack([inputs[has].T @ part.share for part, has in zip(parts, known.T, strict=True)])
+    regressor = Regressor(names, frame, positions, offsets, means, slopes, noise, covariance, known.sum(axis=0))
+    return regressor, errors, 1 / np.sqrt(np.abs(np.linalg.det(maps[:, :, :2])))
+
+
+def _trust(errors: np.ndarray, known: np.ndarray, frame: Frame) -> np.ndarray:
+    """Weights (n, P) of pictures with errors (n, P), by Student's t with two degrees of freedom; 0 if unknown."""
+    usual = np.fmax(known_median(errors), np.sqrt(2) * frame.noise)
+    return known * np.nan_to_num(1 / (1 + (errors / usual) ** 2 / 2), nan=1.0)
+
+
+class _Part:
+    """The ridge regression of one point: inputs (n, D), targets (n, 2), weights (n,)."""
+
+    def __init__(self, inputs: np.ndarray, targets: np.ndarray, weights: np.ndarray) -> None:
+        self.weights = weights
+        self.share = weights / weights.sum()
+        self.mean, self.offset = self.share @ inputs, self.share @ targets
+        self.targets = targets - self.offset
+        self.root = np.sqrt(weights)[:, None]
+        self.u, self.s, self.v = np.linalg.svd(self.root * (inputs - self.mean), full_matrices=False)
+        self.along = self.u.T @ (self.root * self.targets)
+
+    def left_out(self, strength: float) -> np.ndarray:
+        """Errors (n, 2) in pictures that are left out; NaN of a single one."""
+        if len(self.targets) == 1:
+            return np.full((1, 2), np.nan)
+        shrunk = strength * self.s**2 / (1 + strength * self.s**2)
+        residual = self.targets - self.u @ (shrunk[:, None] * self.along) / self.root
+        hat = self.share + (self.u**2 * shrunk).sum(axis=1)
+        return residual / np.maximum(1 - hat, 1e-6)[:, None]
+
+    def score(self) -> np.ndarray:
+        """How well the strengths (S,) predict pictures that are left out: a log likelihood, whatever the noise."""
+        count = len(self.targets)
+        if count == 1:
+            return np.zeros(len(STRENGTHS))
+        errors = np.stack([np.linalg.norm(self.left_out(strength), axis=1) for strength in STRENGTHS])
+        return -2 * count * np.log((self.weights * errors).sum(axis=1) / self.weights.sum() + 1e-9)
+
+    def solve(self, strength: float, expected_noise: float) -> tuple[np.ndarray, ...]:
+        """offset, weights, noise, and covariance of the weights."""
+        slopes = self.v.T @ ((strength * self.s / (1 + strength * self.s**2))[:, None] * self.along)
+        left_out = (self.left_out(strength) ** 2).sum(axis=1) / 2
+        count = len(self.targets)
+        found = 0.0 if count == 1 else float(self.share @ left_out) * (count - 1)
+        noise = np.sqrt((PRIOR_PICTURES * expected_noise**2 + found) / (PRIOR_PICTURES + count - 1))
+        known = (self.v.T * (strength * self.s**2 / (1 + strength * self.s**2))) @ self.v
+        return self.offset, slopes, noise, strength * (np.eye(len(self.mean)) - known)
+
+
+def most_telling(frame: Frame, landmarks: np.ndarray, count: int) -> np.ndarray:
+    """Which `count` of the pictures, by their landmarks (n, L, 2), tell most about all of them, in order.
+
+    Each choice lessens the variance of the ridge regression, summed over all pictures, as much as one picture can.
+    Unusual shapes count as if they were nearer to the mean: in many of them landmarks are wrong.
+    """
+    inputs, _, _ = _inputs(frame, apply(to_frame(frame.shape, landmarks), landmarks), np.zeros((0, 2)))
+    off = inputs - inputs.mean(axis=0)
+    far = np.linalg.norm(off, axis=1, keepdims=True)
+    off = off * np.median(far) / np.maximum(far, max(np.median(far), LEAST))
+    covariance = 1 + USUAL_STRENGTH * off @ off.T
+    chosen: list[int] = []
+    for _ in range(count):
+        gain = (covariance**2).sum(axis=0) / (np.diag(covariance) + 1)
+        gain[chosen] = -1
+        chosen.append(int(gain.argmax()))
+        column = covariance[:, chosen[-1]]
+        covariance = covariance - np.outer(column, column) / (column[chosen[-1]] + 1)
+    return np.array(chosen)
