@@ -19,6 +19,7 @@ from Databases.normalisers import root_of_extent
 from Utils.evaluation import known_mean, normalised_errors
 from Utils.named_points import common_frame, fit, most_telling
 from Utils.predictions import load_predictions
+from Utils.runtime.process import set_up_process
 
 
 def percent(predicted: np.ndarray, truth: np.ndarray) -> float:
@@ -27,6 +28,7 @@ def percent(predicted: np.ndarray, truth: np.ndarray) -> float:
 
 
 def main() -> None:
+    set_up_process()
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("predictions", type=Path)
     parser.add_argument("--draws", type=int, default=10)
