@@ -23,7 +23,8 @@ BLUR_MAX_SIGMA = 0.5  # pixels
 SHIFT = 0.05  # of the picture's size
 ROTATION = 40.0  # degrees
 HUE_FACTOR = (0.5, 1.5)
-SMALL_ROTATION, SMALL_SCALE = 10.0, (0.95, 1.05)  # of the warps that test how steady landmarks are
+# Of the warps that test how steady landmarks are: large enough that errors of a cell of the maps do not decide.
+SMALL_ROTATION, SMALL_SCALE, SMALL_SHIFT = 20.0, (0.9, 1.1), 0.1
 CONTRAST_CENTRE = 127
 NOISE_TABLE = 1 << 21  # numbers
 BLUR_SIDE = 5  # pixels of the kernel
@@ -91,7 +92,7 @@ def draw_similarity(size: int, rng: np.random.Generator) -> np.ndarray:
     cos, sin = scale * np.cos(angle), scale * np.sin(angle)
     linear = np.array([[cos, -sin], [sin, cos]])
     centre = np.array([size / 2, size / 2])
-    return np.column_stack([linear, centre - linear @ centre + rng.uniform(-SHIFT, SHIFT, size=2) * size])
+    return np.column_stack([linear, centre - linear @ centre + rng.uniform(-SMALL_SHIFT, SMALL_SHIFT, size=2) * size])
 
 
 def _visible_region(to_crop: np.ndarray, size: int, width: int, height: int) -> tuple[int, int, int, int]:
