@@ -26,7 +26,7 @@ ALLOWED = {
     "Networks.recipes": {"Networks.consensus", *METHOD},
     "scripts": {"Networks.inference", "Networks.recipes", *METHOD},
     "tools": {"scripts", "Networks.inference", "Networks.recipes", "benchmarks", *METHOD},
-    "benchmarks": {"scripts", "Networks.inference", "Networks.recipes", "tools", *METHOD},
+    "benchmarks": {"scripts", "Networks.inference", "Networks.consensus", "Networks.recipes", "tools", *METHOD},
 }
 
 
