@@ -12,7 +12,7 @@ import numpy as np
 from pydantic import AfterValidator, BaseModel, Field
 
 from Databases.custom_annotations import Annotations, read_annotations
-from Databases.database import REGRESSION_PICTURES, Database, ImageSet
+from Databases.database import REGRESSION_PICTURES, Database, ImageSet, inside
 from Databases.normalisers import distance, root_of_extent
 from Databases.posed import POSES, boxes_and_landmarks, contradicting, pose_maps, pose_maps_of, square_crop, squares
 from Databases.tables import bad_boxes, load_table, rows_of
@@ -28,9 +28,7 @@ from Utils.storage.pictures import SUFFIXES, encode_jpeg, picture_size, read_pic
 CROP_MARGIN = 0.08  # of the box's mean side
 WINDOW_MARGIN = 0.5  # of the box's mean side; a large picture is cut to its box with this margin
 SMALLEST_SIDE = 16  # pixels
-WORKING_SHARE = (
-    450 / 256
-)  # of the crop's side: longest side of a picture; more pixels would cost time and tell nothing
+WORKING_SHARE = 450 / 256  # longest side of a picture, in sides of the crop; more would cost time and tell nothing
 TEST_SHARE = 10  # one file in ten is tested
 
 
@@ -166,8 +164,7 @@ class Custom(Database):
         assert isinstance(images, WorkingSet)
         if images.poses is not None:
             points = crops.apply(crops.invert(images.poses[numbers]), points[:, None])[:, 0]
-        boxes = images.objects[numbers]
-        return np.all((points >= boxes[:, :2]) & (points <= boxes[:, 2:]), axis=1)
+        return inside(points, images.objects[numbers])
 
     def view(self, box: np.ndarray, width: int, height: int) -> tuple[np.ndarray, tuple[int, int]]:
         windows, sizes = _windows(box[None], np.array([[width, height]]), self.working_size)

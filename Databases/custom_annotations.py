@@ -122,7 +122,7 @@ def _read_csv(path: Path, files: list[str], several: bool = False) -> "pd.DataFr
     unknown = table["file"][~table["file"].isin(files)]
     if len(unknown):
         raise UserError(
-            f"{path} names {unknown.iloc[0]!r}, which is none of the pictures "
+            f"{path} names {unknown.iloc[0]!r}, which is not among the pictures "
             f"({len(unknown)} such rows); correct the name or delete the row"
         )
     twice = table["file"][table["file"].duplicated()]

@@ -71,6 +71,11 @@ def evenly(items: np.ndarray, most: int) -> np.ndarray:
     return items[np.linspace(0, len(items) - 1, most).round().astype(int)]
 
 
+def inside(points: np.ndarray, boxes: np.ndarray) -> np.ndarray:
+    """Which points (m, 2) lie in boxes (m, 4) of their own, (m,) bool."""
+    return np.all((points >= boxes[:, :2]) & (points <= boxes[:, 2:]), axis=1)
+
+
 class Database(ABC):
     """One data set. Subclasses live in one file each and are registered in `Databases.DATABASES`.
 
@@ -113,8 +118,7 @@ class Database(ABC):
 
     def in_box(self, images: ImageSet, numbers: np.ndarray, points: np.ndarray) -> np.ndarray:
         """Which points (m, 2) lie in the boxes of the pictures that they belong to, numbers (m,); (m,) bool."""
-        boxes = images.boxes[numbers]
-        return np.all((points >= boxes[:, :2]) & (points <= boxes[:, 2:]), axis=1)
+        return inside(points, images.boxes[numbers])
 
     def view(self, box: np.ndarray, width: int, height: int) -> tuple[np.ndarray, tuple[int, int]]:
         """How a picture of any kind is brought to what the data set's own pictures are like, before it is cropped.

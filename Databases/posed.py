@@ -1,11 +1,9 @@
 """Pictures of objects in any pose: square surroundings, and pictures that are turned and mirrored."""
 
 from collections.abc import Sequence
-from typing import TypeVar
 
 import numpy as np
 
-from Databases.database import ImageSet
 from Utils import crops
 
 TURNS = 12  # of 30 degrees; twice as many poses, the second half mirrored
@@ -15,8 +13,6 @@ POSES = {  # by how the objects of a folder stand: the poses that one may have, 
     "any": list(range(TURNS)),
 }
 SURROUNDINGS = 1.3  # side of a posed picture, in sides of the object's square
-
-Images = TypeVar("Images", bound=ImageSet)
 
 
 def pose_maps(poses: Sequence[int]) -> np.ndarray:

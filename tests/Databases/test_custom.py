@@ -244,7 +244,7 @@ def test_broken_coco_files_are_named(folder):
 @pytest.mark.parametrize(
     "file, content, message",
     [
-        ("boxes.csv", "file,x1,y1,x2,y2\nno.jpg,1,2,3,4\n", r"names 'no\.jpg', which is none of the pictures"),
+        ("boxes.csv", "file,x1,y1,x2,y2\nno.jpg,1,2,3,4\n", r"names 'no\.jpg', which is not among the pictures"),
         ("boxes.csv", "file,x1,y1,x2,y2\n01.jpeg,1,2,3,4\n", r"has no box for 11 pictures, first 02\.png"),
         ("boxes.csv", "file,x1,y1,x2\n01.jpeg,1,2,3\n", "has no box|no column"),
         ("boxes.csv", "name,x1\n01.jpeg,1\n", "has no column `file`"),
