@@ -12,7 +12,7 @@ from torch import Tensor
 from Databases import DATABASES
 from Databases.database import Database, ImageSet, crop_any_picture, evenly
 from Databases.samples import GRID, stack_pictures
-from Networks.checkpoints import load_fan, load_second_step
+from Networks.checkpoints import load_fan, load_second_step, shape_from_state
 from Networks.execution import INFERENCE_BATCH, heatmaps, inference_batches
 from Networks.fan import FAN
 from Networks.inference.relations import Relations
@@ -21,6 +21,7 @@ from Utils import crops
 from Utils.heatmaps import READOUTS
 from Utils.named_points import REMEDY, Regressor, load_regressor
 from Utils.options import Options, default_options
+from Utils.point_distribution import PointDistribution
 from Utils.runtime import distributed
 from Utils.runtime.errors import UserError
 from Utils.runtime.progress import Progress
@@ -28,6 +29,7 @@ from Utils.storage.experiment import Experiment
 from Utils.storage.pictures import read_picture
 
 Picture = np.ndarray | str | Path
+ODDNESS_WEIGHT = 0.3  # of the shape in the choice of a pose, beside the landmarks' mean confidence
 RELATED_PICTURES = 500  # at most, evenly from the training pictures; a fifth if they are tried in many poses
 
 
@@ -65,6 +67,7 @@ class LandmarkDetector:
 
     database: how pictures are cropped; `predict` also needs its pictures. active: (L,) the maps that are landmarks,
     default: all. iteration: of the training, which names files. threshold: confidence that counts as found.
+    shape: how the landmarks of an object in its pose usually stand.
     """
 
     def __init__(
@@ -75,12 +78,14 @@ class LandmarkDetector:
         active: np.ndarray | None = None,
         iteration: int = 0,
         threshold: float = CONFIDENT,
+        shape: PointDistribution | None = None,
     ) -> None:
         self.network, self.database, self.options = network, database, options
         self.active = np.arange(network.l1.out_channels) if active is None else active
         self.iteration, self.threshold = iteration, threshold
         self.size: int = options.hyper.image_size  # of the crop, pixels
         self.regressor: Regressor | None = None  # of named points
+        self.shape = shape
         self.counterparts: np.ndarray | None = None  # (L,) which landmark is which in a mirrored picture, -1: none
 
     @classmethod
@@ -123,14 +128,16 @@ class LandmarkDetector:
         detector = cls._from_checkpoint(path, epoch, options, database)
         file, count = experiment.find(experiment.relations(detector.iteration)), options.landmarks
         if file.is_file() or count or options.mirror:
-            active = detector.active
+            active, shape = detector.active, detector.shape
             relations = Relations.load(file, active) if file.is_file() else detector.learn_relations(experiment)
             if count > len(relations.telling):
                 raise UserError(
                     f"--landmarks {count}: {len(relations.telling)} landmarks are found in over 80% of the training "
                     f"pictures; give at most so many"
                 )
-            detector.active = np.sort(relations.telling[:count]) if count else active
+            if count:
+                detector.active = np.sort(relations.telling[:count])
+                detector.shape = shape and shape.subset(np.searchsorted(active, detector.active))
             detector.counterparts = relations.counterparts(detector.active)
         return detector
 
@@ -142,7 +149,7 @@ class LandmarkDetector:
         network = load_fan(content, path, options).eval()
         database = database or DATABASES[options.dataset_name].rules(options.hyper)
         active, iteration = np.sort(content["active_channels"]), int(content.get("iteration", epoch))
-        return cls(network, database, options, active, iteration, threshold)
+        return cls(network, database, options, active, iteration, threshold, shape_from_state(content))
 
     def open_data_set(self) -> Database:
         """Open the data set that the network was trained on, with its pictures, and check it."""
@@ -251,17 +258,19 @@ class LandmarkDetector:
         """As `run`; mirrored: what the network finds in the mirrored crops, mirrored back.
 
         Where objects may stand in several poses, each crop is turned and mirrored into all of them, and the pose
-        counts in which the landmarks are surest on average.
+        counts in which the landmarks are surest on average and stand as usual.
         """
         seen = pictures.flip(-1) if mirrored else pictures
-        places, sureness = [], []
+        places, sureness, scores = [], [], []
         for number, pose in enumerate(self.database.poses * (1, 1, self.size)):
             posed = warped(seen, [pose] * len(seen)) if number else seen
             found, heights = self.read(heatmaps(self.network, posed, self.active, self.options))
             places.append(crops.apply(crops.invert(pose), found))
             sureness.append(heights)
-        surest, each = np.stack(sureness).mean(axis=2).argmax(axis=0), np.arange(len(seen))
-        points, confidence = np.stack(places)[surest, each], np.stack(sureness)[surest, each]
+            oddness = 0.0 if self.shape is None else self.shape.oddness(found / self.size)
+            scores.append(heights.mean(axis=1) - ODDNESS_WEIGHT * oddness)
+        best, each = np.argmax(scores, axis=0), np.arange(len(seen))
+        points, confidence = np.stack(places)[best, each], np.stack(sureness)[best, each]
         if mirrored:
             points[..., 0] = self.size - points[..., 0]
         return points, confidence
