@@ -17,6 +17,7 @@ from Utils.crops import apply, invert
 from Utils.hyperparameters import hyperparameters
 from Utils.options import Paths
 from Utils.runtime.errors import UserError
+from Utils.storage.pictures import read_picture
 
 
 def save(path: Path, width: int, height: int, level: int = 128, **options) -> None:
@@ -274,20 +275,36 @@ def test_unreadable_and_tiny_pictures_are_named_and_passed_over(folder, capsys):
     save(folder / "zy.png", 8, 50)
     (folder / "zx.heic").write_bytes(b"\0\0\0\x18ftypheic")
     save(folder / os.fsdecode(b"\xff.png"), 60, 40)
+    for name in ("01.jpeg", "deep/down/00.jpg"):
+        cut = (folder / name).with_stem("zv")
+        cut.write_bytes((folder / name).read_bytes()[:-100])
     rows = [f"{name},,,," for name in list_pictures(folder)[:-1]]
     (folder / "boxes.csv").write_text("\n".join(["file,x1,y1,x2,y2", *rows]))
     database = open_folder(folder)
+    capsys.readouterr()
     database.check_cheaply()
     assert len(everything(database)) == 12
     said = capsys.readouterr().err.splitlines()
     assert [re.sub(r".*/", "", line) for line in said] == [
+        "zv.jpg is cut off; restore it or remove it from the list",
+        "zv.jpeg is cut off; restore it or remove it from the list",
         "zx.heic cannot be read (not a known picture format); restore it or remove it from the list, "
         "or convert it to JPEG",
         "zy.png has only 8x50 pixels; take it out of the folder",
         "zz.jpg is empty; restore it or remove it from the list, or convert it to JPEG",
         "\\udcff.png is not in UTF-8; rename the file",
-        "4 pictures left out",
+        "6 pictures left out",
     ]
+
+
+def test_a_picture_is_read_as_a_whole_once(folder, monkeypatch):
+    """To see whether it is cut off; from then on only if it has changed."""
+    before = everything(open_folder(folder)).keys()
+    (folder / "02.png").write_bytes((folder / "02.png").read_bytes()[:-30])
+    read = []
+    monkeypatch.setattr("Databases.custom.read_picture", lambda path: read.append(path) or read_picture(path))
+    assert before - everything(open_folder(folder)).keys() == {"02.png"}
+    assert read == [folder / "02.png"]
 
 
 def test_a_folder_without_a_readable_picture_is_an_error(tmp_path):
