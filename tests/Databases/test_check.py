@@ -49,9 +49,9 @@ def test_points_outside_are_a_note(folder, capsys):
 
 
 def test_an_unreadable_picture_is_an_error(tmp_path):
-    Image.new("RGB", (40, 60)).save(tmp_path / "a.png")
+    Image.effect_noise((40, 60), 99).save(tmp_path / "a.png")
     whole = (tmp_path / "a.png").read_bytes()
-    (tmp_path / "a.png").write_bytes(whole[:-20])  # its header is whole, so that only reading it tells
+    (tmp_path / "a.png").write_bytes(whole[:-900])  # its header is whole, so that only reading it tells
     images = ImageSet(tmp_path, np.array(["a.png"]), np.array([[0, 0, 40, 60.0]]), None)
     errors, _ = check_set(TinyFiles(), "training", images, 1)
     [said] = errors["pictures unreadable"]
