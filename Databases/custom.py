@@ -1,6 +1,5 @@
 """A user's own folder of pictures of any format and size, with or without annotations."""
 
-import contextlib
 import hashlib
 import os
 from collections.abc import Sequence
@@ -24,7 +23,7 @@ from Utils.runtime.errors import UserError, one_line
 from Utils.runtime.parallel import parallel_map
 from Utils.runtime.progress import progress
 from Utils.storage.experiment import Experiment
-from Utils.storage.files import dump_pickle, remove_left_overs, writing
+from Utils.storage.files import dump_pickle, remove_left_overs, require_writable, writing
 from Utils.storage.pictures import SUFFIXES, encode_jpeg, read_picture
 
 CROP_MARGIN = 0.08  # of the box's mean side
@@ -236,6 +235,8 @@ def _read_sizes(
     unique, inverse = np.unique(files, return_inverse=True)
     rows = load_table(known, "delete it") if known.is_file() else {}
     new = [file for file in unique.tolist() if file not in rows or rows[file][2:] != _stamp(folder / file)]
+    if new:
+        require_writable(known.parent, "set log_path in the paths file to another folder")
     good, bad = {}, []
     results = parallel_map(_size_and_stamp, folder, new, workers if len(new) > LEAST_FOR_WORKERS else 1)
     for i, result in progress(results, "Reading pictures", total=len(new)) if new else ():
@@ -245,8 +246,7 @@ def _read_sizes(
             good[new[i]] = result
     rows |= dict.fromkeys(new, (0, 0, 0, 0)) | good
     if good:
-        with contextlib.suppress(OSError):  # a log_path that is only read
-            dump_pickle(rows, known)
+        dump_pickle(rows, known)
     table = np.array([rows[file] for file in unique.tolist()], np.int64)[inverse]
     return table[:, :2].astype(np.int32), table[:, 2:], bad
 

@@ -1,3 +1,6 @@
+import shutil
+import subprocess
+import sys
 import warnings
 from pathlib import Path
 
@@ -9,6 +12,8 @@ from Databases import check
 from Databases.check import check_set, describe
 from Databases.database import Database, ImageSet
 from tests.tiny import TinyDatabase
+
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture
@@ -75,6 +80,21 @@ def test_a_picture_that_is_left_out_is_an_error(folder, capsys, kept, said):
     assert said in out
     assert err.splitlines()[-1].startswith("error: ")
     assert "complete\n" not in out.splitlines()[-1:]
+
+
+def test_a_root_that_is_read_only(folder):
+    """As in a container where nothing but the log folder can be written. About 5 s."""
+    logs = folder.parent / "Logs"
+    logs.mkdir()
+    sealed = f"mount --bind {logs} {logs} && mount -o remount,bind,ro / && ! touch {folder}/x"
+    private = ["unshare", "--user", "--map-root-user", "--mount", "sh", "-c"]
+    if shutil.which("unshare") is None or subprocess.run([*private, sealed], capture_output=True).returncode:
+        pytest.skip("this machine lets no process have a root of its own")
+    words = ["-m", "Databases.check", "--dataset_name", "Custom", "--paths", folder.parent / "main.yaml"]
+    command = [*private, f'{sealed} && exec "$0" "$@"', sys.executable, *map(str, words)]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.endswith("complete\n")
 
 
 def test_what_cannot_be_opened_is_one_line(folder, capsys):
