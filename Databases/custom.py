@@ -288,12 +288,12 @@ def _working_set(
 ) -> WorkingSet:
     """All pictures; originals: their sizes (n, 2)."""
     whole = np.concatenate([np.zeros_like(originals), originals], axis=1)
-    boxes = np.where(np.isnan(annotations.boxes).any(1, keepdims=True), whole, annotations.boxes)
+    boxes = np.where(np.isnan(annotations.boxes).all(1, keepdims=True), whole, annotations.boxes)
     bad = bad_boxes(boxes, originals)
     if len(bad):
         box = ", ".join(f"{v:g}" for v in boxes[bad[0]])
         raise UserError(
-            f"the box {box} of {annotations.names[bad[0]]} is empty or outside the picture "
+            f"the box {box} of {annotations.names[bad[0]]} is empty, incomplete or outside the picture "
             f"({len(bad)} such boxes); correct it"
         )
     objects = boxes
