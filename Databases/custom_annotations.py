@@ -3,7 +3,7 @@
 import codecs
 import os
 import unicodedata
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -73,10 +73,10 @@ def read_annotations(folder: Path, files: list[str]) -> Annotations:
     splits = read("split.csv", _read_splits)
     annotations = read("annotations.json", read_coco)
     if annotations is None:
-        table, landmarks = read("boxes.csv", _read_boxes), read("landmarks.csv", _read_landmarks)
+        table, landmarks = read("boxes.csv", _read_boxes), read("landmarks.csv", read_landmark_table)
         boxes = np.full((len(files), 4), np.nan) if table is None else table.reindex(files).to_numpy()
         names = np.array(files)
-        return Annotations(names, names, boxes, landmarks, splits)
+        return Annotations(names, names, boxes, landmarks and landmarks[0], splits)
     for extra in ("boxes.csv", "landmarks.csv"):
         if os.path.lexists(folder / extra):
             raise UserError(f"{folder} has both annotations.json and {extra}; keep one of them")
@@ -156,27 +156,16 @@ def _read_boxes(path: Path, files: list[str], several: bool = False) -> "pd.Data
     return _numbers(table, BOX_COLUMNS, path)
 
 
-def _read_landmarks(path: Path, files: list[str]) -> np.ndarray:
-    """(n, G, 2), NaN for pictures that the file does not name."""
+def read_landmark_table(path: Path, files: list[str]) -> tuple[np.ndarray, list[str]]:
+    """The landmarks (n, G, 2) of the pictures `files`, NaN where unknown, and names: point_<k> of x0, y0, ..."""
     table = _read_csv(path, files)
-    names = _named_columns(table.columns)
+    names = [column.removesuffix("_x") for column in table.columns if column.endswith("_x")]
     count, rest = (len(names), 0) if names else divmod(len(table.columns), 2)
     if rest or not count:
         raise UserError(f"{path} has {len(table.columns)} columns beside `file`; write x0,y0,x1,y1,...")
     columns = [f"{name}_{axis}" for name in names for axis in "xy"] or [f"{a}{i}" for i in range(count) for a in "xy"]
-    return _both_or_none(_numbers(table, columns, path).reindex(files).to_numpy().reshape(-1, count, 2))
-
-
-def _named_columns(columns: Iterable[str]) -> list[str]:
-    """Names of the points of columns <name>_x, <name>_y; none of columns x0, y0, ..."""
-    return [column.removesuffix("_x") for column in columns if column.endswith("_x")]
-
-
-def read_landmark_table(path: Path, files: list[str]) -> tuple[np.ndarray, list[str]]:
-    """The landmarks (n, G, 2) of the pictures `files`, NaN where unknown, and names: point_<k> of x0, y0, ..."""
-    landmarks = _read_landmarks(path, files)
-    names = _named_columns(_read_csv(path, files).columns)
-    return landmarks, names or [f"point_{k}" for k in range(landmarks.shape[1])]
+    landmarks = _numbers(table, columns, path).reindex(files).to_numpy().reshape(-1, count, 2)
+    return _both_or_none(landmarks), names or [f"point_{k}" for k in range(count)]
 
 
 def _both_or_none(points: np.ndarray) -> np.ndarray:

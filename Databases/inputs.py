@@ -11,6 +11,7 @@ from Utils.runtime.errors import UserError
 from Utils.storage import pictures, videos
 
 _ENDINGS = (*pictures.SUFFIXES, *videos.SUFFIXES)
+_PICTURES = tuple(set(pictures.SUFFIXES) - set(videos.SUFFIXES))  # .gif, which is both, is a video here
 
 
 @dataclass(frozen=True)
@@ -34,8 +35,8 @@ def find_inputs(words: Sequence[str], leave_out: Path) -> Inputs:
         files = list(dict.fromkeys(file.resolve() for file in files))
         root = Path(os.path.commonpath([file.parent for file in files]))
     names = [file.relative_to(root).as_posix() for file in files]
-    found = [name for name in names if name.lower().endswith(pictures.SUFFIXES)]
-    return Inputs(root, found, [name for name in names if not name.lower().endswith(pictures.SUFFIXES)])
+    found = [name for name in names if name.lower().endswith(_PICTURES)]
+    return Inputs(root, found, [name for name in names if not name.lower().endswith(_PICTURES)])
 
 
 def _find(word: str, leave_out: Path) -> list[Path]:
