@@ -10,8 +10,8 @@ from PIL import ExifTags, Image, ImageFile, UnidentifiedImageError
 
 from Utils.runtime.errors import UserError, one_line
 
-SUFFIXES = (".jpg", ".jpeg", ".jpe", ".jfif", ".jp2", ".png", ".bmp", ".gif", ".webp", ".avif", ".heic", ".heif")
-SUFFIXES += (".tif", ".tiff", ".ppm", ".pgm", ".pnm")
+SUFFIXES: tuple[str, ...] = (".jpg", ".jpeg", ".jpe", ".jfif", ".jp2", ".png", ".bmp", ".gif", ".webp", ".avif")
+SUFFIXES += (".heic", ".heif", ".tif", ".tiff", ".ppm", ".pgm", ".pnm")
 MOST_PIXELS = 2**28  # of one picture
 _FORMATS = ("AVIF", "BMP", "GIF", "JPEG", "JPEG2000", "PNG", "PPM", "TIFF", "WEBP")  # of Pillow; EPS runs code
 _BITS = (8, 10, 12, 14, 16, 24, 32)  # of gray values
