@@ -89,6 +89,24 @@ def test_frames_that_do_not_come_evenly_are_all_there(tmp_path):
     np.testing.assert_allclose(written, np.array(times) / 10, atol=0.001)
 
 
+def test_a_rate_that_is_that_of_the_clock_is_put_right(tmp_path):
+    """As in some files of mkv and webm."""
+    with VideoWriter(tmp_path / "a.mp4", RATE) as writer:
+        for picture in frames(12):
+            writer.add(picture)
+    with av.open(str(tmp_path / "a.mp4")) as whole, av.open(str(tmp_path / "a.mkv"), "w") as copied:
+        stream = copied.add_stream_from_template(whole.streams.video[0])  # which takes the clock for the rate
+        for packet in whole.demux(video=0):
+            if packet.dts is not None:
+                packet.stream = stream
+                copied.mux(packet)
+    with av.open(str(tmp_path / "a.mkv")) as container:
+        assert container.streams.video[0].average_rate > 1000
+    video = Video(tmp_path / "a.mkv")
+    assert abs(video.rate - RATE) < 0.1
+    assert (len(list(video)), video.frames, video.fault) == (12, 12, None)
+
+
 def test_a_clip_that_was_cut_without_encoding_is_whole(tmp_path):
     """Its edit list hides the frames from the last key frame, 36, to where it begins, 45."""
     write_keyed(tmp_path / "whole.mp4", 120, 12)
