@@ -95,7 +95,7 @@ def read_boxes_of_objects(path: Path, files: list[str]) -> dict[str, np.ndarray]
     Raises UserError as `read_annotations` does.
     """
     if not path.is_file():
-        raise UserError(f"{path} does not exist; write file,x1,y1,x2,y2, a row for every picture")
+        raise UserError(f"{path} does not exist or is not a file; write file,x1,y1,x2,y2, a row for every picture")
     boxes = _read_boxes(path, files, several=True)
     return {str(file): rows.to_numpy() for file, rows in boxes.groupby(level=0)}
 

@@ -59,7 +59,7 @@ class Video:
                 # A clip that was cut without encoding it again holds frames that are not shown.
                 self.frames = min(stream.frames or 2**62, round(seconds * self.rate) or stream.frames)
         except (av.FFmpegError, IndexError, OSError, ValueError) as error:
-            raise UserError(f"{path} is not a readable picture or video ({one_line(error)})") from error
+            raise UserError(f"{path} is not a readable picture or video ({_reason(error)})") from error
 
     def __iter__(self) -> Iterator[Frame]:
         """The frames in order, without damaged ones. If some are missing, `fault` says how many."""
@@ -86,7 +86,7 @@ class Video:
                         yield Frame(number, seconds, np.ascontiguousarray(picture))
                         count += 1
         except (av.FFmpegError, OSError) as error:
-            self.fault = f"video {self.path} ends in the middle, after {count} frames ({one_line(error)})"
+            self.fault = f"video {self.path} ends in the middle, after {count} frames ({_reason(error)})"
             return
         if damaged:
             lost, total = len(times) - count, len(times)
@@ -123,7 +123,13 @@ def frames_at(path: Path | str, numbers: Iterable[int]) -> Iterator[np.ndarray]:
                 position = min(number + 1, len(times) - 1)
                 yield found.to_ndarray(format="rgb24")
     except (av.FFmpegError, IndexError, OSError, ValueError) as error:
-        raise UserError(f"{path} cannot be read as a video ({one_line(error)})") from error
+        raise UserError(f"{path} cannot be read as a video ({_reason(error)})") from error
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, IndexError):
+        return "it has no video stream"
+    return getattr(error, "strerror", None) or one_line(error)
 
 
 def _times(container: av.container.InputContainer) -> tuple[list[int], list[int]]:

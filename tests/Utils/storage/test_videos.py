@@ -1,6 +1,7 @@
 """Videos: what goes in comes out, and a video that ends in the middle gives what there is and says so."""
 
 import struct
+import wave
 from fractions import Fraction
 
 import av
@@ -181,8 +182,13 @@ def test_a_video_that_ends_in_the_middle(tmp_path, form, codec, options):
 
 def test_files_that_are_no_videos_are_named(tmp_path):
     (tmp_path / "a.mp4").write_bytes(b"no video")
-    with pytest.raises(UserError, match=r"a\.mp4 is not a readable picture or video"):
+    with pytest.raises(UserError, match=r"a\.mp4 is not a readable picture or video \(Invalid data found"):
         Video(tmp_path / "a.mp4")
+    with wave.open(str(tmp_path / "c.mp4"), "wb") as sound:
+        sound.setparams((1, 2, 8000, 0, "NONE", "none"))
+        sound.writeframes(bytes(1000))
+    with pytest.raises(UserError, match=r"c\.mp4 is not a readable picture or video \(it has no video stream\)"):
+        Video(tmp_path / "c.mp4")
     with pytest.raises(UserError, match=r"b\.mp4 does not exist"):
         Video(tmp_path / "b.mp4")
 
