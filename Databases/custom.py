@@ -21,15 +21,17 @@ from Utils.crops import padded_crop, padded_window, warp
 from Utils.hyperparameters import FREE_AFTER_TRAINING
 from Utils.runtime.errors import UserError, one_line
 from Utils.runtime.parallel import parallel_map
+from Utils.runtime.progress import progress
 from Utils.storage.experiment import Experiment
-from Utils.storage.files import remove_left_overs, writing
-from Utils.storage.pictures import SUFFIXES, encode_jpeg, picture_size, read_picture
+from Utils.storage.files import dump_pickle, remove_left_overs, require_writable, writing
+from Utils.storage.pictures import SUFFIXES, encode_jpeg, read_picture
 
 CROP_MARGIN = 0.08  # of the box's mean side
 WINDOW_MARGIN = 0.5  # of the box's mean side; a large picture is cut to its box with this margin
 SMALLEST_SIDE = 16  # pixels
 WORKING_SHARE = 450 / 256  # longest side of a picture, in sides of the crop; more would cost time and tell nothing
 TEST_SHARE = 10  # one file in ten is tested
+LEAST_FOR_WORKERS = 64  # pictures; starting processes for fewer takes longer
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -116,8 +118,9 @@ class Custom(Database):
         annotations = read_annotations(folder, files)
         database = cls(options.hyper)
         database.cache = Path(options.log_path) / "Custom" / _digest(str(folder.resolve()))[:12] / "pictures"
-        remove_left_overs(database.cache)
-        originals, stamps, database.left_out = _read_sizes(folder, annotations.files, options.num_workers)
+        remove_left_overs(database.cache, database.cache.parent)
+        known = database.cache.with_name("sizes.pickle")
+        originals, stamps, database.left_out = _read_sizes(folder, annotations.files, known, options.num_workers)
         readable = np.flatnonzero(originals[:, 0])
         if not len(readable):
             raise UserError(f"no picture in {folder} can be read, first: {database.left_out[0]}")
@@ -221,33 +224,52 @@ def _digest(text: str) -> str:
 # Sizes
 
 
-def _read_sizes(folder: Path, files: np.ndarray, workers: int) -> tuple[np.ndarray, np.ndarray, list[str]]:
+def _read_sizes(
+    folder: Path, files: np.ndarray, known: Path, workers: int
+) -> tuple[np.ndarray, np.ndarray, list[str]]:
     """Of files (n,), which may repeat: sizes (n, 2) int32 width, height, stamps (n, 2) int64, and what is wrong.
 
-    The size and stamp of an unreadable picture are 0.
+    The size and stamp of an unreadable picture are 0. Whether one is cut off shows only when all of it is read, so
+    that is done, once: the file `known` holds the sizes and stamps of those that were fine.
     """
     unique, inverse = np.unique(files, return_inverse=True)
-    rows: np.ndarray = np.zeros((len(unique), 4), np.int64)
-    bad = []
-    for i, result in parallel_map(_size_and_stamp, folder, unique.tolist(), workers if len(unique) > 1000 else 1):
+    rows = load_table(known, "delete it") if known.is_file() else {}
+    new = [file for file in unique.tolist() if file not in rows or rows[file][2:] != _stamp(folder / file)]
+    if new:
+        require_writable(known.parent, "set log_path in the paths file to another folder")
+    good, bad = {}, []
+    results = parallel_map(_size_and_stamp, folder, new, workers if len(new) > LEAST_FOR_WORKERS else 1)
+    for i, result in progress(results, "Reading pictures", total=len(new)) if new else ():
         if isinstance(result, str):
             bad.append(result)
         else:
-            rows[i] = result
-    return rows[inverse, :2].astype(np.int32), rows[inverse, 2:], bad
+            good[new[i]] = result
+    rows |= dict.fromkeys(new, (0, 0, 0, 0)) | good
+    if good:
+        dump_pickle(rows, known)
+    table = np.array([rows[file] for file in unique.tolist()], np.int64)[inverse]
+    return table[:, :2].astype(np.int32), table[:, 2:], bad
 
 
 def _size_and_stamp(folder: Path, file: str) -> tuple[int, int, int, int] | str:
     """Width, height, bytes and time of change of a picture, or why it cannot be used."""
     path = folder / file
     try:
-        width, height = picture_size(path)
+        height, width = read_picture(path).shape[:2]
     except UserError as error:
         return one_line(error)
     if min(width, height) < SMALLEST_SIDE:
         return f"picture {path} has only {width}x{height} pixels; take it out of the folder"
-    status = path.stat()
-    return width, height, status.st_size, status.st_mtime_ns
+    return (width, height, *_stamp(path))
+
+
+def _stamp(path: Path) -> tuple[int, int]:
+    """Bytes and time of change of a file; 0, -1 for one that is missing."""
+    try:
+        status = path.stat()
+    except OSError:
+        return 0, -1
+    return status.st_size, status.st_mtime_ns
 
 
 def _read_unchanged(path: Path, size: np.ndarray) -> np.ndarray:
@@ -266,12 +288,12 @@ def _working_set(
 ) -> WorkingSet:
     """All pictures; originals: their sizes (n, 2)."""
     whole = np.concatenate([np.zeros_like(originals), originals], axis=1)
-    boxes = np.where(np.isnan(annotations.boxes).any(1, keepdims=True), whole, annotations.boxes)
+    boxes = np.where(np.isnan(annotations.boxes).all(1, keepdims=True), whole, annotations.boxes)
     bad = bad_boxes(boxes, originals)
     if len(bad):
         box = ", ".join(f"{v:g}" for v in boxes[bad[0]])
         raise UserError(
-            f"the box {box} of {annotations.names[bad[0]]} is empty or outside the picture "
+            f"the box {box} of {annotations.names[bad[0]]} is empty, incomplete or outside the picture "
             f"({len(bad)} such boxes); correct it"
         )
     objects = boxes

@@ -1,8 +1,9 @@
 """Files beside a user's own pictures: boxes.csv, landmarks.csv, split.csv, or annotations.json (COCO)."""
 
 import codecs
+import os
 import unicodedata
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -67,18 +68,18 @@ def read_annotations(folder: Path, files: list[str]) -> Annotations:
     """
 
     def read(name: str, reader: Callable[[Path, list[str]], Any]) -> Any:
-        return reader(folder / name, files) if (folder / name).is_file() else None
+        return reader(folder / name, files) if os.path.lexists(folder / name) else None
 
     splits = read("split.csv", _read_splits)
-    if not (folder / "annotations.json").is_file():
-        table, landmarks = read("boxes.csv", _read_boxes), read("landmarks.csv", _read_landmarks)
+    annotations = read("annotations.json", read_coco)
+    if annotations is None:
+        table, landmarks = read("boxes.csv", _read_boxes), read("landmarks.csv", read_landmark_table)
         boxes = np.full((len(files), 4), np.nan) if table is None else table.reindex(files).to_numpy()
         names = np.array(files)
-        return Annotations(names, names, boxes, landmarks, splits)
+        return Annotations(names, names, boxes, landmarks and landmarks[0], splits)
     for extra in ("boxes.csv", "landmarks.csv"):
-        if (folder / extra).is_file():
+        if os.path.lexists(folder / extra):
             raise UserError(f"{folder} has both annotations.json and {extra}; keep one of them")
-    annotations = read_coco(folder / "annotations.json", files)
     if splits is not None:
         split_of = dict(zip(files, splits))
         annotations.splits = np.array([split_of[file] for file in annotations.files.tolist()])
@@ -94,7 +95,7 @@ def read_boxes_of_objects(path: Path, files: list[str]) -> dict[str, np.ndarray]
     Raises UserError as `read_annotations` does.
     """
     if not path.is_file():
-        raise UserError(f"{path} does not exist; write file,x1,y1,x2,y2, a row for every picture")
+        raise UserError(f"{path} does not exist or is not a file; write file,x1,y1,x2,y2, a row for every picture")
     boxes = _read_boxes(path, files, several=True)
     return {str(file): rows.to_numpy() for file, rows in boxes.groupby(level=0)}
 
@@ -116,15 +117,8 @@ def _read_csv(path: Path, files: list[str], several: bool = False) -> "pd.DataFr
         ) from error
     table = table.rename(columns=str.strip).dropna(how="all")
     table = table.loc[:, ~table.columns.str.startswith("Unnamed:")]  # spreadsheets leave empty rows and columns
-    names = _columns(table, ["file"], path)["file"].fillna("")
-    known = {_plain(file): file for file in files} | {file: file for file in files}
-    table["file"] = [known.get(name) or known.get(_plain(name), name) for name in names]
-    unknown = table["file"][~table["file"].isin(files)]
-    if len(unknown):
-        raise UserError(
-            f"{path} names {unknown.iloc[0]!r}, which is not among the pictures "
-            f"({len(unknown)} such rows); correct the name or delete the row"
-        )
+    by_name, names = pictures_by_name(files), _columns(table, ["file"], path)["file"].fillna("")
+    table["file"] = [find_picture(name, by_name, path) for name in names]
     twice = table["file"][table["file"].duplicated()]
     if len(twice) and not several:
         raise UserError(f"{path} names {twice.iloc[0]} twice; use annotations.json for several objects in a picture")
@@ -133,7 +127,7 @@ def _read_csv(path: Path, files: list[str], several: bool = False) -> "pd.DataFr
 
 def _plain(name: str) -> str:
     """A file's name as tables and folders share it: with /, and composed letters, which a Mac decomposes."""
-    return unicodedata.normalize("NFC", name.replace("\\", "/").removeprefix("./"))
+    return unicodedata.normalize("NFC", name.strip().replace("\\", "/").removeprefix("./"))
 
 
 def _columns(table: "pd.DataFrame", columns: list[str], path: Path) -> "pd.DataFrame":
@@ -162,29 +156,16 @@ def _read_boxes(path: Path, files: list[str], several: bool = False) -> "pd.Data
     return _numbers(table, BOX_COLUMNS, path)
 
 
-def _read_landmarks(path: Path, files: list[str]) -> np.ndarray:
-    """(n, G, 2), NaN for pictures that the file does not name."""
-    table = _read_csv(path, files)
-    count, rest = divmod(len(table.columns), 2)
-    if rest or not count:
-        raise UserError(f"{path} has {len(table.columns)} columns beside `file`; write x0,y0,x1,y1,...")
-    names = _named_columns(table.columns)
-    columns = [f"{name}_{axis}" for name in names for axis in "xy"]
-    if not names:
-        columns = [f"{axis}{i}" for i in range(count) for axis in "xy"]
-    return _both_or_none(_numbers(table, columns, path).reindex(files).to_numpy().reshape(-1, count, 2))
-
-
-def _named_columns(columns: Iterable[str]) -> list[str]:
-    """Names of the points of columns <name>_x, <name>_y; none of columns x0, y0, ..."""
-    return [column.removesuffix("_x") for column in columns if column.endswith("_x")]
-
-
 def read_landmark_table(path: Path, files: list[str]) -> tuple[np.ndarray, list[str]]:
     """The landmarks (n, G, 2) of the pictures `files`, NaN where unknown, and names: point_<k> of x0, y0, ..."""
-    landmarks = _read_landmarks(path, files)
-    names = _named_columns(_read_csv(path, files).columns)
-    return landmarks, names or [f"point_{k}" for k in range(landmarks.shape[1])]
+    table = _read_csv(path, files)
+    names = [column.removesuffix("_x") for column in table.columns if column.endswith("_x")]
+    count, rest = (len(names), 0) if names else divmod(len(table.columns), 2)
+    if rest or not count:
+        raise UserError(f"{path} has {len(table.columns)} columns beside `file`; write x0,y0,x1,y1,...")
+    columns = [f"{name}_{axis}" for name in names for axis in "xy"] or [f"{a}{i}" for i in range(count) for a in "xy"]
+    landmarks = _numbers(table, columns, path).reindex(files).to_numpy().reshape(-1, count, 2)
+    return _both_or_none(landmarks), names or [f"point_{k}" for k in range(count)]
 
 
 def _both_or_none(points: np.ndarray) -> np.ndarray:
@@ -283,10 +264,11 @@ def find_picture(name: str, by_name: dict[str, list[str]], path: Path) -> str:
     """The picture with the same path, else the only one with the same name in any folder."""
     plain = _plain(name)
     namesakes = by_name.get(plain.rpartition("/")[2], [])
-    matches = [file for file in namesakes if _plain(file) == plain] or namesakes
+    same = [file for file in namesakes if _plain(file) == plain]
+    matches = [name] if name in same else same or namesakes
     if len(matches) != 1:
-        problem = "could be several pictures" if matches else "is not a picture"
-        raise UserError(f"{path} names {name!r}, which {problem} in {path.parent}; correct file_name")
+        problem = "could be several pictures" if matches else "is not among the pictures"
+        raise UserError(f"{path} names {name!r}, which {problem}; correct the name or delete the entry")
     return matches[0]
 
 

@@ -225,16 +225,20 @@ def test_bad_input_is_one_line(run, folder, tmp_path):
 
 def test_nothing_of_the_users_is_overwritten(run, folder, tmp_path):
     (folder / "f.jpg").unlink()
-    (folder / "landmarks.csv").write_text("file,x0,y0\na.png,1,2\n")
-    code, said = run("--input", folder, "--output", folder)
-    assert code == 2
-    assert "landmarks.csv that no earlier run wrote" in said
-    assert (folder / "landmarks.csv").read_text() == "file,x0,y0\na.png,1,2\n"
-    shutil.copytree(folder, tmp_path / "here/pictures")
-    before = (tmp_path / "here/pictures/a.png").read_bytes()
-    code, said = run("--input", tmp_path / "here/pictures", "--output", tmp_path / "here")
-    assert code == 2
-    assert (tmp_path / "here/pictures/a.png").read_bytes() == before
+    for table, output, message in (
+        (tmp_path / "landmarks.csv", tmp_path, "landmarks.csv that no earlier run wrote"),
+        (folder / "landmarks.csv", folder, "--output is the folder of the pictures"),
+    ):
+        table.write_text("file,x0,y0\na.png,1,2\n")
+        code, said = run("--input", folder, "--output", output)
+        assert code == 2
+        assert message in said
+        assert table.read_text() == "file,x0,y0\na.png,1,2\n"
+    (tmp_path / "landmarks.csv").unlink()
+    folder.rename(tmp_path / "pictures")
+    before = (tmp_path / "pictures/a.png").read_bytes()
+    assert run("--input", tmp_path / "pictures", "--output", tmp_path)[0] == 2
+    assert (tmp_path / "pictures/a.png").read_bytes() == before
 
 
 def test_results_below_the_input_are_not_taken_for_it(run, folder):

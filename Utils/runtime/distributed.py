@@ -4,6 +4,7 @@ With one process each function returns the obvious result, so that callers need 
 """
 
 import datetime
+import importlib
 import os
 from collections.abc import Iterable
 from typing import Any, TypeVar
@@ -25,14 +26,18 @@ def start(device: torch.device) -> None:
         torch.cuda.set_device(device)
     if int(os.environ.get("WORLD_SIZE", "1")) <= 1 or dist.is_initialized():
         return
+    # An optimiser imports this. If a group exists by then, default arguments keep it, and so its threads, for ever.
+    importlib.import_module("torch.distributed.nn")
     dist.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=_PATIENCE)
     _host_group = dist.new_group(backend="gloo", timeout=_PATIENCE)
 
 
 def stop() -> None:
-    """Leave the other processes."""
+    """Leave the other processes. No thread of gloo outlives this; one that does can abort the process at its exit."""
+    global _host_group
     if dist.is_initialized():
         dist.destroy_process_group()
+        _host_group = None
 
 
 def rank() -> int:

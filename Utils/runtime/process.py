@@ -4,8 +4,10 @@ import ctypes
 import platform
 import signal
 import warnings
+from pathlib import Path
 
 import numpy as np
+import PIL
 import torch
 
 from Utils.runtime.interruption import SIGNALS
@@ -20,7 +22,7 @@ def set_up_process() -> None:
     """
     keep_freed_memory()
     flush_subnormals()
-    warnings.filterwarnings("ignore", module=r"PIL\.")  # of odd metadata, without the file's name
+    silence_pillow()
 
 
 def set_up_worker(_: int = 0) -> None:
@@ -28,6 +30,13 @@ def set_up_worker(_: int = 0) -> None:
     set_up_process()
     for number in SIGNALS:
         signal.signal(number, signal.SIG_IGN)
+
+
+def silence_pillow() -> None:
+    """Keep Pillow and its libtiff from telling stderr of odd and damaged files, whose names they leave out."""
+    warnings.filterwarnings("ignore", module=r"PIL\.")
+    for library in Path(PIL.__file__).parents[1].glob("pillow.libs/libtiff*"):
+        ctypes.CDLL(str(library)).TIFFSetErrorHandler(None)
 
 
 def flush_subnormals() -> bool:

@@ -10,8 +10,10 @@ from PIL import ExifTags, Image, ImageFile, UnidentifiedImageError
 
 from Utils.runtime.errors import UserError, one_line
 
-SUFFIXES = (".jpg", ".jpeg", ".jfif", ".png", ".bmp", ".webp", ".avif", ".heic", ".heif", ".tif", ".tiff")
+SUFFIXES: tuple[str, ...] = (".jpg", ".jpeg", ".jpe", ".jfif", ".jp2", ".png", ".bmp", ".gif", ".webp", ".avif")
+SUFFIXES += (".heic", ".heif", ".tif", ".tiff", ".ppm", ".pgm", ".pnm")
 MOST_PIXELS = 2**28  # of one picture
+_FORMATS = ("AVIF", "BMP", "GIF", "JPEG", "JPEG2000", "PNG", "PPM", "TIFF", "WEBP")  # of Pillow; EPS runs code
 _BITS = (8, 10, 12, 14, 16, 24, 32)  # of gray values
 _SHALLOW = 2**4  # of 16 bits per colour Pillow gives the upper 8, which stay below this if only 12 are used
 _TURNS = {
@@ -32,6 +34,8 @@ def read_picture(path: Path | str) -> np.ndarray:
     fewest bits (8, 10, 12, 14, 16, 24 or 32) that hold the largest of them, floats up to 1 from 1. Raises UserError,
     with the file's name, if it is missing, empty, cut off, not a picture, or of a size or depth that is not read.
     """
+    with _opened(path) as image:
+        image.verify()  # the checksums of a PNG, which loading ignores
     with _opened(path) as image:
         is_deep = ";16" in str(image.tile)
         _orientation(image)  # as in `picture_size`: loading may find another one at the end of a PNG
@@ -62,7 +66,7 @@ def _opened(path: Path | str) -> Iterator[ImageFile.ImageFile]:
     Image.MAX_IMAGE_PIXELS = None  # photos of telephones exceed Pillow's own limit
     remedy = "restore it or remove it from the list"
     try:
-        with Image.open(path) as image:
+        with Image.open(path, formats=_FORMATS) as image:
             if image.width * image.height > MOST_PIXELS:
                 raise ValueError(f"{image.width}x{image.height} pixels are too many")
             yield image

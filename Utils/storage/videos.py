@@ -18,6 +18,7 @@ from Utils.storage.pictures import require_file
 
 SUFFIXES = (".mp4", ".mov", ".m4v", ".avi", ".mkv", ".webm", ".mpg", ".mpeg", ".wmv", ".ogv", ".gif")
 TICKS = 256  # of a written video's clock per frame, for rates that vary
+ODD_RATE = 1.5  # by which a rate must miss that of the frames' times to be put right
 SLACK = 0.02  # share of the promised frames that may be missing before a video counts as cut off
 _X264: Mapping[str, str] = MappingProxyType({"crf": "18"})  # constant rate factor; lower is better
 
@@ -47,20 +48,24 @@ class Video:
             with av.open(str(path)) as container:
                 stream = container.streams.video[0]
                 self.rate = Fraction(stream.average_rate or stream.guessed_rate or 25)
+                self._times, _ = _times(container)
+                span = Fraction(stream.time_base or 0) * (self._times[-1] - self._times[0] if self._times else 0)
+                measured = (len(self._times) - 1) / span if span else self.rate
+                if not 1 / ODD_RATE < measured / self.rate < ODD_RATE:  # some mkv and webm give that of their clock
+                    self.rate = measured
                 seconds = Fraction(container.duration or 0, av.time_base)
                 if stream.duration and stream.time_base:
                     seconds = stream.duration * stream.time_base
                 # A clip that was cut without encoding it again holds frames that are not shown.
                 self.frames = min(stream.frames or 2**62, round(seconds * self.rate) or stream.frames)
         except (av.FFmpegError, IndexError, OSError, ValueError) as error:
-            raise UserError(f"{path} is not a readable picture or video ({one_line(error)})") from error
+            raise UserError(f"{path} is not a readable picture or video ({_reason(error)})") from error
 
     def __iter__(self) -> Iterator[Frame]:
         """The frames in order, without damaged ones. If some are missing, `fault` says how many."""
         count, number, damaged = 0, -1, 0
         try:
-            with av.open(str(self.path)) as container:
-                times, _ = _times(container)
+            times = self._times
             with av.open(str(self.path)) as container:
                 stream = container.streams.video[0]
                 stream.thread_type = "AUTO"
@@ -81,7 +86,7 @@ class Video:
                         yield Frame(number, seconds, np.ascontiguousarray(picture))
                         count += 1
         except (av.FFmpegError, OSError) as error:
-            self.fault = f"video {self.path} ends in the middle, after {count} frames ({one_line(error)})"
+            self.fault = f"video {self.path} ends in the middle, after {count} frames ({_reason(error)})"
             return
         if damaged:
             lost, total = len(times) - count, len(times)
@@ -118,7 +123,13 @@ def frames_at(path: Path | str, numbers: Iterable[int]) -> Iterator[np.ndarray]:
                 position = min(number + 1, len(times) - 1)
                 yield found.to_ndarray(format="rgb24")
     except (av.FFmpegError, IndexError, OSError, ValueError) as error:
-        raise UserError(f"{path} cannot be read as a video ({one_line(error)})") from error
+        raise UserError(f"{path} cannot be read as a video ({_reason(error)})") from error
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, IndexError):
+        return "it has no video stream"
+    return getattr(error, "strerror", None) or one_line(error)
 
 
 def _times(container: av.container.InputContainer) -> tuple[list[int], list[int]]:

@@ -1,3 +1,6 @@
+import shutil
+import subprocess
+import sys
 import warnings
 from pathlib import Path
 
@@ -6,8 +9,11 @@ import pytest
 from PIL import Image
 
 from Databases import check
-from Databases.check import describe
-from Databases.database import ImageSet
+from Databases.check import check_set, describe
+from Databases.database import Database, ImageSet
+from tests.tiny import TinyDatabase
+
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture
@@ -47,29 +53,48 @@ def test_points_outside_are_a_note(folder, capsys):
     assert "note: 1 picture with points outside\n      00.png" in out
 
 
-def test_an_unreadable_picture_is_an_error(folder, capsys):
-    # Its header is whole, so that only reading it tells.
-    noise = np.random.default_rng(0).integers(0, 255, (40, 60, 3)).astype(np.uint8)
-    Image.fromarray(noise).save(folder / "03.png")
-    (folder / "03.png").write_bytes((folder / "03.png").read_bytes()[:-3000])
-    (folder / "split.csv").write_text(
-        "file,split\n" + "".join(f"{i:02d}.png,{'train' if i else 'test'}\n" for i in range(12))
-    )
+def test_an_unreadable_picture_is_an_error(tmp_path):
+    Image.effect_noise((40, 60), 99).save(tmp_path / "a.png")
+    whole = (tmp_path / "a.png").read_bytes()
+    (tmp_path / "a.png").write_bytes(whole[:-900])  # its header is whole, so that only reading it tells
+    images = ImageSet(tmp_path, np.array(["a.png"]), np.array([[0, 0, 40, 60.0]]), None)
+    errors, _ = check_set(TinyFiles(), "training", images, 1)
+    [said] = errors["pictures unreadable"]
+    assert "a.png is cut off" in said
+
+
+class TinyFiles(TinyDatabase):
+    """Reads files, unlike the tiny data set."""
+
+    read = Database.read
+
+
+@pytest.mark.parametrize(
+    "kept, said", [(0, "zz.png is empty"), (9, "zz.png cannot be read (not a known"), (60, "zz.png is cut off")]
+)
+def test_a_picture_that_is_left_out_is_an_error(folder, capsys, kept, said):
+    (folder / "zz.png").write_bytes((folder / "03.png").read_bytes()[:kept])
     code, out, err = run(folder, capsys)
     assert code == 2
-    assert "ERROR: 1 picture unreadable" in out
-    assert "03.png is cut off" in out
+    assert "    ERROR: 1 picture left out\n      picture " in out
+    assert said in out
     assert err.splitlines()[-1].startswith("error: ")
     assert "complete\n" not in out.splitlines()[-1:]
 
 
-def test_a_picture_that_is_left_out_is_an_error(folder, capsys):
-    (folder / "zz.jpg").write_text("no picture")
-    code, out, err = run(folder, capsys)
-    assert code == 2
-    assert "    ERROR: 1 picture left out\n      picture " in out
-    assert "zz.jpg cannot be read (not a known picture format)" in out
-    assert err.splitlines()[-1].startswith("error: ")
+def test_a_root_that_is_read_only(folder):
+    """As in a container where nothing but the log folder can be written. About 5 s."""
+    logs = folder.parent / "Logs"
+    logs.mkdir()
+    sealed = f"mount --bind {logs} {logs} && mount -o remount,bind,ro / && ! touch {folder}/x"
+    private = ["unshare", "--user", "--map-root-user", "--mount", "sh", "-c"]
+    if shutil.which("unshare") is None or subprocess.run([*private, sealed], capture_output=True).returncode:
+        pytest.skip("this machine lets no process have a root of its own")
+    words = ["-m", "Databases.check", "--dataset_name", "Custom", "--paths", folder.parent / "main.yaml"]
+    command = [*private, f'{sealed} && exec "$0" "$@"', sys.executable, *map(str, words)]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.endswith("complete\n")
 
 
 def test_what_cannot_be_opened_is_one_line(folder, capsys):

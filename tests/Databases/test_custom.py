@@ -17,6 +17,7 @@ from Utils.crops import apply, invert
 from Utils.hyperparameters import hyperparameters
 from Utils.options import Paths
 from Utils.runtime.errors import UserError
+from Utils.storage.pictures import read_picture
 
 
 def save(path: Path, width: int, height: int, level: int = 128, **options) -> None:
@@ -231,7 +232,7 @@ def test_broken_coco_files_are_named(folder):
         with pytest.raises(UserError, match=message):
             open_folder(folder)
     write_coco(folder, [{"image_id": 1}], [{"id": 1, "file_name": "no.jpg"}])
-    with pytest.raises(UserError, match=r"names 'no\.jpg', which is not a picture"):
+    with pytest.raises(UserError, match=r"names 'no\.jpg', which is not among the pictures"):
         open_folder(folder)
     write_coco(folder, [{"image_id": 3}])
     with pytest.raises(UserError, match="an annotation of image 3, which its images lack"):
@@ -249,6 +250,7 @@ def test_broken_coco_files_are_named(folder):
         ("boxes.csv", "file,x1,y1,x2\n01.jpeg,1,2,3\n", "has no box|no column"),
         ("boxes.csv", "name,x1\n01.jpeg,1\n", "has no column `file`"),
         ("boxes.csv", "", "cannot be read as a table"),
+        ("boxes.csv", None, "cannot be read as a table .*No such file"),
         ("landmarks.csv", "file,x0,y0\n01.jpeg,1,a\n", "a cell that is not a number"),
         ("landmarks.csv", "file,x0,y0,x1\n01.jpeg,1,2,3\n", "has 3 columns beside `file`"),
         ("landmarks.csv", "file,x1,y1\n01.jpeg,1,2\n", "has no column `x0`"),
@@ -257,15 +259,48 @@ def test_broken_coco_files_are_named(folder):
     ],
 )
 def test_broken_tables_are_named(folder, file, content, message):
-    (folder / file).write_text(content)
+    if content is None:  # a link to where nothing is
+        (folder / file).symlink_to("nowhere")
+    else:
+        (folder / file).write_text(content)
     with pytest.raises(UserError, match=message):
         open_folder(folder)
+
+
+@pytest.mark.parametrize("name", ["{}/a.png", "C:\\data\\p\\a.png", ".\\a.png", "a.png  "])
+def test_names_of_tables_of_other_programs(tmp_path, name):
+    save(tmp_path / "p" / "a.png", 60, 40)
+    (tmp_path / "p" / "boxes.csv").write_text(f"file,x1,y1,x2,y2\n{name.format(tmp_path / 'p')},1,2,30,20\n")
+    assert open_folder(tmp_path / "p").test.boxes.tolist() == [[1, 2, 30, 20]]
+
+
+def test_a_name_that_fits_several_pictures_is_named(tmp_path):
+    for place in ("x/a.png", "y/a.png"):
+        save(tmp_path / "p" / place, 60, 40)
+    (tmp_path / "p" / "boxes.csv").write_text("file,x1,y1,x2,y2\nx/a.png,1,2,30,20\na.png,1,2,30,20\n")
+    with pytest.raises(UserError, match=r"names 'a\.png', which could be several pictures; correct the name"):
+        open_folder(tmp_path / "p")
+
+
+@pytest.mark.parametrize("box", ["10,,50,30", "10,10,50", "10,10,inf,30"])
+def test_half_a_box_is_named(tmp_path, box):
+    save(tmp_path / "p" / "a.png", 60, 40)
+    (tmp_path / "p" / "boxes.csv").write_text(f"file,x1,y1,x2,y2\na.png,{box}\n")
+    with pytest.raises(UserError, match=r"of a\.png is empty, incomplete or outside"):
+        open_folder(tmp_path / "p")
+
+
+def test_other_columns_of_named_landmarks_are_passed_over(tmp_path):
+    save(tmp_path / "p" / "a.png", 60, 40)
+    header = "file,object,tip_x,tip_y,tip_confidence,tail_x,tail_y"
+    (tmp_path / "p" / "landmarks.csv").write_text(f"{header}\na.png,0,1,2,0.5,30,20\n")
+    assert open_folder(tmp_path / "p").test.landmarks.tolist() == [[[1, 2], [30, 20]]]
 
 
 def test_boxes_outside_are_named(tmp_path):
     save(tmp_path / "p" / "a.png", 60, 40)
     (tmp_path / "p" / "boxes.csv").write_text("file,x1,y1,x2,y2\na.png,100,100,120,130\n")
-    with pytest.raises(UserError, match=r"the box 100, 100, 120, 130 of a\.png is empty or outside"):
+    with pytest.raises(UserError, match=r"the box 100, 100, 120, 130 of a\.png is empty, incomplete or outside"):
         open_folder(tmp_path / "p")
 
 
@@ -274,20 +309,36 @@ def test_unreadable_and_tiny_pictures_are_named_and_passed_over(folder, capsys):
     save(folder / "zy.png", 8, 50)
     (folder / "zx.heic").write_bytes(b"\0\0\0\x18ftypheic")
     save(folder / os.fsdecode(b"\xff.png"), 60, 40)
+    for name in ("01.jpeg", "deep/down/00.jpg"):
+        cut = (folder / name).with_stem("zv")
+        cut.write_bytes((folder / name).read_bytes()[:-100])
     rows = [f"{name},,,," for name in list_pictures(folder)[:-1]]
     (folder / "boxes.csv").write_text("\n".join(["file,x1,y1,x2,y2", *rows]))
     database = open_folder(folder)
+    capsys.readouterr()
     database.check_cheaply()
     assert len(everything(database)) == 12
     said = capsys.readouterr().err.splitlines()
     assert [re.sub(r".*/", "", line) for line in said] == [
+        "zv.jpg is cut off; restore it or remove it from the list",
+        "zv.jpeg is cut off; restore it or remove it from the list",
         "zx.heic cannot be read (not a known picture format); restore it or remove it from the list, "
         "or convert it to JPEG",
         "zy.png has only 8x50 pixels; take it out of the folder",
         "zz.jpg is empty; restore it or remove it from the list, or convert it to JPEG",
         "\\udcff.png is not in UTF-8; rename the file",
-        "4 pictures left out",
+        "6 pictures left out",
     ]
+
+
+def test_a_picture_is_read_as_a_whole_once(folder, monkeypatch):
+    """To see whether it is cut off; from then on only if it has changed."""
+    before = everything(open_folder(folder)).keys()
+    (folder / "02.png").write_bytes((folder / "02.png").read_bytes()[:-30])
+    read = []
+    monkeypatch.setattr("Databases.custom.read_picture", lambda path: read.append(path) or read_picture(path))
+    assert before - everything(open_folder(folder)).keys() == {"02.png"}
+    assert read == [folder / "02.png"]
 
 
 def test_a_folder_without_a_readable_picture_is_an_error(tmp_path):

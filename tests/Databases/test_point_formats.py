@@ -113,7 +113,7 @@ def test_coco_has_names_and_the_attributes_of_a_tps(folder):
     [
         ("p.tps", "LM=2\n1 2\n", "ends 1 points too early"),
         ("p.tps", TPS.replace("LM=2\n1 2\n", "LM=1\n"), r"objects have \[1, 2\] points"),
-        ("p.tps", TPS.replace("b.png", "c.png"), "names 'c.png', which is not a picture"),
+        ("p.tps", TPS.replace("b.png", "c.png"), "names 'c.png', which is not among the pictures"),
         ("p.tps", "", "has no objects"),
         ("p.xml", "<dataset>", "cannot be read"),
         ("p.csv", DEEPLABCUT.replace("10.5", "ten"), "cannot be read"),

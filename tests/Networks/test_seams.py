@@ -27,7 +27,7 @@ STEPS = {
         ),
     ),
 }
-SEAMS = {"first": 15, "second": 15}
+SEAMS = {"first": 12, "second": 13}
 
 
 def train(folder, step: str, asked_at: int | None = None, every: int = 1000) -> None:
@@ -82,7 +82,7 @@ def whole(tmp_path_factory) -> dict[str, Whole]:
     for step, before, after in (("first", first, second), ("second", second, end)):
         shutil.copytree(before, after)
         with Seams(after, tmp_path_factory.mktemp(step)) as seams:
-            train(after, step, every=1)
+            train(after, step, every=2)
         found[step] = Whole(before, seams.kept, seams.acts, contents(after))
     return found
 

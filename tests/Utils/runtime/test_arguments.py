@@ -38,6 +38,10 @@ def test_variables_in_paths(monkeypatch, tmp_path):
     (tmp_path / "a$SCRATCH").mkdir()  # a name may hold a dollar
     assert path_of(f"{tmp_path}/a$SCRATCH") == tmp_path / "a$SCRATCH"
     assert path_of("/costs/5$") == Path("/costs/5$")
+    monkeypatch.setenv("EMPTY", "")
+    for text in ("", " ", "$EMPTY", "a\0b"):
+        with pytest.raises(UserError, match="a path is empty"):
+            path_of(text)
 
 
 def test_mistakes_are_one_line():

@@ -8,6 +8,7 @@ import pytest
 from PIL import Image, PngImagePlugin
 
 from Utils.runtime.errors import UserError
+from Utils.runtime.process import silence_pillow
 from Utils.storage import pictures
 
 
@@ -71,6 +72,16 @@ def test_a_cut_off_picture_is_named(tmp_path, suffix):
     path.write_bytes(path.read_bytes()[:-1500])
     with pytest.raises(UserError, match=rf"half\.{suffix} (is cut off|cannot be read)"):
         pictures.read_picture(path)
+
+
+def test_a_png_whose_end_was_never_written_is_named(tmp_path):
+    """Zeros take its place; Pillow alone would make a picture of them."""
+    Image.effect_noise((60, 60), 99).save(tmp_path / "a.png")
+    whole = (tmp_path / "a.png").read_bytes()
+    for start in range(500, len(whole) - 20, 100):
+        (tmp_path / "a.png").write_bytes(whole[:start].ljust(len(whole), b"\0"))
+        with pytest.raises(UserError, match=r"a\.png cannot be read \(broken PNG file"):
+            pictures.read_picture(tmp_path / "a.png")
 
 
 def test_a_jpeg_with_bytes_after_its_end_is_whole(tmp_path):
@@ -220,6 +231,12 @@ def test_libraries_say_nothing_about_a_faulty_picture(tmp_path, capfd):
     jpeg = pictures.encode_jpeg(colours())
     (tmp_path / "c.jpg").write_bytes(jpeg[:700] + bytes(20) + jpeg[720:])
     pictures.read_picture(tmp_path / "c.jpg")
+    Image.effect_noise((60, 60), 99).save(tmp_path / "d.tif", compression="tiff_lzw")
+    content = (tmp_path / "d.tif").read_bytes()
+    (tmp_path / "d.tif").write_bytes(content[:1000] + bytes(500) + content[1500:])
+    silence_pillow()
+    with pytest.raises(UserError, match=r"d\.tif"):
+        pictures.read_picture(tmp_path / "d.tif")
     assert capfd.readouterr() == ("", "")
 
 

@@ -1,6 +1,7 @@
 """Videos: what goes in comes out, and a video that ends in the middle gives what there is and says so."""
 
 import struct
+import wave
 from fractions import Fraction
 
 import av
@@ -89,6 +90,24 @@ def test_frames_that_do_not_come_evenly_are_all_there(tmp_path):
     np.testing.assert_allclose(written, np.array(times) / 10, atol=0.001)
 
 
+def test_a_rate_that_is_that_of_the_clock_is_put_right(tmp_path):
+    """As in some files of mkv and webm."""
+    with VideoWriter(tmp_path / "a.mp4", RATE) as writer:
+        for picture in frames(12):
+            writer.add(picture)
+    with av.open(str(tmp_path / "a.mp4")) as whole, av.open(str(tmp_path / "a.mkv"), "w") as copied:
+        stream = copied.add_stream_from_template(whole.streams.video[0])  # which takes the clock for the rate
+        for packet in whole.demux(video=0):
+            if packet.dts is not None:
+                packet.stream = stream
+                copied.mux(packet)
+    with av.open(str(tmp_path / "a.mkv")) as container:
+        assert container.streams.video[0].average_rate > 1000
+    video = Video(tmp_path / "a.mkv")
+    assert abs(video.rate - RATE) < 0.1
+    assert (len(list(video)), video.frames, video.fault) == (12, 12, None)
+
+
 def test_a_clip_that_was_cut_without_encoding_is_whole(tmp_path):
     """Its edit list hides the frames from the last key frame, 36, to where it begins, 45."""
     write_keyed(tmp_path / "whole.mp4", 120, 12)
@@ -163,8 +182,13 @@ def test_a_video_that_ends_in_the_middle(tmp_path, form, codec, options):
 
 def test_files_that_are_no_videos_are_named(tmp_path):
     (tmp_path / "a.mp4").write_bytes(b"no video")
-    with pytest.raises(UserError, match=r"a\.mp4 is not a readable picture or video"):
+    with pytest.raises(UserError, match=r"a\.mp4 is not a readable picture or video \(Invalid data found"):
         Video(tmp_path / "a.mp4")
+    with wave.open(str(tmp_path / "c.mp4"), "wb") as sound:
+        sound.setparams((1, 2, 8000, 0, "NONE", "none"))
+        sound.writeframes(bytes(1000))
+    with pytest.raises(UserError, match=r"c\.mp4 is not a readable picture or video \(it has no video stream\)"):
+        Video(tmp_path / "c.mp4")
     with pytest.raises(UserError, match=r"b\.mp4 does not exist"):
         Video(tmp_path / "b.mp4")
 
