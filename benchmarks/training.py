@@ -31,8 +31,8 @@ from Databases.database import ImageSet
 from Databases.loading import gray_batches, to_input, training_batches
 from Databases.samples import FirstStepSamples, SecondStepSamples
 from Networks import execution
-from Networks.bootstrap import BATCH_SIZE, ZOOMS, store_generic_keypoints
 from Networks.first_step import first_step_losses
+from Networks.generic_keypoints import BATCH_SIZE, detect_generic_keypoints
 from Networks.relabelling import store_fan_keypoints
 from Networks.second_step import second_step_losses
 from Networks.superpoint import load_superpoint
@@ -122,7 +122,9 @@ def measure_detection(
     """Keypoints and descriptors of pictures against the bare forward passes on tensors that are ready."""
     device, hyper = options.device, options.hyper
     images = database.training
-    batches = gray_batches(database, images, hyper.image_size, ZOOMS, BATCH_SIZE[device.type], 0, device)
+    batches = gray_batches(
+        database, images, hyper.image_size, hyper.zooms_superpoint, BATCH_SIZE[device.type], 0, device
+    )
     grays = [pictures for groups in batches for pictures, _, _ in groups]
     ready = [pictures.flatten(0, 1)[:, None].to(device).float() / 255 for pictures in grays]
     batch = min(execution.INFERENCE_BATCH[device.type], PICTURES)
@@ -146,7 +148,7 @@ def measure_detection(
 
     def bootstrap(often):
         with DescriptorStore(arguments.folder) as store:
-            store_generic_keypoints(superpoint, database, repeated(images, often), options, store)
+            detect_generic_keypoints(superpoint, database, repeated(images, often), options, store)
 
     def relabel(often):
         rows = np.concatenate([table.images() + PICTURES * k for k in range(often)])

@@ -14,10 +14,10 @@ import numpy as np
 import pytest
 import torch
 
-from Networks.bootstrap import store_generic_keypoints
 from Networks.consensus.labels import end_of_epoch, matching_is_due
 from Networks.execution import build_fan
 from Networks.first_step import FirstStep
+from Networks.generic_keypoints import store_generic_keypoints
 from Networks.inference.detector import LandmarkDetector
 from Networks.inference.landmarks import landmarks_of
 from Networks.inference.steadiness import steadiness
