@@ -114,7 +114,7 @@ def _rows(
     height, width = pictures.shape[-2:]
     boxes = images.boxes[numbers]
     if database.constant_background:
-        boxes = np.broadcast_to(np.float64([0, 0, width, height]), boxes.shape)
+        boxes = np.broadcast_to(np.array([0.0, 0.0, width, height]), boxes.shape)
     windows, members = np.unique(reach(boxes, width, height, hyper), axis=0, return_inverse=True)
     found = []
     for k, window in enumerate(windows.tolist()):

@@ -32,7 +32,7 @@ from Networks.superpoint import SuperPoint, load_superpoint
 from Utils.assignment import distance_thresholds
 from Utils.clustering import kmeans
 from Utils.crops import warp
-from Utils.hyperparameters import Hyperparameters
+from Utils.hyperparameters import Hyperparameters, hyperparameters
 from Utils.runtime.arguments import Parser, path_of, real, whole
 from Utils.runtime.errors import UserError, exit_cleanly
 from Utils.runtime.process import set_up_process
@@ -163,7 +163,8 @@ def main() -> None:
     options = parser.parse_args()
     pictures, boxes, landmarks = read_tree(options.tree, options.count)
     network = load_superpoint(options.weights)
-    hyper = Hyperparameters(confidence_superpoint=options.threshold, nms_superpoint=options.suppression)
+    settings = [f"confidence_superpoint={options.threshold}", f"nms_superpoint={options.suppression}"]
+    hyper = hyperparameters(settings, {})
     found = find_keypoints(network, pictures, boxes, hyper)
     counts = np.bincount(found.faces, minlength=len(pictures))
     low, middle, high = np.percentile(counts, [5, 50, 95])
