@@ -71,7 +71,15 @@ def _from_one(zooms: tuple[float, ...]) -> tuple[float, ...]:
     return zooms
 
 
-Zooms = Annotated[tuple[float, ...], BeforeValidator(comma_separated), AfterValidator(_from_one)]
+Zooms = Annotated[
+    tuple[float, ...],
+    BeforeValidator(comma_separated),
+    AfterValidator(_from_one),
+    Field(
+        description="how much a picture is enlarged about its centre to look for generic keypoints, each time; the "
+        "first is 1"
+    ),
+]
 
 
 class Hyperparameters(BaseModel):
@@ -96,11 +104,7 @@ class Hyperparameters(BaseModel):
     width: int = Field(256, ge=32, multiple_of=32, description="FAN's features; a multiple of 32")
     confidence_superpoint: float = Field(0.1, ge=0, le=1, description="score that a generic keypoint has to exceed")
     nms_superpoint: int = Field(6, ge=1, description="half-side of the suppressed square, in pixels of the picture")
-    zooms_superpoint: Zooms = Field(
-        (1.0, 1.3, 1.6),
-        description="how much a picture is enlarged about its centre to look for generic keypoints, each time; the "
-        "first is 1",
-    )
+    zooms_superpoint: Zooms = (1.0, 1.3, 1.6)
     outlier_fraction: float = Field(
         0.4, ge=0, lt=1, description="share of the generic keypoints that are dropped as outliers"
     )

@@ -82,8 +82,13 @@ def loop(losses, network, optimizer, batches, options: Options) -> None:
         optimizer.step()
 
 
-def measure_training(name: str, samples, losses, network, batch_size: int, arguments, options: Options) -> float:
-    """Loop with loading against the same steps on batches that are already on the device; seconds of an iteration."""
+def measure_training(
+    name: str, samples, losses, network, batch_size: int, arguments, options: Options
+) -> tuple[float, float]:
+    """Loop with loading against the same steps on batches that are already on the device.
+
+    Returns seconds and floating-point operations of an iteration.
+    """
     device, hyper = options.device, options.hyper
     decay = hyper.weight_decay if name == "step one" else hyper.heatmap_weight_decay
     optimizer = torch.optim.RMSprop(network.parameters(), lr=hyper.learning_rate, weight_decay=decay, foreach=True)
@@ -105,7 +110,7 @@ def measure_training(name: str, samples, losses, network, batch_size: int, argum
     hours = iteration * ITERATIONS_OF_THE_PAPER[name] / 3600
     print(f"    {operations / 1e12:.2f} TFLOP, {operations / iteration / 1e12:.2f} TFLOP/s; ", end="")
     print(f"{name} of the paper's length would take {hours:.1f} hours at this speed", flush=True)
-    return iteration
+    return iteration, operations
 
 
 def floating_point_operations(losses, network, batch, hyper) -> float:
