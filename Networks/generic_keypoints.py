@@ -51,11 +51,10 @@ def _identity(network: SuperPoint, database: Database, images: ImageSet, options
     settings = [field for field in type(hyper).model_fields if field.endswith("_superpoint")]
     settings += ["image_size", "precision", *hyper.data_set_names]
     arrays = [getattr(images, field.name) for field in fields(images) if field.name != "landmarks"]
-    paths = [images.path(i) for i in range(len(images))]
-    stamps = [(path.stat().st_size, path.stat().st_mtime_ns) if path.exists() else None for path in paths]
+    stamps = [_stamp(images.path(i)) for i in range(len(images))]
     facts = [
         *(getattr(hyper, name) for name in settings),
-        *(database.name, database.constant_background, options.device.type, torch.__version__),
+        *(database.name, database.constant_background, options.device.type, distributed.world(), torch.__version__),
         *((value.shape, value.dtype) if isinstance(value, np.ndarray) else value for value in arrays),
     ]
     digest = hashlib.sha256(repr((facts, stamps)).encode("utf-8", "surrogatepass"))
@@ -66,6 +65,15 @@ def _identity(network: SuperPoint, database: Database, images: ImageSet, options
         digest.update(weights.cpu().numpy().tobytes())
     digest.update(Path(__file__).read_bytes())
     return digest.hexdigest()[:32]
+
+
+def _stamp(path: Path) -> tuple[int, int] | None:
+    """A file's size and time of change, None if it is missing."""
+    try:
+        status = path.stat()
+    except FileNotFoundError:
+        return None
+    return status.st_size, status.st_mtime_ns
 
 
 def detect_generic_keypoints(
