@@ -1,5 +1,6 @@
 """Generic keypoints: SuperPoint's, in the boxes of all pictures of a data set (the paper, section 3.1)."""
 
+import contextlib
 import hashlib
 from collections.abc import Sequence
 from dataclasses import fields
@@ -42,7 +43,8 @@ def store_generic_keypoints(
         return
     detect_generic_keypoints(network, database, images, options, store)
     if distributed.is_main() and len(store) <= MOST_KEPT:
-        store.save(file)
+        with contextlib.suppress(OSError):  # a full disk costs the next experiment's time, not this one
+            store.save(file)
 
 
 def _identity(network: SuperPoint, database: Database, images: ImageSet, options: Options) -> str:
