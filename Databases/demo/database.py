@@ -6,12 +6,15 @@ from typing import Annotated, Any, ClassVar
 import numpy as np
 from pydantic import BaseModel, Field
 
-from Databases.database import FACE_CROP, REGRESSION_PICTURES, Database
+from Databases.database import FACE_CROP, Database
 from Databases.demo.archive import COUNTS, unpack
 from Databases.demo.scene import SPLITS
 from Databases.normalisers import root_of_extent
 from Utils.crops import face_crop
 from Utils.hyperparameters import FREE_AFTER_TRAINING
+
+
+REGRESSION = 500  # pictures, so that the evaluation is short
 
 
 class DemoSettings(BaseModel):
@@ -40,7 +43,7 @@ class Demo(Database):
         folder = Path(options.log_path) / "DemoData"
         database = cls()
         database.training, database.test = (unpack(folder, split, counts[split]) for split in SPLITS)
-        some = np.arange(min(REGRESSION_PICTURES, len(database.training)))
+        some = np.arange(min(REGRESSION, len(database.training)))
         database.regression = database.training.subset(some)
         return database
 
