@@ -13,7 +13,6 @@ from Databases.normalisers import root_of_extent
 from Utils.crops import face_crop
 from Utils.hyperparameters import FREE_AFTER_TRAINING
 
-
 REGRESSION = 500  # pictures, so that the evaluation is short
 
 
