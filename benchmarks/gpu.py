@@ -118,7 +118,9 @@ def measure_iterations(database: Pictures, arguments, device: torch.device, vari
     options = options_of(arguments, variant, device)
     dtype = torch.bfloat16 if uses_bfloat16(device, options.hyper.precision) else torch.float32
     rate = fastest_product(arguments.size, dtype, device)
-    print(f"matrix product in {str(dtype).removeprefix('torch.')}: {rate:.1f} TFLOP/s")
+    shorter = device.type == "cuda" and dtype == torch.float32 and torch.backends.cudnn.allow_tf32
+    note = "; convolutions may use TF32, which is faster" if shorter else ""
+    print(f"matrix product in {str(dtype).removeprefix('torch.')}: {rate:.1f} TFLOP/s{note}")
     print(f"{'':<34}{'floor ms':>10}{'ours ms':>10}{'ratio':>8}{'lowest':>8}{'highest':>8}")
     taken = {}
     for step in steps_of(database, database.keypoints(40, arguments.image_size), options):
