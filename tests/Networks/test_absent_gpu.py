@@ -260,8 +260,10 @@ def test_detection_of_the_bootstrap(tmp_path):
         np.testing.assert_allclose(gpu, cpu, atol=1e-5)  # batches of another size
     assert set(notes) == {
         *DETECTION,
+        ("blocking copy to device", "generic_keypoints"),
         ("blocking copy to device", "_to_first_zoom"),
         ("copy to host", "_rows"),
+        ("copy to host", "_identity"),  # once, of the weights
     }
 
 
