@@ -194,7 +194,7 @@ def test_the_same_k_landmarks_in_every_program(copy, capsys):
     assert next(iter(predictions.values()))["prediction"].shape == (2, 2)
     succeed(Visualise.main, [*argv, "--visualisation", "Step2", "--mirror"])
     assert (copy / "Logs/demo/Logs/Step2-2landmarks-mirror.jpg").stat().st_size
-    picture = next((copy / "Logs/DemoData").glob("*/test/*.png"))
+    picture = next((copy / "Logs/DemoData").glob("test/*.jpg"))
     succeed(Predict.main, [*argv, "--input", str(picture), "--mirror"])
     (category,) = json.loads((copy / "Logs/demo/Predictions/landmarks.json").read_text())["categories"]
     assert category["keypoints"] == names
@@ -271,7 +271,7 @@ def test_a_killed_process_resumes_to_the_same_weights(trained, launcher, tmp_pat
 def test_a_folder_without_annotations(trained, tmp_path, capsys):
     """Custom on plain pictures: trained, and judged by what can be told without groundtruth; about 10 s."""
     pictures = tmp_path / "pictures"
-    shutil.copytree(next((trained / "Logs/DemoData").glob("*/train")), pictures)
+    shutil.copytree(trained / "Logs/DemoData/train", pictures)
     argv = arguments(tmp_path, "--images", str(pictures), dataset_name="Custom")
     succeed(Train_Firststep.main, argv)
     succeed(Train_Secondstep.main, argv)

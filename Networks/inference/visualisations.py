@@ -28,9 +28,13 @@ KEYPOINT_COLOUR = np.array([60, 220, 60])
 CLUSTER_COLOUR = np.array([240, 60, 60])
 
 
-def draw_keypoints(database: Database, options: Options, experiment: Experiment) -> None:
-    """Step1_Keypoints: 8x8 training images with their keypoints."""
-    keypoints = _newest_keypoints(database, options, experiment)
+def draw_newest_keypoints(database: Database, options: Options, experiment: Experiment) -> None:
+    """Step1_Keypoints: 8x8 training images with step one's newest keypoints."""
+    draw_keypoints(_newest_keypoints(database, options, experiment), database, options, experiment)
+
+
+def draw_keypoints(keypoints: KeypointTable, database: Database, options: Options, experiment: Experiment) -> None:
+    """Step1_Keypoints.jpg: 8x8 training images with these keypoints."""
     chosen = evenly(np.flatnonzero(keypoints.counts() > 0), SIDE**2)
     pictures = [_crop(database, database.training, i) for i in chosen]
     points = [_on_crop(keypoints.of(i), options) for i in chosen]
@@ -141,7 +145,7 @@ def _on_crop(keypoints: np.ndarray, options: Options) -> np.ndarray:
 
 
 VISUALISATIONS = {
-    "Step1_Keypoints": draw_keypoints,
+    "Step1_Keypoints": draw_newest_keypoints,
     "Step1_Clusters": draw_clusters,
     "Step2": draw_results,
 }

@@ -150,7 +150,7 @@ def test_checkpoints_are_loaded_by_folder_or_file(make_demo, tmp_path):
     detector = LandmarkDetector.load(folder)
     (path,) = sorted((folder / "CheckPoints").glob("demoSecondStepEpoch*.pth"))[-1:]
     assert (detector.size, detector.database.name, detector.options.hyper.readout) == (64, "Demo", "centroid")
-    picture = next((make_demo.folder / "Logs/DemoData").glob("*/test/000001.png"))
+    picture = make_demo.folder / "Logs/DemoData/test/000001.jpg"
     ours, theirs = detector(picture), LandmarkDetector.load(path, readout="cell")(picture)
     np.testing.assert_array_equal(ours.confidence, theirs.confidence)
     assert ours.names == theirs.names
