@@ -178,7 +178,7 @@ def test_predictions_by_another_protocol(tmp_path, capsys):
     assert "CelebA lacks its points; give one of paper, mafl5" in fail(
         Test.main, [*argv, "--protocol", "cub"], capsys
     )
-    assert "--mirror need a network" in fail(Test.main, [*argv, "--mirror"], capsys)
+    assert "--mirror need step two's network" in fail(Test.main, [*argv, "--mirror"], capsys)
 
 
 def test_the_same_k_landmarks_in_every_program(copy, capsys):
