@@ -173,7 +173,7 @@ class LandmarkDetector:
             run = partial(self.run_once, mirrored=mirrored)
             points, confidence, _ = self.predict(some, "Landmarks: relations", run)
             found.append(np.where(confidence[..., None] < self.threshold, np.nan, points))
-        relations = Relations.learned(*found, self.active)
+        relations = Relations.learned(found[0], found[1], self.active)
         if distributed.is_main():
             relations.save(experiment.relations(self.iteration))
         return relations
@@ -274,7 +274,7 @@ class LandmarkDetector:
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Points and confidence of pictures of the data set as `run` returns them, and the maps (n, 2, 3) to crops.
 
-        Each of several processes predicts its part of the pictures; all return the whole. run: in place of `self.run`.
+        Each of several processes predicts its part of the pictures; all return the whole. run: instead of `self.run`.
         """
         parts = [(*self._nothing, np.zeros((0, 2, 3)))]
         indices = distributed.shard(len(images))

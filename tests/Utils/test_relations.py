@@ -19,7 +19,7 @@ def test_the_most_telling_landmarks_by_hand():
 
 
 def test_mirror_images_by_hand():
-    """0 and 1 are a pair, 2 lies on the axis; 3 has no counterpart, and is seldom found. 1 votes for 4 less often than for 0."""
+    """0 and 1 are a pair, 2 lies on the axis; 3 has none, and is seldom found. 1 votes for 0 more than for 4."""
     places = np.array([[10.0, 20], [90, 20], [50, 60], [30, 90], [12, 20]])
     points = places + np.random.default_rng(0).normal(0, 0.1, (50, 1, 2))
     mirrored = points[:, [1, 0, 2, 3, 1]] + np.array([[0, 0], [0, 0], [0, 0], [39, 0], [0, 0]])
