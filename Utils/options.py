@@ -176,8 +176,9 @@ def parse(
     if protocol not in (PAPER, *database.protocols):
         known = ", ".join((PAPER, *database.protocols))
         raise UserError(f"--protocol {protocol}: {given.dataset_name} lacks its points; give one of {known}")
-    if getattr(given, "predictions", None) and (given.landmarks or given.mirror):
-        raise UserError("--landmarks and --mirror need a network; leave them out with --predictions")
+    no_landmarks = getattr(given, "predictions", None) or "Step1" in getattr(given, "visualisation", "")
+    if no_landmarks and (given.landmarks or given.mirror):
+        raise UserError("--landmarks and --mirror need step two's network; leave them out")
     log_path = path_of(paths.require("log_path"))
     provide_temporary_folder(log_path)
     return Options(

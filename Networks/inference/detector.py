@@ -1,7 +1,8 @@
 """Landmarks of any picture: crop it, run the network of step two, map the points back."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import cv2
@@ -15,13 +16,13 @@ from Databases.samples import GRID, stack_pictures
 from Networks.checkpoints import load_fan, load_second_step, shape_from_state
 from Networks.execution import INFERENCE_BATCH, heatmaps, inference_batches
 from Networks.fan import FAN
-from Networks.inference.relations import Relations
 from Networks.second_step import CONFIDENT
 from Utils import crops
 from Utils.heatmaps import READOUTS
 from Utils.named_points import REMEDY, Regressor, load_regressor
 from Utils.options import Options, default_options
 from Utils.point_distribution import PointDistribution
+from Utils.relations import Relations
 from Utils.runtime import distributed
 from Utils.runtime.errors import UserError
 from Utils.runtime.progress import Progress
@@ -171,21 +172,17 @@ class LandmarkDetector:
 
     def learn_relations(self, experiment: Experiment) -> Relations:
         """What the training pictures tell about the landmarks, also written to the experiment."""
-        database, found = self.database, ([], [])  # type: Database, tuple[list[np.ndarray], list[np.ndarray]]
-        if not hasattr(database, "training"):
-            database = DATABASES[self.options.dataset_name].open(self.options)
+        database = self.database if hasattr(self.database, "training") else self.open_data_set()
         most = RELATED_PICTURES // min(len(database.poses), 5)
-        some = evenly(np.arange(len(database.training)), most).tolist()
-        with Progress("Landmarks: relations", len(some)) as progress:
-            for crop, _, numbers in inference_batches(database, database.training, self.options, some):
-                for mirrored, parts in enumerate(found):
-                    points, confidence = self.run_once(crop, bool(mirrored))
-                    points[confidence < self.threshold] = np.nan
-                    parts.append(points)
-                progress.update(len(numbers))
-        points, mirrored_points = map(np.concatenate, found)
-        relations = Relations.learned(points, mirrored_points, self.active)
-        relations.save(experiment.relations(self.iteration))
+        some = database.training.subset(evenly(np.arange(len(database.training)), most))
+        found = []
+        for mirrored in (False, True):
+            run = partial(self.run_once, mirrored=mirrored)
+            points, confidence, _ = self.predict(some, "Landmarks: relations", run)
+            found.append(np.where(confidence[..., None] < self.threshold, np.nan, points))
+        relations = Relations.learned(found[0], found[1], self.active)
+        if distributed.is_main():
+            relations.save(experiment.relations(self.iteration))
         return relations
 
     @property
@@ -281,16 +278,18 @@ class LandmarkDetector:
         cells, heights = READOUTS[self.options.hyper.readout](maps)
         return (GRID * cells).cpu().numpy().astype(np.float64), heights.cpu().numpy()
 
-    def predict(self, images: ImageSet, description: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    def predict(
+        self, images: ImageSet, description: str, run: Callable[..., tuple[np.ndarray, np.ndarray]] | None = None
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Points and confidence of pictures of the data set as `run` returns them, and the maps (n, 2, 3) to crops.
 
-        Each of several processes predicts its part of the pictures; all return the whole.
+        Each of several processes predicts its part of the pictures; all return the whole. run: instead of `self.run`.
         """
         parts = [(*self._nothing, np.zeros((0, 2, 3)))]
         indices = distributed.shard(len(images))
         with Progress(description, len(indices)) as progress:
             for pictures, to_crop, numbers in inference_batches(self.database, images, self.options, indices):
-                parts.append((*self.run(pictures), to_crop))
+                parts.append((*(run or self.run)(pictures), to_crop))
                 progress.update(len(numbers))
         points, confidences, to_crops = (distributed.gather(np.concatenate(c)) for c in zip(*parts, strict=True))
         return points, confidences, to_crops
