@@ -280,10 +280,13 @@ def pictures_by_name(files: list[str]) -> dict[str, list[str]]:
 
 
 def find_picture(name: str, by_name: dict[str, list[str]], path: Path) -> str:
-    """The picture with the same path, else the only one with the same name in any folder."""
+    """The picture with the same path, or the end of it, else the only one with the same name in any folder."""
     plain = _plain(name)
     namesakes = by_name.get(plain.rpartition("/")[2], [])
-    matches = [file for file in namesakes if _plain(file) == plain] or namesakes
+    matches = [file for file in namesakes if _plain(file) == plain]
+    matches = (
+        matches or [file for file in namesakes if "/" in file and plain.endswith(f"/{_plain(file)}")] or namesakes
+    )
     if len(matches) != 1:
         problem = "could be several pictures" if matches else "is not a picture"
         raise UserError(f"{path} names {name!r}, which {problem} in {path.parent}; correct file_name")

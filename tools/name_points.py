@@ -23,7 +23,8 @@ from Databases import DATABASES
 from Databases.custom import list_pictures
 from Databases.custom_annotations import read_annotations
 from Databases.database import evenly
-from Databases.point_formats import PointTable, read_points
+from Databases.point_formats import read_points
+from Databases.point_table import PointTable
 from Networks.inference.detector import LandmarkDetector
 from Networks.recipes import RECIPES
 from Networks.second_step import CONFIDENT
@@ -57,7 +58,7 @@ def flags(parser: argparse.ArgumentParser) -> None:
         "--annotations",
         type=path_of,
         metavar="FILE",
-        help="points: .csv, .json, .tps or .xml (default: the folder's landmarks.csv or annotations.json)",
+        help="points, also of other tools (default: the folder's landmarks.csv or annotations.json)",
     )
     add("--names", metavar="A,B,...", help="names of the points (default: those in the annotations)")
     add("--threshold", type=float, default=CONFIDENT, help="confidence that counts as found (default: %(default)s)")
