@@ -22,9 +22,9 @@ from Utils.predictions import load_predictions
 from Utils.runtime.process import set_up_process
 
 
-def percent(predicted: np.ndarray, truth: np.ndarray) -> float:
-    """Mean over the points of their mean errors."""
-    return 100 * float(np.nanmean(known_mean(normalised_errors(predicted, truth, root_of_extent(truth)))))
+def percent(predicted: np.ndarray, truth: np.ndarray, normalisers: np.ndarray) -> float:
+    """Mean over the points of their mean errors; the normalisers (n,) are those of all points of a picture."""
+    return 100 * float(np.nanmean(known_mean(normalised_errors(predicted, truth, normalisers))))
 
 
 def main() -> None:
@@ -36,6 +36,8 @@ def main() -> None:
     given = parser.parse_args()
     predictions = load_predictions(given.predictions)
     landmarks, truth = predictions.points, predictions.groundtruth
+    normalisers = root_of_extent(truth)
+    normalisers[normalisers == 0] = np.nan  # of a picture that shows one point
     frame = common_frame(landmarks)
 
     def error(rows: np.ndarray, tested: np.ndarray) -> tuple[float, float]:
@@ -43,7 +45,8 @@ def main() -> None:
         regressor, _, _ = fit(frame, landmarks[rows], truth[rows][:, known], [str(k) for k in np.flatnonzero(known)])
         there = truth[tested][:, known]
         shape = np.broadcast_to(known_mean(truth[rows][:, known]), there.shape)
-        return percent(shape, there), percent(regressor.predict(landmarks[tested])[0], there)
+        found, _ = regressor.predict(landmarks[tested])
+        return percent(shape, there, normalisers[tested]), percent(found, there, normalisers[tested])
 
     orders = [np.random.default_rng(seed).permutation(len(truth)) for seed in range(given.draws)]
     print(f"{'pictures':>8}{'mean shape':>12}{'named points':>14}{'+-':>6}")
