@@ -28,7 +28,7 @@ from Databases.point_table import PointTable
 from Networks.inference.detector import LandmarkDetector
 from Networks.recipes import RECIPES
 from Networks.second_step import CONFIDENT
-from Utils.named_points import common_frame, fit, most_telling
+from Utils.named_points import Regressor, common_frame, fit, most_telling
 from Utils.options import Options, parse
 from Utils.runtime.arguments import path_of, whole
 from Utils.runtime.errors import UserError, exit_cleanly, one_line
@@ -159,20 +159,17 @@ def learn(
     landmarks = landmarks_of(detector, folder, [*table.files, *others], each)
     count = len(table.files)
     regressor, errors, sizes = fit(common_frame(landmarks), landmarks[:count], table.points, table.names)
-    path = experiment.named_points(detector.iteration)
+    keep(regressor, errors, sizes, experiment, detector.iteration)
+
+
+def keep(regressor: Regressor, errors: np.ndarray, sizes: np.ndarray, experiment: Experiment, iteration: int) -> None:
+    """Save the regressor, and print and write to Logs/NamedPoints.csv its errors as `fit` returns them."""
+    path = experiment.named_points(iteration)
     regressor.save(path)
-    report(experiment, table.names, regressor.counts, 100 * errors, sizes)
-    experiment.log(f"{len(table.names)} points, learned from {count} objects: {path}")
-
-
-def report(
-    experiment: Experiment, names: list[str], counts: np.ndarray, percent: np.ndarray, sizes: np.ndarray
-) -> None:
-    """Print and write to Logs/NamedPoints.csv the errors (n, P) of pictures that were left out in turn."""
-    pixels = percent / 100 * sizes[:, None]
+    percent, pixels = 100 * errors, errors * sizes[:, None]
     rows = [("point", "pictures", "error_percent", "error_pixels")]
-    for p, name in enumerate(names):
-        rows.append((name, str(counts[p]), mean_of(percent[:, p]), mean_of(pixels[:, p])))
+    for p, name in enumerate(regressor.names):
+        rows.append((name, str(regressor.counts[p]), mean_of(percent[:, p]), mean_of(pixels[:, p])))
     rows.append(("all", str(len(percent)), mean_of(percent), mean_of(pixels)))
     with writing(experiment.logs / "NamedPoints.csv") as temporary, temporary.open("w", newline="") as file:
         csv.writer(file).writerows(rows)
@@ -181,6 +178,7 @@ def report(
     experiment.log(
         "Error of a picture that is left out, in percent of the object's size and in pixels of the pictures"
     )
+    experiment.log(f"{len(regressor.names)} points, learned from {len(percent)} objects: {path}")
 
 
 def mean_of(errors: np.ndarray) -> str:
