@@ -35,6 +35,7 @@ from tools.name_points import (
     MOST_CHOICES,
     boxes_of,
     check_names,
+    crops_of,
     folder_of,
     keep,
     landmarks_of,
@@ -43,7 +44,7 @@ from tools.name_points import (
 )
 from Utils.drawing.marks import mark_named, palette
 from Utils.drawing.plots import data_address
-from Utils.named_points import Regressor, common_frame, fit, most_telling
+from Utils.named_points import Pictures, Regressor, common_frame, fit, most_telling
 from Utils.options import parse
 from Utils.runtime.arguments import path_of, whole
 from Utils.runtime.errors import UserError, exit_cleanly, one_line
@@ -179,8 +180,8 @@ class Annotator:
         some = evenly(np.array(self.all), MOST_CHOICES).tolist()
         self.files = sorted({*some, *self.points})
         boxes = boxes_of(self.folder, self.files)
-        each = [None if np.isnan(boxes[file]).any() else boxes[file] for file in self.files]
-        self.landmarks = landmarks_of(self.detector, self.folder, self.files, each)
+        self.boxes = {file: None if np.isnan(boxes[file]).any() else boxes[file] for file in self.files}
+        self.landmarks = landmarks_of(self.detector, self.folder, self.files, list(self.boxes.values()))
         self.frame = common_frame(self.landmarks)
         telling = most_telling(self.frame, self.landmarks, min(count, len(self.files)))
         self.chosen = list(dict.fromkeys([*self.points, *(self.files[i] for i in telling)]))
@@ -212,7 +213,10 @@ class Annotator:
         if np.isnan(points).all(axis=(0, 2)).any():
             return None
         rows = [self.files.index(file) for file in annotated]
-        return fit(self.frame, self.landmarks[rows], points, self.names)
+        return fit(self.frame, self.landmarks[rows], points, self.names, self._crops(annotated))
+
+    def _crops(self, files: list[str]) -> Pictures:
+        return crops_of(self.detector, self.folder, files, [self.boxes[file] for file in files])
 
     def others(self) -> tuple[list[np.ndarray], str]:
         """Other pictures with the points as learned so far, and the error of a picture that is left out."""
@@ -222,8 +226,9 @@ class Annotator:
         regressor, errors, sizes = learned
         rest = [i for i, file in enumerate(self.files) if np.isnan(self.points.get(file, np.nan)).all()]
         some = evenly(np.array(rest, int), OTHERS)
-        points, _ = regressor.predict(self.landmarks[some])
-        shown = [self._drawn(self.files[i], own, SMALL)[0] for i, own in zip(some, points, strict=True)]
+        files = [self.files[i] for i in some]
+        points, _ = regressor.predict(self.landmarks[some], self._crops(files) if files else None)
+        shown = [self._drawn(file, own, SMALL)[0] for file, own in zip(files, points, strict=True)]
         known = f"{mean_of(100 * errors)} % of the object's size, {mean_of(errors * sizes[:, None])} pixels"
         said = known if np.isfinite(errors).any() else "known after two pictures"
         return shown, f"{len(errors)} pictures annotated. Error of a picture that is left out: {said}."

@@ -28,7 +28,7 @@ from Databases.point_table import PointTable
 from Networks.inference.detector import LandmarkDetector
 from Networks.recipes import RECIPES
 from Networks.second_step import CONFIDENT
-from Utils.named_points import Regressor, common_frame, fit, most_telling
+from Utils.named_points import Pictures, Regressor, common_frame, fit, most_telling
 from Utils.options import Options, parse
 from Utils.runtime.arguments import path_of, whole
 from Utils.runtime.errors import UserError, exit_cleanly, one_line
@@ -36,7 +36,7 @@ from Utils.runtime.process import set_up_process
 from Utils.runtime.progress import Progress
 from Utils.storage.experiment import Experiment
 from Utils.storage.files import writing
-from Utils.storage.pictures import picture_size
+from Utils.storage.pictures import picture_size, read_picture
 
 OWN_FILES = ("landmarks.csv", "annotations.json")  # in the folder of the pictures
 OUTSIDE = 0.1  # of the picture's side; a point farther outside is a mistake
@@ -145,6 +145,12 @@ def landmarks_of(
     return np.concatenate(found)
 
 
+def crops_of(detector: LandmarkDetector, folder: Path, files: list[str], boxes: list[np.ndarray | None]) -> Pictures:
+    """The crops of pictures, as the detector sees them, and the maps to them."""
+    cuts = [detector.cut(read_picture(folder / file), box) for file, box in zip(files, boxes, strict=True)]
+    return np.stack([crop for crop, _, _ in cuts]), np.stack([to_crop for _, to_crop, _ in cuts])
+
+
 def learn(
     detector: LandmarkDetector, experiment: Experiment, folder: Path, table: PointTable, boxes: dict[str, np.ndarray]
 ) -> None:
@@ -158,7 +164,8 @@ def learn(
     each = [None if np.isnan(box).any() else box for box in [*own, *(boxes[file] for file in others)]]
     landmarks = landmarks_of(detector, folder, [*table.files, *others], each)
     count = len(table.files)
-    regressor, errors, sizes = fit(common_frame(landmarks), landmarks[:count], table.points, table.names)
+    pictures = crops_of(detector, folder, table.files, each[:count])
+    regressor, errors, sizes = fit(common_frame(landmarks), landmarks[:count], table.points, table.names, pictures)
     keep(regressor, errors, sizes, experiment, detector.iteration)
 
 
