@@ -139,7 +139,7 @@ def parse(
     if "resume" in flags:
         add("--resume", action="store_true", help="go on where an earlier run of this experiment stopped")
     if "visualisation" in flags:
-        choices = ("Step1_Keypoints", "Step1_Clusters", "Step2")
+        choices = ("Step1_Keypoints", "Step1_Clusters", "Step2", "Points")
         add("--visualisation", required=True, choices=choices, help="which pictures to draw")
     if "predictions" in flags:
         add(

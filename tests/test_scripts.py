@@ -18,7 +18,7 @@ import Train_Firststep
 import Train_Secondstep
 import Visualise
 from tests.tiny import CONSENSUS_SETTINGS, DEMO_SETTINGS, SETTINGS
-from tools import compare_stages
+from tools import compare_stages, name_points
 from Utils.storage.experiment import Experiment
 from Utils.storage.files import dump_pickle, load_checkpoint, load_pickle, save_checkpoint
 
@@ -285,6 +285,16 @@ def test_a_folder_without_annotations(trained, tmp_path, capsys):
     assert rows
     assert all(row["found_percent"] and not row["r2"] for row in rows)  # r2 needs groundtruth
     succeed(Visualise.main, [*argv, "--visualisation", "Step2"])
+    capsys.readouterr()
+    points = [*argv, "--visualisation", "Points"]
+    assert "has no named points" in fail(Visualise.main, points, capsys)
+    files = sorted(path.name for path in pictures.glob("*.png"))[:3]
+    rows = [f"{file},{20 + i},30" for i, file in enumerate(files)]
+    (tmp_path / "points.csv").write_text("\n".join(["file,tip_x,tip_y", *rows]))
+    threshold = ["--threshold", "-9"]  # the tiny network is sure of nothing
+    succeed(name_points.main, [*argv, "--annotations", str(tmp_path / "points.csv"), *threshold])
+    succeed(Visualise.main, points)
+    assert (tmp_path / "Logs/demo/Logs/Points.jpg").stat().st_size
 
 
 def test_order_of_the_steps_is_said(tmp_path, trained, capsys):

@@ -212,6 +212,8 @@ class LandmarkDetector:
             raise UserError(f"{len(given)} boxes for {len(pictures)} pictures; give one for each, or none")
         batch = INFERENCE_BATCH[self.options.device.type]
         parts: list[tuple[np.ndarray, ...]] = [(*self._nothing, np.zeros((0, 4)))]
+        count = len(self.regressor.names) if self.regressor else 0
+        named = [(np.zeros((0, count, 2)), np.zeros((0, count), np.float32))]
         for start in range(0, len(pictures), batch):
             some = slice(start, start + batch)
             cuts = [self.cut(_pixels(p), b) for p, b in zip(pictures[some], given[some], strict=True)]
@@ -220,11 +222,14 @@ class LandmarkDetector:
             points = crops.apply(crops.invert(to_crop), points)
             points[confidence < self.threshold] = np.nan
             parts.append((points, confidence, boxes))
+            if self.regressor:
+                named.append(self.regressor.predict(points, (crop, to_crop)))
         points, confidence, boxes = (np.concatenate(column) for column in zip(*parts, strict=True))
-        named = None
-        if self.regressor is not None:
-            named = NamedPoints(*self.regressor.predict(points), self.regressor.names)
-        return Landmarks(points, confidence, boxes, self.names, named)
+        own = None
+        if self.regressor:
+            named_points, sureness = (np.concatenate(column) for column in zip(*named, strict=True))
+            own = NamedPoints(named_points, sureness, self.regressor.names)
+        return Landmarks(points, confidence, boxes, self.names, own)
 
     def cut(self, picture: np.ndarray, box: np.ndarray | None) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """The crop (S, S, 3) of any picture, the map (2, 3) to it, and the box (4,) that was used."""

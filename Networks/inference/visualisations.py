@@ -1,4 +1,4 @@
-"""The three visualisations, each a function of database, options and experiment."""
+"""The visualisations, each a function of database, options and experiment."""
 
 import cv2
 import numpy as np
@@ -15,6 +15,7 @@ from Utils.keypoints import KeypointTable
 from Utils.movement import OFTEN
 from Utils.options import Options
 from Utils.predictions import load_predictions
+from Utils.runtime.errors import UserError
 from Utils.runtime.progress import progress
 from Utils.storage.experiment import Experiment
 
@@ -90,6 +91,25 @@ def draw_results(database: Database, options: Options, experiment: Experiment) -
     experiment.log(f"{len(kept)} landmarks of {len(found)}, on {len(pictures)} test pictures: {path}")
 
 
+def draw_named_points(database: Database, options: Options, experiment: Experiment) -> None:
+    """Points: the user's named points on up to 13x8 test images, named below."""
+    detector = LandmarkDetector.from_experiment(experiment, options, database)
+    detector.learn_names(experiment)
+    if detector.regressor is None:
+        raise UserError(f"{experiment.folder} has no named points; learn some with tools/name_points.py")
+    experiment.open()
+    images, pictures, landmarks = _some(detector, detector.database.test, RESULT_ROWS * RESULT_COLUMNS)
+    whole = np.tile(np.eye(2, 3), (len(pictures), 1, 1))
+    points, confidence = detector.regressor.predict(landmarks, (np.stack(pictures), whole))
+    names, colours = detector.regressor.names, palette(points.shape[1])
+    drawn = sheet(pictures, list(points), colours, RESULT_COLUMNS, RESULT_ROWS)
+    surest = int(confidence.mean(axis=1).argmax())
+    key = _crop(detector.database, images, surest, KEY_SIDE)
+    path = experiment.logs / "Points.jpg"
+    save_picture(with_legend(drawn, key, KEY_SIDE / TILE * points[surest], names, colours), path)
+    experiment.log(f"{len(names)} named points on {len(pictures)} test pictures: {path}")
+
+
 def _found(detector: LandmarkDetector, experiment: Experiment) -> np.ndarray:
     """Share (L,) of the pictures in which Test.py finds each landmark, from its predictions or found anew."""
     test = detector.database.test
@@ -148,4 +168,5 @@ VISUALISATIONS = {
     "Step1_Keypoints": draw_newest_keypoints,
     "Step1_Clusters": draw_clusters,
     "Step2": draw_results,
+    "Points": draw_named_points,
 }
