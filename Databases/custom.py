@@ -14,7 +14,7 @@ from pydantic import AfterValidator, BaseModel, Field
 from Databases.custom_annotations import Annotations, read_annotations
 from Databases.database import REGRESSION_PICTURES, Database, ImageSet, inside
 from Databases.normalisers import distance, root_of_extent
-from Databases.posed import POSES, boxes_and_landmarks, contradicting, pose_maps, pose_maps_of, square_crop, squares
+from Databases.posed import POSES, boxes_and_landmarks, pose_maps, pose_maps_of, square_crop, squares
 from Databases.tables import bad_boxes, load_table, rows_of
 from Utils import crops
 from Utils.crops import padded_crop, padded_window, warp
@@ -101,9 +101,8 @@ class Custom(Database):
         self.normalise_by = [int(landmark) for landmark in hyper.normalise_by.split(",") if landmark]
         self.any_pose = hyper.poses in ("mirrored", "any")
         if self.any_pose:
-            poses = POSES[hyper.poses]
             self.border = cv2.BORDER_REFLECT_101
-            self.poses, self.wrong_poses = pose_maps(poses), contradicting(poses, np.zeros(1, np.int64))[0]
+            self.poses = pose_maps(POSES[hyper.poses])
 
     @classmethod
     def rules(cls, hyper: Any) -> "Custom":

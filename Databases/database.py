@@ -91,7 +91,6 @@ class Database(ABC):
     constant_background: bool = False  # whether the bootstrap drops points like those outside the boxes
     border: int = cv2.BORDER_CONSTANT  # what a crop shows beyond the picture
     poses: np.ndarray = np.eye(2, 3)[None]  # (P, 2, 3): maps of a crop of side 1; an object may stand in any of them
-    wrong_poses: np.ndarray = np.zeros(1, bool)  # (P,): the poses that contradict the first one
     left_out: Sequence[str] = ()  # unreadable pictures, in one line each
 
     training: ImageSet

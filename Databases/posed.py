@@ -24,12 +24,12 @@ def pose_maps(poses: Sequence[int]) -> np.ndarray:
     return np.concatenate([linear, (0.5 - linear @ np.full(2, 0.5))[:, :, None]], axis=2)
 
 
-def contradicting(poses: Sequence[int], pose: np.ndarray) -> np.ndarray:
-    """Which of the poses (P,) contradict each pose (n,), (n, P) bool: mirrored, or 90 degrees or more away."""
-    mirrored, turn = np.divmod(np.asarray(poses), TURNS)
-    its_mirrored, its_turn = np.divmod(np.asarray(pose)[:, None], TURNS)
-    away = np.abs((turn - its_turn + TURNS // 2) % TURNS - TURNS // 2)
-    return (away >= TURNS / 4) | (mirrored != its_mirrored)
+def contradicting(poses: np.ndarray, pose: np.ndarray) -> np.ndarray:
+    """Which poses, maps (P, 2, 3), contradict each pose (n, 2, 3), (n, P) bool: mirrored, or 90 degrees or more away.
+
+    The product is twice the cosine of the angle between two turns, and 0 between a turn and a mirrored one.
+    """
+    return np.einsum("pij,nij->np", poses[:, :, :2], pose[:, :, :2]) < 1e-9
 
 
 def squares(boxes: np.ndarray) -> np.ndarray:

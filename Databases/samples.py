@@ -15,6 +15,7 @@ from torch.utils.data import Dataset
 
 from Databases.augmentation import FIRST_STEP, SECOND_STEP, Strength, augment
 from Databases.database import Database
+from Databases.posed import contradicting
 from Utils import crops
 from Utils.hyperparameters import Hyperparameters
 from Utils.keypoints import KeypointTable
@@ -228,7 +229,7 @@ class SecondStepSamples(_Samples):
         if len(eligible) == 0:
             raise UserError("no training picture has a keypoint of an active cluster; lower --set min_cluster_points")
         super().__init__(database, table, eligible, image_size, seed, strength, _SECOND, origin)
-        self.wrong_poses = database.poses[database.wrong_poses]
+        self.wrong_poses = database.poses[contradicting(database.poses, database.poses[:1])[0]]
 
     def __getitem__(self, position: int) -> tuple[np.ndarray, np.ndarray]:
         """The crop (S, S, 3) and its points (n, 3) x, y, cluster.

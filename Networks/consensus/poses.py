@@ -144,7 +144,8 @@ def margins_of(scores: np.ndarray, poses: Sequence[int]) -> np.ndarray:
 
     scores: (n, P) in these poses, indices of `pose_maps`.
     """
-    contradicts = contradicting(poses, np.array(poses)[scores.argmax(axis=1)])
+    maps = pose_maps(poses)
+    contradicts = contradicting(maps, maps[scores.argmax(axis=1)])
     return scores.max(axis=1) - np.where(contradicts, scores, -np.inf).max(axis=1)
 
 

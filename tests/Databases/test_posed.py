@@ -4,7 +4,15 @@ import numpy as np
 from PIL import Image
 
 from Databases.database import crop_any_picture
-from Databases.posed import boxes_and_landmarks, pose_maps_of, square_crop, squares
+from Databases.posed import (
+    POSES,
+    boxes_and_landmarks,
+    contradicting,
+    pose_maps,
+    pose_maps_of,
+    square_crop,
+    squares,
+)
 from tests.Databases.test_custom import open_folder
 from Utils import crops
 from Utils.storage.experiment import Experiment
@@ -81,3 +89,10 @@ def test_the_object_is_what_its_own_box_holds_not_the_square(tmp_path):
     middle = (posed.training.boxes[0, :2] + posed.training.boxes[0, 2:]) / 2
     moved = posed.in_box(posed.training, numbers, points - (50, 40) + middle)
     assert moved.tolist() == [True, False, True]
+
+
+def test_a_mirrored_pose_and_one_that_is_turned_by_90_degrees_contradict():
+    turned, facing = pose_maps(POSES["any"]), pose_maps(POSES["mirrored"])
+    assert np.flatnonzero(contradicting(turned, turned[:1])[0]).tolist() == [3, 4, 5, 6, 7, 8, 9]
+    assert np.flatnonzero(contradicting(turned, turned[11:])[0]).tolist() == [2, 3, 4, 5, 6, 7, 8]
+    assert np.flatnonzero(contradicting(facing, facing[5:6])[0]).tolist() == [0, 1, 2, 3, 4]
