@@ -167,6 +167,8 @@ class Annotator:
         self.names = [name.strip() for name in names.split(",")] if names else []
         self.points: dict[str, np.ndarray] = {}  # (P, 2) of each chosen picture, in its pixels
         self.chosen: list[str] = []
+        if path.suffix != ".csv":
+            raise UserError(f"{path}: the page saves a .csv; convert the file with tools/convert_points.py")
         if path.is_file():
             table = read_table(folder, self.all, path, self.names)
             self.names = table.names
@@ -198,13 +200,15 @@ class Annotator:
         radius = 5 * side / WIDTH
         return mark_named(fitted(picture, side), scale * points, self.names, palette(len(self.names)), radius), scale
 
-    def missing(self) -> tuple[str, str] | None:
-        """The next picture and point to click on, None if all are there."""
-        for file in self.chosen:
-            unknown = np.isnan(self.points[file]).any(axis=1)
-            if unknown.any():
-                return file, self.names[int(unknown.argmax())]
-        return None
+    def following(self, file: str, name: str) -> tuple[str, str]:
+        """The picture and point to click on after these: the next that are missing, else the same."""
+        rest = self.chosen[self.chosen.index(file) + 1 :]
+        later = self.names[self.names.index(name) + 1 :]
+        for one, names in [(file, later), *((one, self.names) for one in rest)]:
+            for other in names:
+                if np.isnan(self.points[one][self.names.index(other)]).any():
+                    return one, other
+        return file, name
 
     def learn(self) -> tuple[Regressor, np.ndarray, np.ndarray] | None:
         """The regressor of all annotated points, its errors and the objects' sizes; None if a point is unknown."""
@@ -270,15 +274,22 @@ def serving(detector: LandmarkDetector, annotator: Annotator | None, port: int |
             page.close()
 
 
+@contextlib.contextmanager
+def told(gradio: Any) -> Iterator[None]:
+    """The page shows a mistake in one line."""
+    try:
+        yield
+    except UserError as error:
+        raise gradio.Error(one_line(error)) from None
+
+
 def build(detector: LandmarkDetector, annotator: Annotator | None, own: Path) -> Any:
     """The page, not started. own: folder for results, which are removed with it."""
     gradio = require("gradio")
 
     def dropped(uploads: list[str]) -> tuple[str, Any, list[str]]:
-        try:
+        with told(gradio):
             page, videos, files = predict(detector, uploads, Path(tempfile.mkdtemp(dir=own)))
-        except UserError as error:
-            raise gradio.Error(one_line(error)) from None
         return page, gradio.Video(videos[0] if videos else None, visible=bool(videos)), files
 
     with gradio.Blocks(title="Landmarks", analytics_enabled=False, delete_cache=(60, REMOVED_AFTER)) as page:
@@ -301,16 +312,25 @@ def _annotation(gradio: Any, annotator: Annotator) -> None:
     def clicked(file: str, name: str, event: Any) -> list[Any]:
         scale = annotator.draw(file)[1]
         annotator.points[file][annotator.names.index(name)] = np.array(event.index) / scale
-        following = annotator.missing() or (file, name)
-        complete = not np.isnan(annotator.points[file]).any()
-        return [*show(*following), *(annotator.others() if complete else (gradio.skip(), gradio.skip()))]
+        following = annotator.following(file, name)
+        if following[0] == file and following[1] != name:
+            return [*show(*following), gradio.skip(), gradio.skip()]
+        with told(gradio):
+            return [*show(*following), *annotator.others()]
 
     def removed(file: str, name: str) -> list[Any]:
         annotator.points[file][annotator.names.index(name)] = np.nan
         return show(file, name)
 
     clicked.__annotations__["event"] = gradio.SelectData
-    start = annotator.missing() or (annotator.chosen[0], annotator.names[0])
+
+    def saved() -> str:
+        with told(gradio):
+            return annotator.save()
+
+    start = annotator.chosen[0], annotator.names[0]
+    if not np.isnan(annotator.points[start[0]][0]).any():
+        start = annotator.following(*start)
     with gradio.Row():
         picture = gradio.Image(
             annotator.draw(start[0])[0], buttons=[], interactive=False, elem_id="picture", format="png", scale=3
@@ -324,7 +344,7 @@ def _annotation(gradio: Any, annotator: Annotator) -> None:
     picture.select(clicked, [file, name], [file, name, picture, others, said])
     file.input(show, [file, name], [file, name, picture])
     remove.click(removed, [file, name], [file, name, picture])
-    save.click(annotator.save, None, said)
+    save.click(saved, None, said)
 
 
 if __name__ == "__main__":

@@ -49,7 +49,8 @@ def annotator(tmp_path):
 
 def test_points_are_learned_as_they_are_annotated(annotator, tmp_path):
     first, second = annotator.chosen
-    assert annotator.missing() == (first, "tip")
+    assert annotator.following(first, "tip") == (first, "base")
+    assert annotator.following(first, "left") == (second, "tip")
     assert annotator.others() == ([], "Click on every point in one picture, to see all others.")
     for file in (first, second):
         annotator.points[file] = np.array([(20.0 + int(file[0]), 30), (40.0 + int(file[0]), 30), (np.nan, np.nan)])
@@ -58,6 +59,8 @@ def test_points_are_learned_as_they_are_annotated(annotator, tmp_path):
     assert len(shown) == app.OTHERS
     assert "2 pictures annotated" in said
     assert "0.00 pixels" in said
+    assert annotator.following(first, "tip") == (second, "left")
+    assert annotator.following(second, "left") == (second, "left")
     annotator.save()
     regressor = load_regressor(annotator.experiment.named_points(3), 4)
     np.testing.assert_allclose(regressor.predict(LANDMARKS[None] + (4, 0))[0][0, 0], [24, 30], atol=1e-3)
