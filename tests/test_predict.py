@@ -122,17 +122,17 @@ def test_landmarks_are_those_of_the_evaluation(run, demo, make_demo, tmp_path):
     (file,) = (make_demo.folder / "Logs/demo/CheckPoints").glob("EvaluateStep2Keypoints*.pickle")
     expected = load_pickle(file)
     for row, box in zip(rows_of(tmp_path / "out"), boxes.astype(float)):
-        m = crops.face_crop(box, 128, 128, 256)
+        m = crops.face_crop(box, 64, 64, 256)
         ours = crops.apply(m, points_of(row).reshape(-1, 2))
         np.testing.assert_allclose(ours, expected[f"test/{row['file']}"]["prediction"], atol=0.01)
 
 
 def test_several_objects_of_a_picture_and_globs(run, folder, tmp_path):
     table = tmp_path / "boxes.csv"
-    table.write_text("file,x1,y1,x2,y2\na.png,0,0,60,60\na.png,40,40,120,120\n")
+    table.write_text("file,x1,y1,x2,y2\na.png,0,0,30,30\na.png,20,20,60,60\n")
     assert run("--input", folder / "a*", "--boxes", table, "--output", tmp_path / "out", *ALL)[0] == 0
     content = json.loads((tmp_path / "out/landmarks.json").read_text())
-    assert [row["bbox"] for row in content["annotations"]] == [[0, 0, 60, 60], [40, 40, 80, 80]]
+    assert [row["bbox"] for row in content["annotations"]] == [[0, 0, 30, 30], [20, 20, 40, 40]]
     assert len(content["images"]) == 1
 
 
