@@ -41,4 +41,4 @@ test-behaviour:
 	$(PYTEST)
 
 clean:
-	rm -rf Logs/demo Logs/DemoData .pytest_cache .mypy_cache .ruff_cache
+	rm -rf Logs/demo Logs/DemoData Logs/Keypoints .pytest_cache .mypy_cache .ruff_cache

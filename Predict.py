@@ -7,6 +7,7 @@ from pathlib import Path
 from Databases import DATABASES
 from Databases.custom_annotations import read_boxes_of_objects
 from Databases.inputs import find_inputs
+from Databases.point_formats import EXPORTED
 from Networks.inference.detector import LandmarkDetector
 from Networks.inference.prediction import Prediction
 from Networks.recipes import RECIPES
@@ -34,6 +35,14 @@ def flags(parser: argparse.ArgumentParser) -> None:
         default=CONFIDENT,
         help="confidence that counts as found (default: %(default)s)",
     )
+    add(
+        "--format",
+        nargs="+",
+        choices=EXPORTED,
+        default=[],
+        metavar="ENDING",
+        help=f"write the points for other tools too: {', '.join(EXPORTED)}",
+    )
     add("--smooth", action="store_true", help="smooth the landmarks of videos over time")
 
 
@@ -53,13 +62,13 @@ def main(argv: list[str] | None = None) -> int:
     detector.learn_names(experiment)
     claim_folder(output, {**options.facts(), "iteration": detector.iteration, "landmarks": detector.names})
 
-    prediction = Prediction(detector, inputs, output, boxes, given.smooth)
+    prediction = Prediction(detector, inputs, output, boxes, given.smooth, given.format)
     pictures, objects = prediction.run()
     for fault in sorted(prediction.faults):
         print(fault, file=sys.stderr)
     print(f"{objects} objects in {pictures} pictures and frames; damaged files: {len(prediction.faults)}")
-    named = "points.csv, points.json, " if detector.regressor else ""
-    print(f"{output}: {named}landmarks.csv, landmarks.json and pictures/")
+    own = ["points.csv", "points.json"] if detector.regressor else []
+    print(f"{output}: {', '.join([*own, *prediction.exported, 'landmarks.csv, landmarks.json'])} and pictures/")
     return 1 if prediction.faults else 0
 
 

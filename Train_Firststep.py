@@ -3,6 +3,7 @@
 from Databases import DATABASES
 from Networks.advice import advise
 from Networks.first_step import FirstStep
+from Networks.inference.visualisations import draw_keypoints
 from Networks.recipes import RECIPES, recipe_of
 from Utils.options import parse
 from Utils.runtime import distributed
@@ -27,7 +28,10 @@ def main(argv: list[str] | None = None) -> None:
         step = FirstStep(database, options, experiment, recipe)
         if options.resume:
             step.resume()
-        step.run()
+        keypoints = step.labels()
+        if distributed.is_main():
+            draw_keypoints(keypoints, database, options, experiment)
+        step.run(keypoints)
     distributed.stop()
 
 

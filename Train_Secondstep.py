@@ -32,7 +32,7 @@ def main(argv: list[str] | None = None) -> int:
         detector = LandmarkDetector(step.learned, database, options, step.active, step.iteration)
         steady = training_steadiness(detector)
         failed = report_failure(experiment, steady.found, steady.following())
-        if distributed.is_main() and not experiment.relations(step.iteration).exists():
+        if not experiment.relations(step.iteration).exists():
             detector.learn_relations(experiment)
     distributed.stop()
     return int(failed)

@@ -15,7 +15,7 @@ def main(argv: list[str] | None = None) -> None:
     set_up_process()
     options = parse(argv, __doc__, DATABASES, RECIPES, flags=("experiment", "visualisation", "landmarks", "mirror"))
     experiment = Experiment(options.log_path, options.experiment_name, options.variant)
-    if options.visualisation == "Step2":
+    if options.visualisation in ("Step2", "Points"):
         adopt_newest(options, experiment.second_step_checkpoints(), load_second_step)
     else:
         adopt_newest(options, experiment.first_step_checkpoints(), load_first_step)

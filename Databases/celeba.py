@@ -43,13 +43,13 @@ class CelebA(FaceDatabase):
         box_file, point_file = lists / "CelebABoundingBoxes.pickle", lists / "MaflGroundtruthLandmarks.pickle"
         make = f"make them with `python tools/find_boxes.py {root} --aligned --output {box_file}`"
         boxes = load_table(box_file, f"{_PUBLISHED} or {make}")
-        shape, remedy, landmarks = (LANDMARKS, 2), _PUBLISHED, None
-        if options.protocol != PAPER:
+        shape, remedy = (LANDMARKS, 2), _PUBLISHED
+        if options.protocol == PAPER:
+            landmarks = load_table(point_file, remedy) if point_file.exists() else None  # training needs none
+            regression_names = regression_names[:REGRESSION_PICTURES]
+        else:
             shape, remedy, point_file = (OWN_LANDMARKS, 2), DOWNLOAD, find_list(OWN_POINTS, lists, folder)
             landmarks = read_annotations(point_file)
-        elif point_file.exists():  # training needs none
-            landmarks = load_table(point_file, _PUBLISHED)
-            regression_names = regression_names[:REGRESSION_PICTURES]
 
         def images(names: np.ndarray, landmarks: dict[str, Any] | None = None) -> ImageSet:
             points = None

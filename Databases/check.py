@@ -81,7 +81,7 @@ def describe(images: ImageSet) -> str:
 @exit_cleanly
 def main(argv: Sequence[str] | None = None) -> int:
     set_up_process()
-    options = parse(argv, __doc__, DATABASES, {})
+    options = parse(argv, __doc__, DATABASES, {}, ("protocol",))
     database = DATABASES[options.dataset_name].open(options)
     is_complete = not database.left_out
     print(f"{database.name}:")

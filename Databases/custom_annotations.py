@@ -261,11 +261,12 @@ def pictures_by_name(files: list[str]) -> dict[str, list[str]]:
 
 
 def find_picture(name: str, by_name: dict[str, list[str]], path: Path) -> str:
-    """The picture with the same path, else the only one with the same name in any folder."""
+    """The picture with the same path, or the end of it, else the only one with the same name in any folder."""
     plain = _plain(name)
     namesakes = by_name.get(plain.rpartition("/")[2], [])
     same = [file for file in namesakes if _plain(file) == plain]
-    matches = [name] if name in same else same or namesakes
+    ends = [file for file in namesakes if "/" in file and plain.endswith(f"/{_plain(file)}")]
+    matches = [name] if name in same else same or ends or namesakes
     if len(matches) != 1:
         problem = "could be several pictures" if matches else "is not among the pictures"
         raise UserError(f"{path} names {name!r}, which {problem}; correct the name or delete the entry")

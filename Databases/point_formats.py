@@ -1,4 +1,4 @@
-"""Files of points: .tps (tpsDig, geomorph), imglab's XML (dlib, ml-morph), DeepLabCut's CSV, COCO, landmarks.csv.
+"""Files of points, by their ending: .tps, imglab's XML, DeepLabCut, COCO, landmarks.csv, and those of tool_formats.
 
 A point is NaN where it is not annotated. All coordinates are in pixels of the pictures, y from above.
 """
@@ -7,12 +7,13 @@ import csv
 import io
 import json
 import math
+import shutil
+import tempfile
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path, PureWindowsPath
-from typing import Any
 
+import h5py
 import numpy as np
 
 from Databases.custom_annotations import (
@@ -22,37 +23,24 @@ from Databases.custom_annotations import (
     read_coco_names,
     read_landmark_table,
 )
-from Databases.tables import bad_boxes
+from Databases.point_table import PointTable, Sizes, coco_document
+from Databases.tool_formats import (
+    read_label_studio,
+    read_sleap,
+    read_yolo,
+    write_label_studio,
+    write_sleap,
+    write_yolo,
+)
 from Utils.runtime.errors import UserError, one_line
+from Utils.runtime.packages import require
 from Utils.storage.files import writing
 from Utils.storage.pictures import picture_size
 
+HEADER = ("scorer", "bodyparts", "coords")
 SCORER = "landmarks"  # who annotated, in a file of DeepLabCut
 TPS_KEPT = ("ID", "SCALE")  # lines of a .tps that are carried through
 MISSING = -1.0  # both coordinates of a point that is not annotated, in a .tps
-
-
-@dataclass(frozen=True)
-class PointTable:
-    """One row per object: files (n,) relative to the folder of pictures, boxes (n, 4), points (n, P, 2).
-
-    attributes: (n,) what a file says of an object beyond that, such as its SCALE.
-    """
-
-    files: list[str]
-    boxes: np.ndarray
-    points: np.ndarray
-    names: list[str]
-    attributes: list[dict[str, str]]
-
-    def subset(self, rows: np.ndarray) -> "PointTable":
-        """These objects, in their order."""
-        files, attributes = [self.files[i] for i in rows], [self.attributes[i] for i in rows]
-        return PointTable(files, self.boxes[rows], self.points[rows], self.names, attributes)
-
-    def box(self, i: int, size: tuple[int, int]) -> np.ndarray:
-        """The box (4,) of object i; without one, the whole picture."""
-        return np.array([0, 0, *size], np.float64) if len(bad_boxes(self.boxes[[i]])) else self.boxes[i]
 
 
 def read_points(path: Path, folder: Path, files: list[str]) -> PointTable:
@@ -66,7 +54,9 @@ def read_points(path: Path, folder: Path, files: list[str]) -> PointTable:
         raise UserError(f"{path} does not exist; give a file of points")
     try:
         table = reader(path, folder, files)
-    except (ValueError, KeyError, IndexError, csv.Error, ElementTree.ParseError, OSError) as error:
+    except UserError:
+        raise
+    except Exception as error:  # a malformed file can make other projects' readers raise nearly anything
         raise UserError(f"{path} cannot be read ({one_line(error)}); docs/other-tools.md shows its form") from error
     if not table.files:
         raise UserError(f"{path} has no objects; annotate some")
@@ -75,11 +65,10 @@ def read_points(path: Path, folder: Path, files: list[str]) -> PointTable:
 
 def write_points(table: PointTable, path: Path, folder: Path) -> None:
     """Write a file of points, by its ending. Raises UserError if a format cannot hold them."""
-    _, writer = _format(path)
+    _, write = _format(path)
     sizes = [picture_size(folder / file) for file in table.files]
-    content = writer(table, sizes)
     with writing(path) as temporary:
-        temporary.write_text(content, encoding="utf-8", newline="")
+        write(table, sizes, folder, temporary)
 
 
 # .tps: y from below
@@ -118,7 +107,7 @@ def _read_tps(path: Path, folder: Path, files: list[str]) -> PointTable:
     )
 
 
-def _tps(table: PointTable, sizes: list[tuple[int, int]]) -> str:
+def _tps(table: PointTable, sizes: Sizes) -> str:
     lines = []
     for i, (file, points, (_, height)) in enumerate(zip(table.files, table.points, sizes, strict=True)):
         lines.append(f"LM={len(points)}")
@@ -147,16 +136,11 @@ def _read_imglab(path: Path, folder: Path, files: list[str]) -> PointTable:
             found.append((file, [left, top, left + width, top + height], parts))
     names = sorted({name for _, _, parts in found for name in parts})
     points = [[parts.get(name, (np.nan, np.nan)) for name in names] for _, _, parts in found]
-    return PointTable(
-        [file for file, _, _ in found],
-        np.array([box for _, box, _ in found], np.float64).reshape(-1, 4),
-        np.array(points, np.float64).reshape(len(found), len(names), 2),
-        names,
-        [{} for _ in found],
-    )
+    table = np.array(points, np.float64).reshape(len(found), len(names), 2)
+    return PointTable.of([file for file, _, _ in found], table, names, [box for _, box, _ in found])
 
 
-def _imglab(table: PointTable, sizes: list[tuple[int, int]]) -> str:
+def _imglab(table: PointTable, sizes: Sizes) -> str:
     root = ElementTree.Element("dataset")
     images = ElementTree.SubElement(root, "images")
     image = None
@@ -178,7 +162,31 @@ def _imglab(table: PointTable, sizes: list[tuple[int, int]]) -> str:
 
 
 def _read_deeplabcut(path: Path, folder: Path, files: list[str]) -> PointTable:
-    rows = list(csv.reader(io.StringIO(path.read_text(encoding="utf-8-sig"))))
+    return _deeplabcut_table(path, path.read_text(encoding="utf-8-sig"), files)
+
+
+def _read_deeplabcut_h5(path: Path, folder: Path, files: list[str]) -> PointTable:
+    """What pandas' to_hdf writes. pandas itself would unpickle what it finds in a file."""
+    import pandas as pd
+
+    def axis(group: h5py.Group, name: str) -> list[tuple[str, ...]]:
+        levels = [key for key in sorted(group) if key.startswith(f"{name}_level")]
+        columns = [group[key][:][group[key.replace("level", "label")][:]] for key in levels] or [group[name][:]]
+        return list(zip(*(np.char.decode(column, "utf-8").tolist() for column in columns), strict=True))
+
+    with h5py.File(path) as file:
+        group = next(iter(file.values()))
+        blocks = [key.removesuffix("_values") for key in group if key.endswith("_values")]
+        columns = [column for block in blocks for column in axis(group, f"{block}_items")]
+        values = np.concatenate([group[f"{block}_values"][:] for block in blocks], axis=1)
+        names = ("scorer", "individuals", "bodyparts", "coords") if len(columns[0]) == 4 else HEADER
+        header = pd.MultiIndex.from_tuples(columns, names=names)
+        rows = ["/".join(row) for row in axis(group, "axis1")]
+    return _deeplabcut_table(path, pd.DataFrame(values, rows, header).to_csv(), files)
+
+
+def _deeplabcut_table(path: Path, text: str, files: list[str]) -> PointTable:
+    rows = list(csv.reader(io.StringIO(text)))
     header = {row[0]: row for row in rows[:4] if row}
     if "scorer" not in header:
         return _read_table(path, files)
@@ -192,85 +200,101 @@ def _read_deeplabcut(path: Path, folder: Path, files: list[str]) -> PointTable:
     body = [row for row in rows[rows.index(coordinates) + 1 :] if row]
     points = [[[float(row[column[name, axis]] or "nan") for axis in "xy"] for name in names] for row in body]
     found = [find_picture("/".join(cell for cell in row[:first] if cell), by_name, path) for row in body]
-    boxes = np.full((len(body), 4), np.nan)
-    return PointTable(found, boxes, np.array(points).reshape(len(body), len(names), 2), names, [{} for _ in body])
+    return PointTable.of(found, np.array(points).reshape(len(body), len(names), 2), names)
 
 
 def _read_table(path: Path, files: list[str]) -> PointTable:
     """A table like Custom's landmarks.csv."""
     points, names = read_landmark_table(path, files)
     rows = np.flatnonzero(~np.isnan(points).all(axis=(1, 2)))
-    return PointTable(files, np.full((len(files), 4), np.nan), points, names, [{} for _ in files]).subset(rows)
+    return PointTable.of(files, points, names).subset(rows)
 
 
-def _deeplabcut(table: PointTable, sizes: list[tuple[int, int]]) -> str:
+def _deeplabcut(table: PointTable, sizes: Sizes) -> str:
     if len(set(table.files)) < len(table.files):
         raise UserError("a picture shows several objects, which CollectedData_*.csv cannot hold; use another format")
     text = io.StringIO(newline="")
     rows = csv.writer(text, lineterminator="\n")
     twice = [name for name in table.names for _ in "xy"]
-    rows.writerow(["scorer", *[SCORER] * len(twice)])
-    rows.writerow(["bodyparts", *twice])
-    rows.writerow(["coords", *["x", "y"] * len(table.names)])
+    columns = ([SCORER] * len(twice), twice, ["x", "y"] * len(table.names))
+    rows.writerows([name, *cells] for name, cells in zip(HEADER, columns, strict=True))
     for file, points in zip(table.files, table.points, strict=True):
         rows.writerow([file, *("" if math.isnan(value) else value for value in points.ravel().tolist())])
     return text.getvalue()
+
+
+def _write_deeplabcut_h5(table: PointTable, sizes: Sizes, folder: Path, path: Path) -> None:
+    require("tables")
+    import pandas as pd
+
+    frame = pd.read_csv(io.StringIO(_deeplabcut(table, sizes)), header=[0, 1, 2], index_col=0)
+    with tempfile.TemporaryDirectory() as own:  # HDF5 would wait for the lock on `path`
+        frame.astype(float).to_hdf(Path(own) / path.name, key="df_with_missing", mode="w")
+        shutil.copyfile(Path(own) / path.name, path)
 
 
 # COCO keypoints
 
 
 def _read_coco(path: Path, folder: Path, files: list[str]) -> PointTable:
+    if path.read_bytes()[:100].lstrip().startswith(b"["):  # a list of tasks
+        return read_label_studio(path, folder, files)
     annotations = read_coco(path, files)
     if annotations.landmarks is None:
         raise ValueError("no object has keypoints")
     names = read_coco_names(path, annotations.landmarks.shape[1])
-    found = annotations.files.tolist()
-    return PointTable(found, annotations.boxes, annotations.landmarks, names, [{} for _ in found])
+    return PointTable.of(annotations.files.tolist(), annotations.landmarks, names, annotations.boxes)
 
 
-def _coco(table: PointTable, sizes: list[tuple[int, int]]) -> str:
-    number = {file: k for k, file in enumerate(dict.fromkeys(table.files), 1)}
-    size = dict(zip(table.files, sizes, strict=True))
-    images = [
-        {"id": k, "file_name": file, "width": size[file][0], "height": size[file][1]} for file, k in number.items()
-    ]
-    objects: list[dict[str, Any]] = []
-    for i, file in enumerate(table.files):
-        x1, y1, x2, y2 = table.box(i, sizes[i]).tolist()
-        seen = ~np.isnan(table.points[i]).any(axis=1)
-        keypoints = np.where(seen[:, None], np.column_stack([table.points[i], np.full(len(seen), 2.0)]), 0.0)
-        objects.append(
-            {
-                "id": i + 1,
-                "image_id": number[file],
-                "category_id": 1,
-                "bbox": [x1, y1, x2 - x1, y2 - y1],
-                "area": (x2 - x1) * (y2 - y1),
-                "iscrowd": 0,
-                "keypoints": [round(value, 5) for value in keypoints.ravel().tolist()],
-                "num_keypoints": int(seen.sum()),
-                **({"attributes": table.attributes[i]} if table.attributes[i] else {}),
-            }
-        )
-    category = {"id": 1, "name": "object", "supercategory": "object", "keypoints": table.names, "skeleton": []}
-    return json.dumps({"categories": [category], "images": images, "annotations": objects}, indent=1)
+def _coco(table: PointTable, sizes: Sizes) -> str:
+    return json.dumps(coco_document(table, sizes), indent=1)
 
 
 Reader = Callable[[Path, Path, list[str]], PointTable]
-Writer = Callable[[PointTable, list[tuple[int, int]]], str]
-FORMATS: dict[str, tuple[Reader, Writer]] = {
-    ".tps": (_read_tps, _tps),
-    ".xml": (_read_imglab, _imglab),
-    ".csv": (_read_deeplabcut, _deeplabcut),
-    ".json": (_read_coco, _coco),
+Writer = Callable[[PointTable, Sizes, Path, Path], None]  # with the folder of the pictures, and the file to write
+
+
+def _text(content: Callable[[PointTable, Sizes], str]) -> Writer:
+    """The writer of a format that is text."""
+
+    def write(table: PointTable, sizes: Sizes, folder: Path, path: Path) -> None:
+        path.write_text(content(table, sizes), encoding="utf-8", newline="")
+
+    return write
+
+
+def _unwritten(table: PointTable, sizes: Sizes, folder: Path, path: Path) -> None:
+    raise UserError("YOLO-pose is written as an archive; give a file that ends in .zip")
+
+
+FORMATS: dict[str, tuple[Reader, Writer]] = {  # the first that the file's name ends with
+    ".tps": (_read_tps, _text(_tps)),
+    ".xml": (_read_imglab, _text(_imglab)),
+    ".csv": (_read_deeplabcut, _text(_deeplabcut)),
+    ".h5": (_read_deeplabcut_h5, _write_deeplabcut_h5),
+    ".slp": (read_sleap, write_sleap),
+    ".studio.json": (read_label_studio, write_label_studio),
+    ".json": (_read_coco, _text(_coco)),
+    ".zip": (read_yolo, write_yolo),
+    ".yaml": (read_yolo, _unwritten),
 }
 
 
+EXPORTED = [ending for ending in FORMATS if ending not in (".json", ".yaml")]  # what `export_points` writes
+
+
+def export_points(source: Path, ending: str, folder: Path, files: list[str]) -> str:
+    """Write the points of a COCO file beside it in another format; returns the name of the new file."""
+    stem = f"CollectedData_{SCORER}" if ending in (".csv", ".h5") else source.stem  # as DeepLabCut expects
+    write_points(read_points(source, folder, files), source.with_name(stem + ending), folder)
+    return stem + ending
+
+
 def _format(path: Path) -> tuple[Reader, Writer]:
-    if path.suffix.lower() not in FORMATS:
+    ending = next((ending for ending in FORMATS if path.name.lower().endswith(ending)), None)
+    if ending is None:
         raise UserError(f"{path}: the ending tells the format; give one of {', '.join(FORMATS)}")
-    return FORMATS[path.suffix.lower()]
+    return FORMATS[ending]
 
 
 def _same_count(counts: list[int]) -> int:

@@ -14,6 +14,7 @@ from Networks.execution import build_fan
 from Networks.fan import FAN
 from Utils.hyperparameters import explained, setting
 from Utils.options import Options
+from Utils.point_distribution import PointDistribution
 from Utils.runtime import distributed
 from Utils.runtime.errors import UserError, one_line, shown
 from Utils.storage.files import load_checkpoint, save_checkpoint
@@ -92,6 +93,8 @@ class Checkpoint(BaseModel):
     active_channels: Annotated[list[Count], BeforeValidator(_numbers), Field(min_length=1)] = []
     centroid: Annotated[Any, _array(2)] = None
     threshold: Annotated[Any, _array(1)] = None
+    shape_mean: Annotated[Any, _array(1)] = None
+    shape_covariance: Annotated[Any, _array(2)] = None
 
 
 def check_checkpoint(content: Mapping[str, Any], source: Path | str) -> None:
@@ -148,6 +151,20 @@ def clusters_from_state(content: Mapping[str, Any]) -> tuple[np.ndarray | None, 
     arrays = (content.get(key) for key in ("centroid", "threshold"))
     centroids, thresholds = (None if array is None else np.asarray(array, np.float32) for array in arrays)
     return centroids, thresholds
+
+
+def shape_to_state(shape: PointDistribution | None) -> dict[str, Any]:
+    """The checkpoint keys `shape_mean` (2L,) and `shape_covariance` (2L, 2L); none without a shape."""
+    if shape is None:
+        return {}
+    return {"shape_mean": torch.from_numpy(shape.mean), "shape_covariance": torch.from_numpy(shape.covariance)}
+
+
+def shape_from_state(content: Mapping[str, Any]) -> PointDistribution | None:
+    """The shape of a checkpoint's landmarks, if it has one."""
+    if "shape_mean" not in content:
+        return None
+    return PointDistribution(*(np.asarray(content[key], np.float64) for key in ("shape_mean", "shape_covariance")))
 
 
 def load_fan(content: Mapping[str, Any], source: Path | str, options: Options) -> FAN:

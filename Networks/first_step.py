@@ -121,19 +121,21 @@ class FirstStep(Training):
         self.centroids: np.ndarray | None = None  # (K, D) of the FAN's descriptors
         self.thresholds: np.ndarray | None = None  # (K,)
 
-    def run(self) -> None:
-        """Bootstrap, then train and make new keypoints until the last round has ended."""
-        finished = self.finished_rounds()
-        keypoints = self.labels_of(finished[-1]) if finished else self.bootstrap()
-        for end in round_ends(self.hyper)[len(finished) :]:
+    def run(self, keypoints: KeypointTable | None = None) -> None:
+        """Train and make new keypoints until the last round has ended; keypoints: `labels`, where known."""
+        keypoints = self.labels() if keypoints is None else keypoints
+        for end in round_ends(self.hyper)[len(self.finished_rounds()) :]:
             self.train(keypoints, end)
             self.save_checkpoint()
             keypoints = self.relabel(keypoints)
             self.save_checkpoint()
         self.scalars.close()
 
-    def bootstrap(self) -> KeypointTable:
-        """The first pseudo-groundtruth, from generic keypoints."""
+    def labels(self) -> KeypointTable:
+        """The newest pseudo-groundtruth: the last finished round's, before any the bootstrap's."""
+        finished = self.finished_rounds()
+        if finished:
+            return self.labels_of(finished[-1])
         return bootstrap(self.database, self.options, self.experiment, self.recipe)
 
     def train(self, keypoints: KeypointTable, end: int) -> None:

@@ -20,6 +20,7 @@ from Networks.checkpoints import (
     load_second_step,
     newest_state,
     require_keys,
+    shape_to_state,
 )
 from Networks.execution import autocast, heatmaps, inference_batches, place
 from Networks.fan import FAN
@@ -30,6 +31,7 @@ from Utils.hyperparameters import Hyperparameters
 from Utils.keypoints import KeypointTable
 from Utils.merging import merge_clusters, merge_labels
 from Utils.options import Options
+from Utils.point_distribution import PointDistribution
 from Utils.runtime import distributed
 from Utils.runtime.errors import UserError
 from Utils.runtime.progress import Progress
@@ -208,6 +210,14 @@ class SecondStep(Training):
 
     # Predictions
 
+    @property
+    def shape(self) -> PointDistribution | None:
+        """How the labels of the active clusters stand, by which poses are told; None where there is one pose."""
+        if len(self.database.poses) == 1:
+            return None
+        cells = self.keypoints.places(self.number_of_clusters)[:, self.active]
+        return PointDistribution.of(cells / grid_side(self.hyper))
+
     def heatmaps(self) -> Iterator[tuple[Tensor, np.ndarray, np.ndarray]]:
         """Maps (B, A, G, G) of the active clusters, the maps (B, 2, 3) from the pictures to crops, and indices (B,).
 
@@ -261,6 +271,7 @@ class SecondStep(Training):
             "epoch": self.epoch,
             "epoch_start": self.epoch_start,
             "labels": self.labels_file.name,
+            **shape_to_state(self.shape),
         }
 
     def load_own_state(self, content: Mapping[str, Any], source: Path) -> None:

@@ -15,6 +15,7 @@ from Networks.fan import in_float32
 from Utils.storage.files import load_checkpoint
 
 CELL = 8  # pixels per side of a cell: the encoder pools three times by 2
+RECEPTIVE_FIELD = 38  # pixels around a cell on which its outputs depend: 2 (1 + 2 + 4 + 8) + 8
 DESCRIPTOR_SIZE = 256
 SHIPPED_WEIGHTS = Path(__file__).resolve().parent.parent / "data" / "SuperPoint" / "superpoint.pth"
 

@@ -2,6 +2,8 @@
 
 import shutil
 import tempfile
+import zipfile
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -9,6 +11,7 @@ import numpy as np
 
 from Utils.runtime import distributed
 from Utils.runtime.errors import UserError
+from Utils.storage.files import writing
 
 
 class DescriptorStore:
@@ -95,6 +98,22 @@ class DescriptorStore:
     def image_offsets(self, number_of_images: int) -> np.ndarray:
         """Offsets (number_of_images + 1,) int64: the rows of image i are offsets[i]:offsets[i + 1]."""
         return np.concatenate([[0], np.cumsum(np.bincount(self.column("image"), minlength=number_of_images))])
+
+    def save(self, path: Path) -> None:
+        """Write all rows to a file that `load` reads."""
+        columns = {name: self.column(name) for name in self._columns}
+        with writing(path) as temporary:
+            np.savez(temporary, descriptors=self.read(0, len(self)), **columns)  # type: ignore[arg-type]
+
+    def load(self, path: Path) -> bool:
+        """Add the rows of a file that `save` wrote; False, and no rows, if it is missing or damaged."""
+        try:
+            with np.load(path) as content:
+                descriptors, *columns = (content[name] for name in ("descriptors", *self._columns))
+        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error):
+            return False
+        self.append(descriptors, *columns)
+        return True
 
     def close(self) -> None:
         """Close the file, which deletes it."""

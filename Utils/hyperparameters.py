@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Protocol
 
 from pydantic import (
+    AfterValidator,
     BaseModel,
     BeforeValidator,
     ConfigDict,
@@ -64,6 +65,23 @@ def comma_separated(value: Any) -> Any:
     return tuple(part for part in value.split(",") if part.strip()) if isinstance(value, str) else value
 
 
+def _from_one(zooms: tuple[float, ...]) -> tuple[float, ...]:
+    if not zooms or zooms[0] != 1 or min(zooms) < 1:
+        raise ValueError("must be 1, then larger numbers")
+    return zooms
+
+
+Zooms = Annotated[
+    tuple[float, ...],
+    BeforeValidator(comma_separated),
+    AfterValidator(_from_one),
+    Field(
+        description="how much a picture is enlarged about its centre to look for generic keypoints, each time; the "
+        "first is 1"
+    ),
+]
+
+
 class Hyperparameters(BaseModel):
     """The paper's, and settings of a training run. Recipes and data sets add their own.
 
@@ -86,6 +104,7 @@ class Hyperparameters(BaseModel):
     width: int = Field(256, ge=32, multiple_of=32, description="FAN's features; a multiple of 32")
     confidence_superpoint: float = Field(0.1, ge=0, le=1, description="score that a generic keypoint has to exceed")
     nms_superpoint: int = Field(6, ge=1, description="half-side of the suppressed square, in pixels of the picture")
+    zooms_superpoint: Zooms = (1.0, 1.3, 1.6)
     outlier_fraction: float = Field(
         0.4, ge=0, lt=1, description="share of the generic keypoints that are dropped as outliers"
     )

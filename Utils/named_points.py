@@ -5,7 +5,8 @@ allows. There, a point rides on the landmarks around it: their displacements fro
 the point (kriging with an exponential covariance). What annotations show beyond that is learned by a ridge regression
 from all displacements, most from those nearby. Of several strengths, it takes the one that predicts left-out pictures
 best, so that one picture corrects only the point's mean position, and many pictures the way in which it moves.
-Pictures that disagree with the others, such as those in which landmarks are wrong, lose their weight.
+Pictures that disagree with the others, such as those in which landmarks are wrong, lose their weight. Where pictures
+are at hand, points then move to where they look as annotated (Utils/refinement.py).
 
 Lengths in the frame are in sizes of the object: twice the root mean square distance of the mean shape's landmarks
 from their centre. Pictures may come in pixels of their own. Points are NaN if they are unknown.
@@ -16,11 +17,13 @@ from pathlib import Path
 
 import numpy as np
 
-from Utils.crops import apply, invert
+from Utils import refinement
+from Utils.crops import apply, compose, invert
+from Utils.refinement import Refiner
 from Utils.runtime.errors import UserError
 from Utils.storage.files import dump_pickle, load_pickle
 
-FORMAT = 1
+FORMAT = 2
 REMEDY = "run tools/name_points.py again"
 REACH = 0.325  # distance at which the covariance of two landmarks' displacements has fallen to 1/e
 OWN_SHARE = 0.1  # of a landmark's displacement that tells nothing of its neighbours
@@ -32,6 +35,8 @@ PRIOR_PICTURES = 2.0  # so many pictures the noise that is expected before any a
 NEAR = 0.05  # a point's confidence is the chance that it lies so near
 LEAST = 1e-3  # spread and noise are never taken for smaller
 _STARTS, _ROUNDS, _REFITS = 4, 5, 3
+
+Pictures = tuple[np.ndarray, np.ndarray]  # crops (n, S, S, 3) RGB uint8, and the maps (n, 2, 3) to them
 
 
 @dataclass(frozen=True)
@@ -151,7 +156,7 @@ class Regressor:
 
     positions: (P, 2) in the frame; offsets: (P, 2); inputs_mean: (P, 2L); weights: (P, 2L, 2); noise: (P,)
     standard deviation per axis; covariance: (P, 2L, 2L) of the weights, in units of the noise; counts: (P,)
-    annotated pictures.
+    annotated pictures; refiner: None if it was learned without pictures.
     """
 
     names: list[str]
@@ -163,11 +168,13 @@ class Regressor:
     noise: np.ndarray
     covariance: np.ndarray
     counts: np.ndarray
+    refiner: Refiner | None = None
 
-    def predict(self, landmarks: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def predict(self, landmarks: np.ndarray, pictures: Pictures | None = None) -> tuple[np.ndarray, np.ndarray]:
         """Points (n, P, 2) of landmarks (n, L, 2), in their pixels, and their confidence (n, P) float32.
 
-        A picture with fewer than two landmarks has points NaN and confidence 0.
+        With pictures, whose maps are from the landmarks' pixels, the points are refined. A picture with fewer than
+        two landmarks has points NaN and confidence 0.
         """
         maps = to_frame(self.frame.shape, landmarks)
         inputs, riding, lost = _inputs(self.frame, apply(maps, landmarks), self.positions)
@@ -178,6 +185,12 @@ class Regressor:
         )
         variance = unsure * self.noise**2 + lost * self.frame.spread**2
         there = ~np.isnan(maps).any(axis=(1, 2))
+        if self.refiner is not None and pictures is not None and there.any():
+            view, (crops, to_crops) = self.refiner.view, pictures
+            views = refinement.views_of(compose(view, maps[there]), crops[there], to_crops[there])
+            refined = self.refiner.refine(views, apply(view, points[there]))
+            points[there] = apply(invert(view), refined)
+            variance[there] *= self.refiner.shares
         points[there] = apply(invert(maps[there]), points[there])
         points[~there] = np.nan
         confidence = 1 - np.exp(-(NEAR**2) / (2 * variance))
@@ -185,7 +198,8 @@ class Regressor:
 
     def save(self, path: Path) -> None:
         """Write a pickle of names and arrays."""
-        dump_pickle({"format": FORMAT, **vars(self), "frame": vars(self.frame)}, path)
+        refiner = None if self.refiner is None else vars(self.refiner)
+        dump_pickle({"format": FORMAT, **vars(self), "frame": vars(self.frame), "refiner": refiner}, path)
 
 
 def load_regressor(path: Path, landmarks: int) -> Regressor:
@@ -193,8 +207,12 @@ def load_regressor(path: Path, landmarks: int) -> Regressor:
     content = load_pickle(path, REMEDY)
     try:
         assert content.pop("format") == FORMAT
-        regressor = Regressor(**{**content, "frame": Frame(**content["frame"])})
-        assert regressor.predict(np.zeros((1, landmarks, 2)))[0].shape == (1, len(regressor.names), 2)
+        refiner = None if content["refiner"] is None else Refiner(**content["refiner"])
+        regressor = Regressor(**{**content, "frame": Frame(**content["frame"]), "refiner": refiner})
+        nothing = np.zeros((1, 8, 8, 3), np.uint8), np.eye(2, 3)[None]
+        points, _ = regressor.predict(regressor.frame.shape[None], nothing)
+        assert landmarks == regressor.frame.shape.shape[0]
+        assert points.shape == (1, len(regressor.names), 2)
     except (AssertionError, AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
         raise UserError(f"{path} does not belong to these {landmarks} landmarks or is damaged; {REMEDY}") from error
     return regressor
@@ -215,9 +233,11 @@ def _inputs(frame: Frame, aligned: np.ndarray, positions: np.ndarray) -> tuple[n
 
 
 def fit(
-    frame: Frame, landmarks: np.ndarray, points: np.ndarray, names: list[str]
+    frame: Frame, landmarks: np.ndarray, points: np.ndarray, names: list[str], pictures: Pictures | None = None
 ) -> tuple[Regressor, np.ndarray, np.ndarray]:
     """The regressor of annotated pictures, landmarks (n, L, 2) and points (n, P, 2), and its errors.
+
+    pictures: learn to refine points in them; the maps are from the landmarks' pixels.
 
     The errors (n, P), in sizes of the object, are those of a regressor that has not seen the picture (leave-one-out);
     NaN where the point is not annotated or is annotated only there. Also returns the objects' sizes (n,) in pixels.
@@ -242,20 +262,32 @@ def fit(
     near = np.exp(-np.linalg.norm(positions[:, None] - frame.shape, axis=2) / (2 * REACH))
     near = np.repeat(near / np.sqrt(np.nanmean(near**2, axis=1, keepdims=True)), 2, axis=1)
     near = np.nan_to_num(near)  # of a landmark that the frame lacks
-    errors: np.ndarray = np.full(known.shape, np.nan)
     for _ in range(_REFITS):
         parts = [_Part(near[p] * inputs[has], rest[has, p], weights[has, p]) for p, has in enumerate(known.T)]
         score = np.stack([part.score() for part in parts])
         score += score.mean(axis=0) - 0.5 * (np.log10(STRENGTHS / USUAL_STRENGTH) / STRENGTH_SPREAD) ** 2
         chosen = STRENGTHS[score.argmax(axis=1)]
         solved = [part.solve(strength, frame.noise) for part, strength in zip(parts, chosen, strict=True)]
+        missed = np.full(targets.shape, np.nan)
         for p, has in enumerate(known.T):
-            errors[has, p] = np.linalg.norm(parts[p].left_out(chosen[p]), axis=1)
+            missed[has, p] = -parts[p].left_out(chosen[p])
+        errors = np.linalg.norm(missed, axis=2)
         weights = _trust(errors, known, frame)
     offsets, slopes, noise, covariance = (np.stack(column) for column in zip(*solved, strict=True))
     slopes, covariance = near[..., None] * slopes, near[:, :, None] * covariance * near[:, None]
     means = np.stack([inputs[has].T @ part.share for part, has in zip(parts, known.T, strict=True)])
-    regressor = Regressor(names, frame, positions, offsets, means, slopes, noise, covariance, known.sum(axis=0))
+    refiner = None
+    if pictures is not None:
+        there = ~np.isnan(maps).any(axis=(1, 2))
+        view = refinement.view_map(np.concatenate([frame.shape, positions]))
+        views = refinement.views_of(compose(view, maps[there]), *(part[there] for part in pictures))
+        lengths = view[0, 0] * noise
+        refiner, left = refinement.learn(
+            view, views, apply(view, targets[there]), view[0, 0] * missed[there], lengths
+        )
+        errors[there] *= left
+    counts = known.sum(axis=0)
+    regressor = Regressor(names, frame, positions, offsets, means, slopes, noise, covariance, counts, refiner)
     return regressor, errors, 1 / np.sqrt(np.abs(np.linalg.det(maps[:, :, :2])))
 
 

@@ -139,7 +139,7 @@ def parse(
     if "resume" in flags:
         add("--resume", action="store_true", help="go on where an earlier run of this experiment stopped")
     if "visualisation" in flags:
-        choices = ("Step1_Keypoints", "Step1_Clusters", "Step2")
+        choices = ("Step1_Keypoints", "Step1_Clusters", "Step2", "Points")
         add("--visualisation", required=True, choices=choices, help="which pictures to draw")
     if "predictions" in flags:
         add(
@@ -176,8 +176,9 @@ def parse(
     if protocol not in (PAPER, *database.protocols):
         known = ", ".join((PAPER, *database.protocols))
         raise UserError(f"--protocol {protocol}: {given.dataset_name} lacks its points; give one of {known}")
-    if getattr(given, "predictions", None) and (given.landmarks or given.mirror):
-        raise UserError("--landmarks and --mirror need a network; leave them out with --predictions")
+    no_landmarks = getattr(given, "predictions", None) or "Step1" in getattr(given, "visualisation", "")
+    if no_landmarks and (given.landmarks or given.mirror):
+        raise UserError("--landmarks and --mirror need step two's network; leave them out")
     log_path = path_of(paths.require("log_path"))
     provide_temporary_folder(log_path)
     return Options(

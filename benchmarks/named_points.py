@@ -1,61 +1,100 @@
-"""Errors of named points by the number of annotated pictures, from the predictions that Test.py saves.
+"""Errors of named points by the number of annotated pictures, on the annotated pictures of an experiment's data set.
 
-    python benchmarks/named_points.py Logs/mine/CheckPoints/EvaluateStep2Keypoints<iteration>.pickle
+    python benchmarks/named_points.py --dataset_name Custom --images pictures --experiment_name mine
 
-Learns from n random pictures and tests on all others, against the mean shape of the same pictures; mean and standard
-deviation over draws, in percent of sqrt(w h) of the groundtruth's extent. Then it compares random pictures of one
-half with those that `tools/name_points.py --choose` takes from it, tested on the other half.
+Learns from n random pictures and tests on all others, against the mean shape of the same pictures and without the
+refinement in the pictures; mean and standard deviation over draws, in percent of sqrt(w h) of the groundtruth's
+extent. Then it compares random pictures of one half with those that `tools/name_points.py --choose` takes from it,
+tested on the other half, and measures the time per picture.
 """
 
 import argparse
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from Databases import DATABASES
+from Databases.database import crop_picture
+from Databases.groundtruth import PREDICTION_SIZE
 from Databases.normalisers import root_of_extent
+from Networks.inference.detector import LandmarkDetector
+from Networks.inference.landmarks import landmarks_of
+from Networks.recipes import RECIPES
 from Utils.evaluation import known_mean, normalised_errors
 from Utils.named_points import common_frame, fit, most_telling
-from Utils.predictions import load_predictions
+from Utils.options import parse
+from Utils.runtime.arguments import whole
 from Utils.runtime.process import set_up_process
+from Utils.storage.experiment import Experiment
+
+CHOSEN = (5, 10, 20)  # numbers of chosen pictures
 
 
-def percent(predicted: np.ndarray, truth: np.ndarray) -> float:
-    """Mean over the points of their mean errors."""
-    return 100 * float(np.nanmean(known_mean(normalised_errors(predicted, truth, root_of_extent(truth)))))
+def flags(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--draws", type=whole(1), default=10)
+    parser.add_argument("--pictures", type=whole(1), nargs="+", default=[1, 3, 5, 10, 20, 50, 150])
+
+
+def percent(predicted: np.ndarray, truth: np.ndarray, normalisers: np.ndarray) -> float:
+    """Mean over the points of their mean errors; the normalisers (n,) are those of all points of a picture."""
+    return 100 * float(np.nanmean(known_mean(normalised_errors(predicted, truth, normalisers))))
 
 
 def main() -> None:
     set_up_process()
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("predictions", type=Path)
-    parser.add_argument("--draws", type=int, default=10)
-    parser.add_argument("--pictures", type=int, nargs="+", default=[1, 3, 5, 10, 20, 50, 150])
-    given = parser.parse_args()
-    predictions = load_predictions(given.predictions)
+    options = parse(
+        None, __doc__.splitlines()[0], DATABASES, RECIPES, ("experiment",), flags, settings=["readout=centroid"]
+    )
+    detector = LandmarkDetector.from_experiment(Experiment(options.log_path, options.experiment_name), options)
+    database = detector.open_data_set()
+    predictions = landmarks_of(detector)
     landmarks, truth = predictions.points, predictions.groundtruth
+    crops = np.stack(
+        [
+            crop_picture(database, database.read(images, i), images.boxes[i], PREDICTION_SIZE)[0]
+            for images in (database.regression, database.test)
+            for i in range(len(images))
+        ]
+    )
+    whole_crop = np.eye(2, 3)[None].repeat(len(crops), axis=0)
+    normalisers = root_of_extent(truth)
+    normalisers[normalisers == 0] = np.nan  # of a picture that shows one point
     frame = common_frame(landmarks)
 
-    def error(rows: np.ndarray, tested: np.ndarray) -> tuple[float, float]:
+    def error(rows: np.ndarray, tested: np.ndarray) -> tuple[float, float, float]:
+        """Of the mean shape, of named points without refinement, and with it."""
         known = (~np.isnan(truth[rows]).any(axis=2)).any(axis=0)
-        regressor, _, _ = fit(frame, landmarks[rows], truth[rows][:, known], [str(k) for k in np.flatnonzero(known)])
+        names = [str(k) for k in np.flatnonzero(known)]
+        pictures = crops[rows], whole_crop[rows]
+        regressor, _, _ = fit(frame, landmarks[rows], truth[rows][:, known], names, pictures)
         there = truth[tested][:, known]
         shape = np.broadcast_to(known_mean(truth[rows][:, known]), there.shape)
-        return percent(shape, there), percent(regressor.predict(landmarks[tested])[0], there)
+        plain, _ = regressor.predict(landmarks[tested])
+        refined, _ = regressor.predict(landmarks[tested], (crops[tested], whole_crop[tested]))
+        return tuple(percent(found, there, normalisers[tested]) for found in (shape, plain, refined))
 
-    orders = [np.random.default_rng(seed).permutation(len(truth)) for seed in range(given.draws)]
-    print(f"{'pictures':>8}{'mean shape':>12}{'named points':>14}{'+-':>6}")
-    for count in given.pictures:
-        shape, named = np.array([error(order[:count], order[count:]) for order in orders]).T
-        print(f"{count:>8}{shape.mean():>12.2f}{named.mean():>14.2f}{named.std():>6.2f}", flush=True)
+    orders = [np.random.default_rng(seed).permutation(len(truth)) for seed in range(options.own.draws)]
+    print(f"{'pictures':>8}{'mean shape':>12}{'landmarks alone':>17}{'named points':>14}{'+-':>6}")
+    for count in options.own.pictures:
+        shape, plain, named = np.array([error(order[:count], order[count:]) for order in orders]).T
+        means = f"{shape.mean():>12.2f}{plain.mean():>17.2f}{named.mean():>14.2f}{named.std():>6.2f}"
+        print(f"{count:>8}{means}", flush=True)
     half = len(truth) // 2
-    for count in (5, 10, 20):
-        random = [error(order[:count], order[half:])[1] for order in orders]
+    for count in CHOSEN:
+        random = [error(order[:count], order[half:])[2] for order in orders]
         telling = [order[most_telling(frame, landmarks[order[:half]], count)] for order in orders]
-        chosen = [error(rows, order[half:])[1] for rows, order in zip(telling, orders, strict=True)]
+        chosen = [error(rows, order[half:])[2] for rows, order in zip(telling, orders, strict=True)]
         print(f"{count} random pictures of one half: {np.mean(random):.2f}, chosen ones: {np.mean(chosen):.2f}")
+    rows = orders[0][:half]
+    names = [str(k) for k in range(truth.shape[1])]
+    regressor, _, _ = fit(frame, landmarks[rows], truth[rows], names, (crops[rows], whole_crop[rows]))
+    start = time.perf_counter()
+    regressor.predict(landmarks, (crops, whole_crop))
+    print(f"{1000 * (time.perf_counter() - start) / len(crops):.1f} ms per picture for {len(names)} points")
 
 
 if __name__ == "__main__":

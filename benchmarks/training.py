@@ -31,8 +31,8 @@ from Databases.database import ImageSet
 from Databases.loading import gray_batches, to_input, training_batches
 from Databases.samples import FirstStepSamples, SecondStepSamples
 from Networks import execution
-from Networks.bootstrap import BATCH_SIZE, ZOOMS, store_generic_keypoints
 from Networks.first_step import first_step_losses
+from Networks.generic_keypoints import BATCH_SIZE, detect_generic_keypoints
 from Networks.relabelling import store_fan_keypoints
 from Networks.second_step import second_step_losses
 from Networks.superpoint import load_superpoint
@@ -42,7 +42,6 @@ from Utils.keypoints import KeypointTable
 from Utils.options import Options, Paths
 from Utils.runtime.process import set_up_process
 
-SECONDS_OF_A_ROW = 10  # of the floor, at least, so that the start of the loader hardly counts
 ITERATIONS_OF_THE_PAPER = {"step one": 320_000, "step two": 160_000}  # batches
 CELLS_OF_KEYPOINTS = 120  # over a trained detector's threshold, a few around each keypoint
 ROWS = ("training", "detection")
@@ -83,8 +82,13 @@ def loop(losses, network, optimizer, batches, options: Options) -> None:
         optimizer.step()
 
 
-def measure_training(name: str, samples, losses, network, batch_size: int, arguments, options: Options) -> None:
-    """Loop with loading against the same steps on batches that are already on the device."""
+def measure_training(
+    name: str, samples, losses, network, batch_size: int, arguments, options: Options
+) -> tuple[float, float]:
+    """Loop with loading against the same steps on batches that are already on the device.
+
+    Returns seconds and floating-point operations of an iteration.
+    """
     device, hyper = options.device, options.hyper
     decay = hyper.weight_decay if name == "step one" else hyper.heatmap_weight_decay
     optimizer = torch.optim.RMSprop(network.parameters(), lr=hyper.learning_rate, weight_decay=decay, foreach=True)
@@ -106,10 +110,12 @@ def measure_training(name: str, samples, losses, network, batch_size: int, argum
     hours = iteration * ITERATIONS_OF_THE_PAPER[name] / 3600
     print(f"    {operations / 1e12:.2f} TFLOP, {operations / iteration / 1e12:.2f} TFLOP/s; ", end="")
     print(f"{name} of the paper's length would take {hours:.1f} hours at this speed", flush=True)
+    return iteration, operations
 
 
 def floating_point_operations(losses, network, batch, hyper) -> float:
     """Of the convolutions and matrix products of a forward and backward pass."""
+    network = execution.copy_network(network, hyper).requires_grad_(True).train()  # not compiled, which hides them
     with FlopCounterMode(display=False) as counter:
         losses(network, batch, hyper.precision)["total"].backward()
     return counter.get_total_flops()
@@ -118,11 +124,16 @@ def floating_point_operations(losses, network, batch, hyper) -> float:
 @torch.inference_mode()
 def measure_detection(
     database: Pictures, table: KeypointTable, superpoint, network, arguments, options: Options
-) -> None:
-    """Keypoints and descriptors of pictures against the bare forward passes on tensors that are ready."""
+) -> list[float]:
+    """Keypoints and descriptors of pictures against the bare forward passes on tensors that are ready.
+
+    Returns seconds of a picture, in the bootstrap and in relabelling.
+    """
     device, hyper = options.device, options.hyper
     images = database.training
-    batches = gray_batches(database, images, hyper.image_size, ZOOMS, BATCH_SIZE[device.type], 0, device)
+    batches = gray_batches(
+        database, images, hyper.image_size, hyper.zooms_superpoint, BATCH_SIZE[device.type], 0, device
+    )
     grays = [pictures for groups in batches for pictures, _, _ in groups]
     ready = [pictures.flatten(0, 1)[:, None].to(device).float() / 255 for pictures in grays]
     batch = min(execution.INFERENCE_BATCH[device.type], PICTURES)
@@ -146,7 +157,7 @@ def measure_detection(
 
     def bootstrap(often):
         with DescriptorStore(arguments.folder) as store:
-            store_generic_keypoints(superpoint, database, repeated(images, often), options, store)
+            detect_generic_keypoints(superpoint, database, repeated(images, often), options, store)
 
     def relabel(often):
         rows = np.concatenate([table.images() + PICTURES * k for k in range(often)])
@@ -155,12 +166,13 @@ def measure_detection(
         with DescriptorStore(arguments.folder, hyper.width) as store:
             store_fan_keypoints(network, database, repeated(images, often), options, store, previous)
 
+    taken = []
     for name, floor, whole in (
         ("bootstrap, picture", bare_superpoint, bootstrap),
         ("relabelling, picture", bare_fan, relabel),
     ):
         floor(1)
-        often = math.ceil(SECONDS_OF_A_ROW / seconds(partial(floor, 1), device))
+        often = max(1, math.ceil(arguments.seconds / seconds(partial(floor, 1), device)))
         whole(often)
         pairs = [
             (seconds(partial(floor, often), device), seconds(partial(whole, often), device))
@@ -168,6 +180,8 @@ def measure_detection(
         ]
         floors, ours = zip(*pairs, strict=True)
         row(name, floors, ours, often * PICTURES)
+        taken.append(statistics.median(ours) / (often * PICTURES))
+    return taken
 
 
 def repeated(images: ImageSet, often: int) -> ImageSet:
@@ -184,6 +198,7 @@ def main() -> None:
     parser.add_argument("--num_workers", type=int, default=min(16, os.cpu_count() or 1))
     parser.add_argument("--iterations", type=int, default=40 if on_gpu else 8)
     parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--seconds", type=float, default=10, help="of a floor of detection, at least")
     parser.add_argument("--variants", nargs="+", choices=VARIANTS, help="default: all on a GPU, float32 on the CPU")
     parser.add_argument("--rows", nargs="+", choices=ROWS, default=ROWS)
     arguments = parser.parse_args()
@@ -191,45 +206,55 @@ def main() -> None:
     arguments.variants = arguments.variants or (list(VARIANTS) if device.type == "cuda" else ["float32"])
     with tempfile.TemporaryDirectory() as folder:
         arguments.folder = folder
-        (Path(folder) / "paths.yaml").write_text(f"log_path: {folder}\n")
         for variant in arguments.variants:
-            settings = [f"image_size={arguments.image_size}", f"width={arguments.width}", *VARIANTS[variant]]
-            options = Options(
-                dataset_name="Benchmark",
-                experiment_name="benchmark",
-                num_workers=arguments.num_workers,
-                resume=False,
-                paths=Paths(Path(folder) / "paths.yaml"),
-                data_path=Path(folder),
-                log_path=Path(folder),
-                device=device,
-                hyper=hyperparameters(settings, {}),
-            )
-            run(arguments, options, variant, Path(folder))
+            run(arguments, options_of(arguments, variant, device), variant)
     if device.type == "cuda":
         print(f"peak GPU memory {torch.cuda.max_memory_allocated() / 2**30:.1f} GiB")
 
 
-def run(arguments, options: Options, variant: str, folder: Path) -> None:
+def options_of(arguments, variant: str, device: torch.device) -> Options:
+    """The paper's, at the arguments' size, in the arguments' folder."""
+    folder = Path(arguments.folder)
+    (folder / "paths.yaml").write_text(f"log_path: {folder}\n")
+    settings = [f"image_size={arguments.image_size}", f"width={arguments.width}", *VARIANTS[variant]]
+    return Options(
+        dataset_name="Benchmark",
+        experiment_name="benchmark",
+        num_workers=arguments.num_workers,
+        resume=False,
+        paths=Paths(folder / "paths.yaml"),
+        data_path=folder,
+        log_path=folder,
+        device=device,
+        hyper=hyperparameters(settings, {}),
+    )
+
+
+def steps_of(database: Pictures, table: KeypointTable, options: Options) -> list[tuple]:
+    """For each step: its name, samples, losses, network and batch size."""
+    hyper, clusters = options.hyper, np.arange(options.hyper.number_of_clusters)
+    first, second = (execution.build_fan(maps, hyper, options.device) for maps in (None, len(clusters)))
+    of_first = FirstStepSamples(database, table, hyper.image_size, 0)
+    of_second = SecondStepSamples(database, table, clusters, hyper.image_size, 0)
+    return [
+        ("step one", of_first, first_step_losses, first, 16),
+        ("step two", of_second, second_step_losses, second, 32),
+    ]
+
+
+def run(arguments, options: Options, variant: str) -> None:
     hyper, device = options.hyper, options.device
-    database = Pictures(folder, 178, 218)
+    database = Pictures(options.log_path, 178, 218)
     table = database.keypoints(40, hyper.image_size)
-    network = execution.build_fan(None, hyper, device)
+    steps = steps_of(database, table, options)
     where = torch.cuda.get_device_name(device) if device.type == "cuda" else "CPU"
     where += f", {torch.get_num_threads()} threads"
     print(f"{where}, torch {torch.__version__}, pictures {hyper.image_size}, width {hyper.width}, {variant}")
     print(f"{'':<34}{'floor ms':>10}{'ours ms':>10}{'ratio':>8}{'lowest':>8}{'highest':>8}")
-    clusters = np.arange(hyper.number_of_clusters)
-    of_first = FirstStepSamples(database, table, hyper.image_size, 0)
-    of_second = SecondStepSamples(database, table, clusters, hyper.image_size, 0)
-    second = execution.build_fan(len(clusters), hyper, device)
-    for step in (
-        ("step one", of_first, first_step_losses, network, 16),
-        ("step two", of_second, second_step_losses, second, 32),
-    ):
-        if "training" in arguments.rows:
-            measure_training(*step, arguments, options)
+    for step in steps if "training" in arguments.rows else []:
+        measure_training(*step, arguments, options)
     if "detection" in arguments.rows and variant == arguments.variants[0]:
+        network = steps[0][3]
         measure_detection(database, table, load_superpoint("", device), network, arguments, options)
 
 

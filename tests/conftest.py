@@ -23,7 +23,7 @@ def launcher(tmp_path_factory) -> Iterator[Launcher]:
 
 @pytest.fixture(scope="session")
 def make_demo(launcher, tmp_path_factory) -> Tree:
-    """A copy of the project in which `make demo` was run: experiment demo, all stages. Not to be changed; 15 s.
+    """A copy of the project in which `make demo` was run: experiment demo, all stages. Not to be changed; 20 s.
 
     Of several workers the first one makes it, and each has a copy of its own.
     """

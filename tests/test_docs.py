@@ -19,6 +19,7 @@ import pytest
 from pydantic import BaseModel
 
 from Databases import DATABASES
+from Databases.demo.archive import unpack
 from Networks.recipes import RECIPES
 from tests import manual
 from tests.manual import PAGES, ROOT, Block, ManualError, Page, commands, read_page
@@ -26,8 +27,7 @@ from tests.recordings import write_recording
 from tests.sandbox import Outcome, Tree
 from Utils.hyperparameters import Hyperparameters, hyperparameters
 from Utils.runtime.errors import UserError
-from Utils.storage.files import load_pickle
-from Utils.storage.pictures import read_picture, write_jpeg
+from Utils.storage.pictures import write_jpeg
 
 README = ROOT / "README.md"
 README_BYTES = 10_000
@@ -40,17 +40,17 @@ FOREIGN = {"--nnodes", "--rdzv_backend", "--rdzv_endpoint", "--nproc_per_node", 
 def furnished(make_demo, tmp_path_factory) -> Tree:
     """The project after `make demo`, and what a user may have: pictures, tables, videos."""
     tree = make_demo.copy(tmp_path_factory.mktemp("furnished") / "project")
-    demo = next((tree.folder / "Logs/DemoData").iterdir())
-    write_jpeg(read_picture(demo / "test/000000.png"), tree.folder / "picture.jpg")
+    demo = tree.folder / "Logs/DemoData"
+    shutil.copy(demo / "test/000000.jpg", tree.folder / "picture.jpg")
     birds = []
     for split, count in (("train", 16), ("test", 6)):
-        table = load_pickle(demo / f"{split}.pickle")
+        images = unpack(demo, split, count)
         for i in range(count):
-            name = f"{split}/{i:06d}.png"
+            name = images.file(i)
             for folder in ("pictures", "birds"):
                 (tree.folder / folder / split).mkdir(parents=True, exist_ok=True)
                 shutil.copy(demo / name, tree.folder / folder / name)
-            birds.append([name, split, *table["boxes"][i], *table["landmarks"][i][[0, 8]].ravel()])
+            birds.append([name, split, *images.boxes[i], *images.landmarks[i, [0, 8]].ravel()])
     columns = ["file", "split", "x1", "y1", "x2", "y2", "beak_x", "beak_y", "tail_x", "tail_y"]
     pd.DataFrame(birds, columns=columns).to_csv(tree.folder / "birds/birds.csv", index=False)
 

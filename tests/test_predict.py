@@ -16,6 +16,7 @@ from PIL import Image
 
 import Predict
 from Databases import DATABASES
+from Databases.demo.archive import unpack
 from Utils import crops
 from Utils.drawing.marks import palette
 from Utils.hyperparameters import hyperparameters
@@ -29,7 +30,7 @@ ALL = ("--threshold", "-9")  # the tiny network is sure of nothing
 @pytest.fixture(scope="module")
 def demo(make_demo) -> Path:
     """The folder of the Demo set's files."""
-    return next((make_demo.folder / "Logs/DemoData").iterdir())
+    return make_demo.folder / "Logs/DemoData"
 
 
 @pytest.fixture
@@ -53,7 +54,7 @@ def folder(demo, tmp_path) -> Path:
     """The same picture in all formats, turned once, and one that is cut off."""
     folder = tmp_path / "in"
     (folder / "sub").mkdir(parents=True)
-    picture = Image.open(demo / "test/000002.png").convert("RGB")
+    picture = Image.open(demo / "test/000002.jpg").convert("RGB")
     for name in ("a.png", "sub/b.bmp", "c.tif", "d.webp"):
         picture.save(folder / name, **({"lossless": True} if name.endswith("webp") else {}))
     exif = Image.Exif()
@@ -114,32 +115,32 @@ def test_files_are_coco_and_groundtruth_for_custom(run, folder, tmp_path):
 
 def test_landmarks_are_those_of_the_evaluation(run, demo, make_demo, tmp_path):
     """With the data set's boxes, as Test.py wrote them; in pixels of the picture and not of the crop."""
-    boxes = load_pickle(demo / "test.pickle")["boxes"]
+    boxes = unpack(demo, "test", 12).boxes
     table = tmp_path / "boxes.csv"
-    lines = [f"{i:06d}.png,{','.join(map(str, box.tolist()))}" for i, box in enumerate(boxes.astype(float))]
+    lines = [f"{i:06d}.jpg,{','.join(map(str, box.tolist()))}" for i, box in enumerate(boxes.astype(float))]
     table.write_text("\n".join(["file,x1,y1,x2,y2", *lines]) + "\n")
     assert run("--input", demo / "test", "--boxes", table, "--output", tmp_path / "out")[0] == 0
     (file,) = (make_demo.folder / "Logs/demo/CheckPoints").glob("EvaluateStep2Keypoints*.pickle")
     expected = load_pickle(file)
     for row, box in zip(rows_of(tmp_path / "out"), boxes.astype(float)):
-        m = crops.face_crop(box, 64, 64, 256)
+        m = crops.face_crop(box, 128, 128, 256)
         ours = crops.apply(m, points_of(row).reshape(-1, 2))
         np.testing.assert_allclose(ours, expected[f"test/{row['file']}"]["prediction"], atol=0.01)
 
 
 def test_several_objects_of_a_picture_and_globs(run, folder, tmp_path):
     table = tmp_path / "boxes.csv"
-    table.write_text("file,x1,y1,x2,y2\na.png,0,0,30,30\na.png,20,20,60,60\n")
+    table.write_text("file,x1,y1,x2,y2\na.png,0,0,60,60\na.png,40,40,120,120\n")
     assert run("--input", folder / "a*", "--boxes", table, "--output", tmp_path / "out", *ALL)[0] == 0
     content = json.loads((tmp_path / "out/landmarks.json").read_text())
-    assert [row["bbox"] for row in content["annotations"]] == [[0, 0, 30, 30], [20, 20, 40, 40]]
+    assert [row["bbox"] for row in content["annotations"]] == [[0, 0, 60, 60], [40, 40, 80, 80]]
     assert len(content["images"]) == 1
 
 
 def test_a_video_keeps_its_rate_and_frames(run, demo, tmp_path, monkeypatch):
     """Of landmarks that stand still but for some noise, whatever the tiny network has learned."""
     rate = Fraction(30000, 1001)
-    picture = read_picture(demo / "test/000000.png")
+    picture = read_picture(demo / "test/000000.jpg")
     with VideoWriter(tmp_path / "a.mp4", rate) as writer:
         for _ in range(20):
             writer.add(picture)
@@ -250,7 +251,7 @@ def test_results_below_the_input_are_not_taken_for_it(run, folder):
 
 def test_colours_are_those_of_the_sheet(run, demo, tmp_path):
     """The disc of the surest landmark has the colour that `palette` gives its place among all."""
-    big = cv2.resize(read_picture(demo / "test/000001.png"), (600, 600))
+    big = cv2.resize(read_picture(demo / "test/000001.jpg"), (600, 600))
     cv2.imwrite(str(tmp_path / "a.png"), big[..., ::-1])
     assert run("--input", tmp_path / "a.png", "--output", tmp_path / "out", *ALL)[0] == 0
     points = points_of(rows_of(tmp_path / "out")[0]).reshape(-1, 2)

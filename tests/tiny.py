@@ -37,7 +37,7 @@ SETTINGS = {
     "confidence_fan": 0.02,
 }
 CONSENSUS_SETTINGS = {"least_steadiness": 0.0}  # so short a training leaves nothing that is steady
-DEMO_SETTINGS = {"demo_training": 40, "demo_test": 12, "demo_picture_size": 64}
+DEMO_SETTINGS = {"demo_training": 40, "demo_test": 12}
 
 SIZE = 64
 # Where the marks of every picture are, before its own shift: (12, 2) pixels.

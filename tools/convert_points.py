@@ -1,4 +1,4 @@
-"""Convert annotated points between tools: .tps, .xml (imglab), .csv (DeepLabCut), .json (COCO).
+"""Convert annotated points between tools, see docs/other-tools.md; the ending of a file tells its format.
 
 python tools/convert_points.py shells.tps pictures/annotations.json --images pictures
 python tools/convert_points.py Predictions/points.json predicted.tps --images pictures

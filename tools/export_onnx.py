@@ -18,6 +18,7 @@ from Networks.inference.detector import LandmarkDetector
 from Networks.recipes import RECIPES
 from Utils.options import parse
 from Utils.runtime.errors import UserError, exit_cleanly
+from Utils.runtime.packages import require
 from Utils.runtime.process import set_up_process
 from Utils.storage.experiment import Experiment
 from Utils.storage.files import writing
@@ -38,8 +39,8 @@ def main(argv: list[str] | None = None) -> None:
     if output.suffix not in FORMATS:
         raise UserError(f"--output {output}: give a file that ends in {' or '.join(FORMATS)}")
     if output.suffix == ".onnx":
-        for package in ("onnx", "onnxscript", "onnxruntime"):
-            export.require(package)
+        for package in export.PACKAGES.split():
+            require(package, export.PACKAGES)
     detector = LandmarkDetector.from_experiment(Experiment(options.log_path, options.experiment_name), options)
     graph = export.graph_of(detector)
     facts = export.metadata(detector)

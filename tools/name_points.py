@@ -23,11 +23,12 @@ from Databases import DATABASES
 from Databases.custom import list_pictures
 from Databases.custom_annotations import read_annotations
 from Databases.database import evenly
-from Databases.point_formats import PointTable, read_points
+from Databases.point_formats import read_points
+from Databases.point_table import PointTable
 from Networks.inference.detector import LandmarkDetector
 from Networks.recipes import RECIPES
 from Networks.second_step import CONFIDENT
-from Utils.named_points import common_frame, fit, most_telling
+from Utils.named_points import Pictures, Regressor, common_frame, fit, most_telling
 from Utils.options import Options, parse
 from Utils.runtime.arguments import path_of, whole
 from Utils.runtime.errors import UserError, exit_cleanly, one_line
@@ -35,7 +36,7 @@ from Utils.runtime.process import set_up_process
 from Utils.runtime.progress import Progress
 from Utils.storage.experiment import Experiment
 from Utils.storage.files import writing
-from Utils.storage.pictures import picture_size
+from Utils.storage.pictures import picture_size, read_picture
 
 OWN_FILES = ("landmarks.csv", "annotations.json")  # in the folder of the pictures
 OUTSIDE = 0.1  # of the picture's side; a point farther outside is a mistake
@@ -57,7 +58,7 @@ def flags(parser: argparse.ArgumentParser) -> None:
         "--annotations",
         type=path_of,
         metavar="FILE",
-        help="points: .csv, .json, .tps or .xml (default: the folder's landmarks.csv or annotations.json)",
+        help="points, also of other tools (default: the folder's landmarks.csv or annotations.json)",
     )
     add("--names", metavar="A,B,...", help="names of the points (default: those in the annotations)")
     add("--threshold", type=float, default=CONFIDENT, help="confidence that counts as found (default: %(default)s)")
@@ -144,6 +145,12 @@ def landmarks_of(
     return np.concatenate(found)
 
 
+def crops_of(detector: LandmarkDetector, folder: Path, files: list[str], boxes: list[np.ndarray | None]) -> Pictures:
+    """The crops of pictures, as the detector sees them, and the maps to them."""
+    cuts = [detector.cut(read_picture(folder / file), box) for file, box in zip(files, boxes, strict=True)]
+    return np.stack([crop for crop, _, _ in cuts]), np.stack([to_crop for _, to_crop, _ in cuts])
+
+
 def learn(
     detector: LandmarkDetector, experiment: Experiment, folder: Path, table: PointTable, boxes: dict[str, np.ndarray]
 ) -> None:
@@ -157,21 +164,19 @@ def learn(
     each = [None if np.isnan(box).any() else box for box in [*own, *(boxes[file] for file in others)]]
     landmarks = landmarks_of(detector, folder, [*table.files, *others], each)
     count = len(table.files)
-    regressor, errors, sizes = fit(common_frame(landmarks), landmarks[:count], table.points, table.names)
-    path = experiment.named_points(detector.iteration)
+    pictures = crops_of(detector, folder, table.files, each[:count])
+    regressor, errors, sizes = fit(common_frame(landmarks), landmarks[:count], table.points, table.names, pictures)
+    keep(regressor, errors, sizes, experiment, detector.iteration)
+
+
+def keep(regressor: Regressor, errors: np.ndarray, sizes: np.ndarray, experiment: Experiment, iteration: int) -> None:
+    """Save the regressor, and print and write to Logs/NamedPoints.csv its errors as `fit` returns them."""
+    path = experiment.named_points(iteration)
     regressor.save(path)
-    report(experiment, table.names, regressor.counts, 100 * errors, sizes)
-    experiment.log(f"{len(table.names)} points, learned from {count} objects: {path}")
-
-
-def report(
-    experiment: Experiment, names: list[str], counts: np.ndarray, percent: np.ndarray, sizes: np.ndarray
-) -> None:
-    """Print and write to Logs/NamedPoints.csv the errors (n, P) of pictures that were left out in turn."""
-    pixels = percent / 100 * sizes[:, None]
+    percent, pixels = 100 * errors, errors * sizes[:, None]
     rows = [("point", "pictures", "error_percent", "error_pixels")]
-    for p, name in enumerate(names):
-        rows.append((name, str(counts[p]), mean_of(percent[:, p]), mean_of(pixels[:, p])))
+    for p, name in enumerate(regressor.names):
+        rows.append((name, str(regressor.counts[p]), mean_of(percent[:, p]), mean_of(pixels[:, p])))
     rows.append(("all", str(len(percent)), mean_of(percent), mean_of(pixels)))
     with writing(experiment.logs / "NamedPoints.csv") as temporary, temporary.open("w", newline="") as file:
         csv.writer(file).writerows(rows)
@@ -180,6 +185,7 @@ def report(
     experiment.log(
         "Error of a picture that is left out, in percent of the object's size and in pixels of the pictures"
     )
+    experiment.log(f"{len(regressor.names)} points, learned from {len(percent)} objects: {path}")
 
 
 def mean_of(errors: np.ndarray) -> str:

@@ -172,6 +172,10 @@ def main(argv: list[str] | None = None) -> None:
     keypoints = None
     if experiment.updated_keypoints_files():
         keypoints = sheet("Step1_Keypoints", database, options, experiment)
+    points = None
+    if experiment.named_points(detector.iteration).is_file():
+        VISUALISATIONS["Points"](database, options, experiment)
+        points = picture_address(read_picture(experiment.logs / "Points.jpg"))
     content = {
         "experiment": experiment.name,
         "dataset": options.dataset_name,
@@ -181,6 +185,7 @@ def main(argv: list[str] | None = None) -> None:
         "sheet": sheet("Step2", database, options, experiment),
         "landmarks": landmarks(detector, experiment),
         "stages": table_of(experiment.logs / "Stages.csv"),
+        "named_points": points,
         "named": table_of(experiment.logs / "NamedPoints.csv"),
         "error_charts": charts,
         "training_charts": training_charts(experiment),

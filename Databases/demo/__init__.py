@@ -15,7 +15,8 @@ function of (seed, split, index, size). A picture comes about in this order; imp
     hair        strokes of hair, whiskers
     background  a cluttered place, and the animal's shadow on it
     render      one picture
-    cache       the pictures as files
+    make        the pictures that ship, rendered into one archive
+    archive     that archive as files
     database    the data set
 
 Coordinates of the object: x to the right of the picture, y up, z to the viewer, in units of about one head radius.

@@ -9,7 +9,6 @@ from Databases.demo.scene import Scene, sample_scene
 from Databases.demo.shading import shade
 from Databases.demo.visible import visible_samples
 
-RENDERER_VERSION = 4  # belongs to the cache's name: raise it with any change of what a picture shows
 SUPERSAMPLING = 2
 
 

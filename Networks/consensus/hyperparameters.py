@@ -5,7 +5,7 @@ from typing import Annotated
 from pydantic import AfterValidator, Field
 
 from Networks.consensus.agreement import STIFFNESS
-from Utils.hyperparameters import Hyperparameters, Readout
+from Utils.hyperparameters import Hyperparameters, Readout, Zooms
 
 
 def _odd(cells: int) -> int:
@@ -74,6 +74,7 @@ class ConsensusHyperparameters(Hyperparameters):
         description="clusters that follow pictures under known warps less than this are left out at the end of step "
         "two (1: they follow all the way, 0: they keep their place in the crop)",
     )
+    zooms_superpoint: Zooms = (1.0,)
     readout: Readout = "centroid"
     heatmap_weight_decay: float = Field(
         0.0, ge=0, description="RMSprop's in step two, where gradients are too small for any"

@@ -275,7 +275,7 @@ def drop_unsteady(step: SecondStep, least: float) -> None:
 
 
 def detector_of(step: SecondStep) -> LandmarkDetector:
-    return LandmarkDetector(step.learned, step.database, step.options, step.active)
+    return LandmarkDetector(step.learned, step.database, step.options, step.active, shape=step.shape)
 
 
 def often_apart(places: np.ndarray, share: float, distance: float = 5.7) -> np.ndarray:

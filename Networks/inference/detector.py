@@ -1,7 +1,8 @@
 """Landmarks of any picture: crop it, run the network of step two, map the points back."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import cv2
@@ -12,15 +13,16 @@ from torch import Tensor
 from Databases import DATABASES
 from Databases.database import Database, ImageSet, crop_any_picture, evenly
 from Databases.samples import GRID, stack_pictures
-from Networks.checkpoints import load_fan, load_second_step
+from Networks.checkpoints import load_fan, load_second_step, shape_from_state
 from Networks.execution import INFERENCE_BATCH, heatmaps, inference_batches
 from Networks.fan import FAN
-from Networks.inference.relations import Relations
 from Networks.second_step import CONFIDENT
 from Utils import crops
 from Utils.heatmaps import READOUTS
 from Utils.named_points import REMEDY, Regressor, load_regressor
 from Utils.options import Options, default_options
+from Utils.point_distribution import PointDistribution
+from Utils.relations import Relations
 from Utils.runtime import distributed
 from Utils.runtime.errors import UserError
 from Utils.runtime.progress import Progress
@@ -28,6 +30,7 @@ from Utils.storage.experiment import Experiment
 from Utils.storage.pictures import read_picture
 
 Picture = np.ndarray | str | Path
+ODDNESS_WEIGHT = 0.3  # of the shape in the choice of a pose, beside the landmarks' mean confidence
 RELATED_PICTURES = 500  # at most, evenly from the training pictures; a fifth if they are tried in many poses
 
 
@@ -65,6 +68,7 @@ class LandmarkDetector:
 
     database: how pictures are cropped; `predict` also needs its pictures. active: (L,) the maps that are landmarks,
     default: all. iteration: of the training, which names files. threshold: confidence that counts as found.
+    shape: how the landmarks of an object in its pose usually stand.
     """
 
     def __init__(
@@ -75,12 +79,14 @@ class LandmarkDetector:
         active: np.ndarray | None = None,
         iteration: int = 0,
         threshold: float = CONFIDENT,
+        shape: PointDistribution | None = None,
     ) -> None:
         self.network, self.database, self.options = network, database, options
         self.active = np.arange(network.l1.out_channels) if active is None else active
         self.iteration, self.threshold = iteration, threshold
         self.size: int = options.hyper.image_size  # of the crop, pixels
         self.regressor: Regressor | None = None  # of named points
+        self.shape = shape
         self.counterparts: np.ndarray | None = None  # (L,) which landmark is which in a mirrored picture, -1: none
 
     @classmethod
@@ -123,14 +129,16 @@ class LandmarkDetector:
         detector = cls._from_checkpoint(path, epoch, options, database)
         file, count = experiment.find(experiment.relations(detector.iteration)), options.landmarks
         if file.is_file() or count or options.mirror:
-            active = detector.active
+            active, shape = detector.active, detector.shape
             relations = Relations.load(file, active) if file.is_file() else detector.learn_relations(experiment)
             if count > len(relations.telling):
                 raise UserError(
                     f"--landmarks {count}: {len(relations.telling)} landmarks are found in over 80% of the training "
                     f"pictures; give at most so many"
                 )
-            detector.active = np.sort(relations.telling[:count]) if count else active
+            if count:
+                detector.active = np.sort(relations.telling[:count])
+                detector.shape = shape and shape.subset(np.searchsorted(active, detector.active))
             detector.counterparts = relations.counterparts(detector.active)
         return detector
 
@@ -142,7 +150,7 @@ class LandmarkDetector:
         network = load_fan(content, path, options).eval()
         database = database or DATABASES[options.dataset_name].rules(options.hyper)
         active, iteration = np.sort(content["active_channels"]), int(content.get("iteration", epoch))
-        return cls(network, database, options, active, iteration, threshold)
+        return cls(network, database, options, active, iteration, threshold, shape_from_state(content))
 
     def open_data_set(self) -> Database:
         """Open the data set that the network was trained on, with its pictures, and check it."""
@@ -164,21 +172,17 @@ class LandmarkDetector:
 
     def learn_relations(self, experiment: Experiment) -> Relations:
         """What the training pictures tell about the landmarks, also written to the experiment."""
-        database, found = self.database, ([], [])  # type: Database, tuple[list[np.ndarray], list[np.ndarray]]
-        if not hasattr(database, "training"):
-            database = DATABASES[self.options.dataset_name].open(self.options)
+        database = self.database if hasattr(self.database, "training") else self.open_data_set()
         most = RELATED_PICTURES // min(len(database.poses), 5)
-        some = evenly(np.arange(len(database.training)), most).tolist()
-        with Progress("Landmarks: relations", len(some)) as progress:
-            for crop, _, numbers in inference_batches(database, database.training, self.options, some):
-                for mirrored, parts in enumerate(found):
-                    points, confidence = self.run_once(crop, bool(mirrored))
-                    points[confidence < self.threshold] = np.nan
-                    parts.append(points)
-                progress.update(len(numbers))
-        points, mirrored_points = map(np.concatenate, found)
-        relations = Relations.learned(points, mirrored_points, self.active)
-        relations.save(experiment.relations(self.iteration))
+        some = database.training.subset(evenly(np.arange(len(database.training)), most))
+        found = []
+        for mirrored in (False, True):
+            run = partial(self.run_once, mirrored=mirrored)
+            points, confidence, _ = self.predict(some, "Landmarks: relations", run)
+            found.append(np.where(confidence[..., None] < self.threshold, np.nan, points))
+        relations = Relations.learned(found[0], found[1], self.active)
+        if distributed.is_main():
+            relations.save(experiment.relations(self.iteration))
         return relations
 
     @property
@@ -208,6 +212,8 @@ class LandmarkDetector:
             raise UserError(f"{len(given)} boxes for {len(pictures)} pictures; give one for each, or none")
         batch = INFERENCE_BATCH[self.options.device.type]
         parts: list[tuple[np.ndarray, ...]] = [(*self._nothing, np.zeros((0, 4)))]
+        count = len(self.regressor.names) if self.regressor else 0
+        named = [(np.zeros((0, count, 2)), np.zeros((0, count), np.float32))]
         for start in range(0, len(pictures), batch):
             some = slice(start, start + batch)
             cuts = [self.cut(_pixels(p), b) for p, b in zip(pictures[some], given[some], strict=True)]
@@ -216,11 +222,14 @@ class LandmarkDetector:
             points = crops.apply(crops.invert(to_crop), points)
             points[confidence < self.threshold] = np.nan
             parts.append((points, confidence, boxes))
+            if self.regressor:
+                named.append(self.regressor.predict(points, (crop, to_crop)))
         points, confidence, boxes = (np.concatenate(column) for column in zip(*parts, strict=True))
-        named = None
-        if self.regressor is not None:
-            named = NamedPoints(*self.regressor.predict(points), self.regressor.names)
-        return Landmarks(points, confidence, boxes, self.names, named)
+        own = None
+        if self.regressor:
+            named_points, sureness = (np.concatenate(column) for column in zip(*named, strict=True))
+            own = NamedPoints(named_points, sureness, self.regressor.names)
+        return Landmarks(points, confidence, boxes, self.names, own)
 
     def cut(self, picture: np.ndarray, box: np.ndarray | None) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """The crop (S, S, 3) of any picture, the map (2, 3) to it, and the box (4,) that was used."""
@@ -251,17 +260,19 @@ class LandmarkDetector:
         """As `run`; mirrored: what the network finds in the mirrored crops, mirrored back.
 
         Where objects may stand in several poses, each crop is turned and mirrored into all of them, and the pose
-        counts in which the landmarks are surest on average.
+        counts in which the landmarks are surest on average and stand as usual.
         """
         seen = pictures.flip(-1) if mirrored else pictures
-        places, sureness = [], []
+        places, sureness, scores = [], [], []
         for number, pose in enumerate(self.database.poses * (1, 1, self.size)):
             posed = warped(seen, [pose] * len(seen)) if number else seen
             found, heights = self.read(heatmaps(self.network, posed, self.active, self.options))
             places.append(crops.apply(crops.invert(pose), found))
             sureness.append(heights)
-        surest, each = np.stack(sureness).mean(axis=2).argmax(axis=0), np.arange(len(seen))
-        points, confidence = np.stack(places)[surest, each], np.stack(sureness)[surest, each]
+            oddness = 0.0 if self.shape is None else self.shape.oddness(found / self.size)
+            scores.append(heights.mean(axis=1) - ODDNESS_WEIGHT * oddness)
+        best, each = np.argmax(scores, axis=0), np.arange(len(seen))
+        points, confidence = np.stack(places)[best, each], np.stack(sureness)[best, each]
         if mirrored:
             points[..., 0] = self.size - points[..., 0]
         return points, confidence
@@ -272,16 +283,18 @@ class LandmarkDetector:
         cells, heights = READOUTS[self.options.hyper.readout](maps)
         return (GRID * cells).cpu().numpy().astype(np.float64), heights.cpu().numpy()
 
-    def predict(self, images: ImageSet, description: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    def predict(
+        self, images: ImageSet, description: str, run: Callable[..., tuple[np.ndarray, np.ndarray]] | None = None
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Points and confidence of pictures of the data set as `run` returns them, and the maps (n, 2, 3) to crops.
 
-        Each of several processes predicts its part of the pictures; all return the whole.
+        Each of several processes predicts its part of the pictures; all return the whole. run: instead of `self.run`.
         """
         parts = [(*self._nothing, np.zeros((0, 2, 3)))]
         indices = distributed.shard(len(images))
         with Progress(description, len(indices)) as progress:
             for pictures, to_crop, numbers in inference_batches(self.database, images, self.options, indices):
-                parts.append((*self.run(pictures), to_crop))
+                parts.append((*(run or self.run)(pictures), to_crop))
                 progress.update(len(numbers))
         points, confidences, to_crops = (distributed.gather(np.concatenate(c)) for c in zip(*parts, strict=True))
         return points, confidences, to_crops

@@ -1,6 +1,5 @@
 """The network of step two as one graph, crops in and landmarks out, for programs without this project."""
 
-import importlib
 import json
 from pathlib import Path
 from typing import Any
@@ -14,9 +13,10 @@ from Networks.execution import copy_network
 from Networks.fan import FAN
 from Networks.inference.detector import LandmarkDetector
 from Utils.heatmaps import READOUTS
-from Utils.runtime.errors import UserError
+from Utils.runtime.packages import require
 
 ONNX = ".onnx"  # the ending that decides the format
+PACKAGES = "onnx onnxruntime onnxscript"  # that it needs
 OPSET = 18
 TOLERANCE = 1e-3  # pixels of the crop
 INPUT, OUTPUTS = "pictures", ["points", "confidence"]
@@ -72,7 +72,7 @@ def write(program: torch.export.ExportedProgram, facts: dict[str, str], path: Pa
     if path.suffix != ONNX:
         torch.export.save(program, path, extra_files=facts)
         return
-    onnx = require("onnx")
+    onnx = require("onnx", PACKAGES)
     exported = torch.onnx.export(
         program, input_names=[INPUT], output_names=OUTPUTS, opset_version=OPSET, dynamo=True, verbose=False
     )
@@ -88,19 +88,9 @@ def difference(path: Path, graph: LandmarkGraph, size: int) -> float:
     """The largest difference in pixels between a file, in onnxruntime or PyTorch, and the graph on random crops."""
     pictures = torch.rand(CHECKED, 3, size, size, generator=torch.Generator().manual_seed(1))
     if path.suffix == ONNX:
-        session = require("onnxruntime").InferenceSession(str(path), providers=["CPUExecutionProvider"])
+        session = require("onnxruntime", PACKAGES).InferenceSession(str(path), providers=["CPUExecutionProvider"])
         outputs = session.run(OUTPUTS, {INPUT: pictures.numpy()})
     else:
         outputs = torch.export.load(path).module()(pictures)
     pairs = zip(outputs, graph(pictures), strict=True)
     return max(float((torch.as_tensor(ours) - expected).abs().max()) for ours, expected in pairs)
-
-
-def require(package: str) -> Any:
-    """Import a package that only the export needs. Raises a UserError that says how to install it."""
-    try:
-        return importlib.import_module(package)
-    except ImportError:
-        raise UserError(
-            f"the package {package} is missing; install what ONNX needs: pip install onnx onnxruntime onnxscript"
-        ) from None

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 
 from Databases.inputs import Inputs
+from Databases.point_formats import export_points
 from Databases.tables import bad_boxes
 from Networks.inference.detector import LandmarkDetector
 from Utils.drawing.marks import mark, mark_named, palette, save_picture
@@ -71,6 +72,7 @@ def _sides(boxes: np.ndarray) -> np.ndarray:
 class Prediction:
     """A run over all inputs. folder: for the results; boxes: file -> (k, 4), for those files that have boxes.
 
+    formats: endings of files for other tools, see `export_points`; `exported` names these files.
     `faults` says in one line each which inputs could not be read, or not to their end.
     """
 
@@ -79,13 +81,17 @@ class Prediction:
     folder: Path
     boxes: dict[str, np.ndarray] = field(default_factory=dict)
     smooth: bool = False
+    formats: Sequence[str] = ()
     faults: list[str] = field(default_factory=list)
+    exported: list[str] = field(default_factory=list)
 
     def run(self) -> tuple[int, int]:
         """Write landmarks.csv, landmarks.json and the drawn copies; returns the numbers of pictures and objects.
 
         Named points go to points.csv and points.json.
         """
+        if self.formats and self.inputs.videos:
+            raise UserError("--format: other tools get pictures; leave out the videos, or use landmarks.json")
         cv2.setNumThreads(1)  # several threads read pictures
         with ExitStack() as stack:
             files = [stack.enter_context(LandmarkFiles(self.folder, self.detector.names, self.detector.mirror))]
@@ -97,6 +103,9 @@ class Prediction:
                 self._video(files, file)
             if not files[0].pictures:
                 raise UserError(f"nothing could be read: {self.faults[0]}")
+        source = self.folder / ("points.json" if self.names else "landmarks.json")
+        for ending in self.formats:
+            self.exported.append(export_points(source, ending, self.inputs.root, self.inputs.pictures))
         return files[0].pictures, files[0].objects
 
     @property

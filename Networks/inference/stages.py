@@ -10,8 +10,8 @@ import numpy as np
 from Databases.database import Database, ImageSet
 from Databases.groundtruth import PREDICTION_SIZE, crop_maps, groundtruth_of
 from Databases.samples import GRID, grid_side
-from Networks.bootstrap import store_generic_keypoints
 from Networks.checkpoints import adopt_newest, clusters_from_state, load_clusters, load_fan, load_first_step
+from Networks.generic_keypoints import store_generic_keypoints
 from Networks.inference.detector import LandmarkDetector
 from Networks.inference.landmarks import join_splits, landmarks_of
 from Networks.recipe import Recipe

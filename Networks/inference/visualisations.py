@@ -1,4 +1,4 @@
-"""The three visualisations, each a function of database, options and experiment."""
+"""The visualisations, each a function of database, options and experiment."""
 
 import cv2
 import numpy as np
@@ -15,6 +15,7 @@ from Utils.keypoints import KeypointTable
 from Utils.movement import OFTEN
 from Utils.options import Options
 from Utils.predictions import load_predictions
+from Utils.runtime.errors import UserError
 from Utils.runtime.progress import progress
 from Utils.storage.experiment import Experiment
 
@@ -28,9 +29,13 @@ KEYPOINT_COLOUR = np.array([60, 220, 60])
 CLUSTER_COLOUR = np.array([240, 60, 60])
 
 
-def draw_keypoints(database: Database, options: Options, experiment: Experiment) -> None:
-    """Step1_Keypoints: 8x8 training images with their keypoints."""
-    keypoints = _newest_keypoints(database, options, experiment)
+def draw_newest_keypoints(database: Database, options: Options, experiment: Experiment) -> None:
+    """Step1_Keypoints: 8x8 training images with step one's newest keypoints."""
+    draw_keypoints(_newest_keypoints(database, options, experiment), database, options, experiment)
+
+
+def draw_keypoints(keypoints: KeypointTable, database: Database, options: Options, experiment: Experiment) -> None:
+    """Step1_Keypoints.jpg: 8x8 training images with these keypoints."""
     chosen = evenly(np.flatnonzero(keypoints.counts() > 0), SIDE**2)
     pictures = [_crop(database, database.training, i) for i in chosen]
     points = [_on_crop(keypoints.of(i), options) for i in chosen]
@@ -84,6 +89,25 @@ def draw_results(database: Database, options: Options, experiment: Experiment) -
     path = experiment.result("Step2.jpg")
     save_picture(with_legend(drawn, key, KEY_SIDE / TILE * points[fullest], names, colours), path)
     experiment.log(f"{len(kept)} landmarks of {len(found)}, on {len(pictures)} test pictures: {path}")
+
+
+def draw_named_points(database: Database, options: Options, experiment: Experiment) -> None:
+    """Points: the user's named points on up to 13x8 test images, named below."""
+    detector = LandmarkDetector.from_experiment(experiment, options, database)
+    detector.learn_names(experiment)
+    if detector.regressor is None:
+        raise UserError(f"{experiment.folder} has no named points; learn some with tools/name_points.py")
+    experiment.open()
+    images, pictures, landmarks = _some(detector, detector.database.test, RESULT_ROWS * RESULT_COLUMNS)
+    whole = np.tile(np.eye(2, 3), (len(pictures), 1, 1))
+    points, confidence = detector.regressor.predict(landmarks, (np.stack(pictures), whole))
+    names, colours = detector.regressor.names, palette(points.shape[1])
+    drawn = sheet(pictures, list(points), colours, RESULT_COLUMNS, RESULT_ROWS)
+    surest = int(confidence.mean(axis=1).argmax())
+    key = _crop(detector.database, images, surest, KEY_SIDE)
+    path = experiment.logs / "Points.jpg"
+    save_picture(with_legend(drawn, key, KEY_SIDE / TILE * points[surest], names, colours), path)
+    experiment.log(f"{len(names)} named points on {len(pictures)} test pictures: {path}")
 
 
 def _found(detector: LandmarkDetector, experiment: Experiment) -> np.ndarray:
@@ -141,7 +165,8 @@ def _on_crop(keypoints: np.ndarray, options: Options) -> np.ndarray:
 
 
 VISUALISATIONS = {
-    "Step1_Keypoints": draw_keypoints,
+    "Step1_Keypoints": draw_newest_keypoints,
     "Step1_Clusters": draw_clusters,
     "Step2": draw_results,
+    "Points": draw_named_points,
 }

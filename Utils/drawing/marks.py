@@ -14,7 +14,7 @@ from Utils.storage.files import writing
 TILE = 256  # pixels; pictures are resized before drawing, so that markers stay crisp
 _GAP = 4
 TILE_STEP = TILE + _GAP  # pixels from one tile of a sheet to the next
-_PAPER = (255, 255, 255)
+_PAPER = 255  # of all three channels: filling with a triple takes ten times as long
 _DARK, _LIGHT = (20, 20, 20), (250, 250, 250)
 _SUBPIXELS = 4  # cv2 draws at 1/16 pixel
 _FARTHEST = 1e6  # pixels; no picture is larger
@@ -63,6 +63,11 @@ def write(picture: np.ndarray, text: str, left: float, middle: float, height: fl
     origin = (round(left), round(middle + height / 2))
     for shade, thickness in ((_LIGHT, 3), (_DARK, 1)):
         cv2.putText(picture, text, origin, _FONT, scale, shade, thickness, cv2.LINE_AA)
+
+
+def text_width(text: str, height: float = 16) -> float:
+    """The width in pixels of what `write` writes."""
+    return cv2.getTextSize(text, _FONT, height / _FONT_HEIGHT, 1)[0][0]
 
 
 def mark(picture: np.ndarray, points: np.ndarray, colours: np.ndarray, radius: float = 4) -> np.ndarray:
@@ -133,11 +138,12 @@ def with_legend(
     side = len(picture)
     width = max(drawn.shape[1], side + 2 * _GAP)
     left, top = side + 4 * _GAP, 0
-    if width < left + _ENTRY_WIDTH:
+    entry = max(_ENTRY_WIDTH, max(text_width(name) for name in names) + _ENTRY_HEIGHT)
+    if width < left + entry:
         left, top = _GAP, side + _GAP
-    in_row = (width - left) // _ENTRY_WIDTH
+    in_row = max(1, (width - left) // entry)
     numbers = np.arange(len(names))
-    places = (left, top) + np.column_stack([numbers % in_row, numbers // in_row]) * (_ENTRY_WIDTH, _ENTRY_HEIGHT)
+    places = (left, top) + np.column_stack([numbers % in_row, numbers // in_row]) * (entry, _ENTRY_HEIGHT)
     height = max(side + _GAP, places[:, 1].max(initial=0) + _ENTRY_HEIGHT)
     below = np.full((height, width, 3), _PAPER, np.uint8)
     below[:side, _GAP : _GAP + side] = mark_named(picture, points, names, colours)
@@ -152,15 +158,31 @@ def with_legend(
 def mark_named(
     picture: np.ndarray, points: np.ndarray, names: Sequence[str], colours: np.ndarray, radius: float = 5
 ) -> np.ndarray:
-    """`mark`, with each name beside its point, away from the other points."""
+    """`mark`, with each name near its point, away from the other points, where it covers least of what is drawn."""
     canvas = mark(picture, points, colours, radius)
     height = max(2.2 * radius, _SMALLEST_TEXT)
-    seen = np.isfinite(points).all(axis=1)
-    for i in np.flatnonzero(seen):
+    seen = np.flatnonzero(np.isfinite(points).all(axis=1))
+    taken = [np.concatenate([point - radius, point + radius]) for point in points[seen]]
+    sides = np.array(picture.shape[1::-1])
+    for i in seen:
         away = points[i] - points[seen].mean(axis=0)
-        middle = points[i] + (radius + height) * away / max(np.linalg.norm(away), 1e-9)
-        write(canvas, names[i], middle[0] - height * len(names[i]) / 2.2, middle[1], height)
+        angles = np.arctan2(away[1], away[0]) + np.array([0, 1, -1, 2, -2, 3, -3, 4]) * np.pi / 4
+        half = np.array([text_width(names[i], height), height]) / 2
+        directions = np.stack([np.cos(angles), np.sin(angles)], axis=1)
+        reach = radius + 2 + half * np.abs(directions)
+        middles = points[i] + np.concatenate([directions * (reach + k * height) for k in range(3)])
+        boxes = np.concatenate([middles - half, middles + half], axis=1)
+        covered = sum(_overlap(boxes, other) for other in taken) + 4 * half.prod() - _overlap(boxes, (0, 0, *sides))
+        best = (covered + 0.01 * half.prod() * np.arange(len(boxes))).argmin()
+        taken.append(boxes[best])
+        write(canvas, names[i], boxes[best][0], middles[best][1], height)
     return canvas
+
+
+def _overlap(boxes: np.ndarray, other: np.ndarray | Sequence[float]) -> np.ndarray:
+    """Areas (n,) that boxes (n, 4) share with another one (4,)."""
+    extent = np.minimum(boxes[:, 2:], other[2:]) - np.maximum(boxes[:, :2], other[:2])
+    return extent.clip(0).prod(axis=1)
 
 
 def overview(strips: Sequence[np.ndarray], names: Sequence[str]) -> np.ndarray:

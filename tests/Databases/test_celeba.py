@@ -1,12 +1,15 @@
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
+from Databases import DATABASES, check
 from Databases.celeba import CelebA
+from Databases.celeba_wild import CelebAWild
 from Databases.groundtruth import protocol_maps
 from Utils.crops import apply, invert, warp
-from Utils.options import Paths
+from Utils.options import Paths, parse
 from Utils.runtime.errors import UserError
 from Utils.storage.files import dump_pickle
 from Utils.storage.pictures import write_jpeg
@@ -40,6 +43,14 @@ def open_tree(tree, protocol="paper") -> CelebA:
     return CelebA.open(SimpleNamespace(paths=Paths(tree / "main.yaml"), data_path=tree / "data", protocol=protocol))
 
 
+def write_list(tree, name, rows) -> Path:
+    """A list of CelebA's own, in the download."""
+    path = tree / "celeba" / "Anno" / f"list_{name}_celeba.txt"
+    path.parent.mkdir(exist_ok=True)
+    path.write_text("\n".join(["8", "columns", *(f"{name}  {row}" for name, row in zip(NAMES, rows))]) + "\n")
+    return path
+
+
 def test_splits_are_the_papers(tree):
     database = open_tree(tree)
     database.check_cheaply()
@@ -54,18 +65,46 @@ def test_splits_are_the_papers(tree):
 
 def test_its_own_five_points(tree):
     """All of MAFL's training pictures are annotated; errors are measured in the picture, not in the crop."""
-    rows = [f"{name}  {' '.join(str(10 * i + v) for v in range(10))}" for i, name in enumerate(NAMES)]
-    (tree / "celeba" / "Anno").mkdir()
-    points = tree / "celeba" / "Anno" / "list_landmarks_align_celeba.txt"
-    points.write_text("\n".join(["8", "lefteye_x lefteye_y ...", *rows]) + "\n")
+    points = write_list(tree, "landmarks_align", [" ".join(str(10 * i + v) for v in range(10)) for i in range(8)])
     database = open_tree(tree, "mafl5")
     assert database.regression.names.tolist() == [NAMES[1], NAMES[0]]
     assert database.test.landmarks[0].tolist() == [[50 + 2 * i, 51 + 2 * i] for i in range(5)]
     maps = protocol_maps(database.test, np.zeros((2, 2, 3)))
     assert apply(maps, np.array([178.0, 109])[None]).tolist() == [[[256, 128]]] * 2
-    points.write_text("\n".join(rows))
+    points.write_text(points.read_text().partition("\n")[2])
     with pytest.raises(UserError, match=r"list_landmarks_align_celeba\.txt is not a list of CelebA's"):
         open_tree(tree, "mafl5-tpami")
+
+
+def test_whole_pictures_in_the_wild(tree, capsys):
+    """The faces of all but 2 and 4 cover 36% of their pictures, these a quarter."""
+    sizes = [(100 - 10 * i, 80) for i in range(8)]
+    shares = [0.5 if i in (1, 3) else 0.6 for i in range(8)]
+    write_list(tree, "bbox", [f"2 3 {s * w:.0f} {s * h:.0f}" for (w, h), s in zip(sizes, shares)])
+    write_list(tree, "landmarks", [" ".join(str(v + i) for v in range(10)) for i in range(8)])
+    (folder := tree / "celeba" / "Img" / "img_celeba").mkdir()
+    for name, (width, height) in zip(NAMES, sizes):
+        write_jpeg(np.zeros((height, width, 3), np.uint8), folder / name)
+    (tree / "main.yaml").write_text(f"CelebAWild_datapath: {tree / 'celeba'}\nlog_path: {tree / 'Logs'}\n")
+    arguments = [
+        "--dataset_name",
+        "CelebAWild",
+        "--paths",
+        str(tree / "main.yaml"),
+        "--data_path",
+        str(tree / "data"),
+    ]
+    database = CelebAWild.open(parse(arguments, "", DATABASES, {}))
+    assert database.training.names.tolist() == [NAMES[0], NAMES[2], NAMES[4]]
+    assert database.regression.names.tolist() == NAMES[:1]
+    assert database.test.names.tolist() == [NAMES[5], NAMES[7]]
+    assert database.training.boxes[1].tolist() == [0, 0, 80, 80]
+    assert database.test.landmarks[0].tolist() == [[5, 6], [7, 8], [9, 10], [11, 12], [13, 14]]
+    np.testing.assert_allclose(database.crop(database.training.boxes[0], 100, 80, 256) @ [50, 80, 1], [128, 256])
+    with pytest.raises(SystemExit) as ended:
+        check.main([*arguments, "--num_workers", "0"])
+    assert ended.value.code == 0
+    assert "test: 2 pictures, 5 points each" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("folder", ["celeba/Img", "celeba/Img/img_align_celeba_hq"])

@@ -65,6 +65,6 @@ def test_some_classes_and_mistakes(tree):
 
 def test_the_check_knows_it(tree, capsys):
     with pytest.raises(SystemExit) as ended:
-        check.main([*tree[1], "--num_workers", "0"])
+        check.main([*tree[1], "--num_workers", "0", "--protocol", "cub"])
     assert ended.value.code == 0
     assert "test: 3 pictures, 15 points each" in capsys.readouterr().out

@@ -14,10 +14,10 @@ import numpy as np
 import pytest
 import torch
 
-from Networks.bootstrap import store_generic_keypoints
 from Networks.consensus.labels import end_of_epoch, matching_is_due
 from Networks.execution import build_fan
 from Networks.first_step import FirstStep
+from Networks.generic_keypoints import store_generic_keypoints
 from Networks.inference.detector import LandmarkDetector
 from Networks.inference.landmarks import landmarks_of
 from Networks.inference.steadiness import steadiness
@@ -260,8 +260,10 @@ def test_detection_of_the_bootstrap(tmp_path):
         np.testing.assert_allclose(gpu, cpu, atol=1e-5)  # batches of another size
     assert set(notes) == {
         *DETECTION,
+        ("blocking copy to device", "generic_keypoints"),
         ("blocking copy to device", "_to_first_zoom"),
         ("copy to host", "_rows"),
+        ("copy to host", "_identity"),  # once, of the weights
     }
 
 

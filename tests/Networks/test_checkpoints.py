@@ -162,15 +162,15 @@ def test_the_network_of_a_checkpoint_need_not_be_told_again():
 
 
 def test_the_pictures_of_a_checkpoint_need_not_be_told_again():
-    content = FAN | made_with("width=64", "demo_seed=3", "demo_test=20", dataset_name="Demo")
-    options = run_of("demo_test=30", dataset_name="Demo")
+    content = FAN | made_with("width=64", "image_size=128", "working_size=300", dataset_name="Custom")
+    options = run_of("normalise_by=1,2", dataset_name="Custom")
     adopt_settings(options, content, "f")
-    assert (options.hyper.demo_seed, options.hyper.image_size) == (3, 128)
-    assert options.hyper.demo_test == 30  # what is tested may differ
-    with pytest.raises(UserError, match="--set demo_seed=4: f was made with demo_seed=3"):
-        adopt_settings(run_of("demo_seed=4", dataset_name="Demo"), content, "f")
-    with pytest.raises(UserError, match="--dataset_name Custom: f was made with --dataset_name Demo"):
-        adopt_settings(run_of(dataset_name="Custom"), content, "f")
+    assert (options.hyper.working_size, options.hyper.image_size) == (300, 128)
+    assert options.hyper.normalise_by == "1,2"  # how errors are told may differ
+    with pytest.raises(UserError, match="--set working_size=400: f was made with working_size=300"):
+        adopt_settings(run_of("working_size=400", dataset_name="Custom"), content, "f")
+    with pytest.raises(UserError, match="--dataset_name Demo: f was made with --dataset_name Custom"):
+        adopt_settings(run_of(dataset_name="Demo"), content, "f")
 
 
 def test_landmarks_are_read_as_in_their_training():

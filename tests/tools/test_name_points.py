@@ -23,6 +23,9 @@ class Shifted:
     active = np.arange(4)
     iteration = 3
 
+    def cut(self, picture, box):
+        return picture, np.eye(2, 3), box
+
     def __call__(self, pictures, boxes):
         assert all(box is None for box in boxes)
         shifts = np.array([float(read_picture(path).mean()) for path in pictures])

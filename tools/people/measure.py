@@ -24,7 +24,8 @@ from Databases.database import Database, ImageSet
 from Databases.human36 import SIZE, crop_of_box
 from Databases.human36_preparation import SUBJECTS, picture_name
 from Databases.samples import GRID, grid_side
-from Networks.bootstrap import object_keypoints, store_generic_keypoints
+from Networks.bootstrap import object_keypoints
+from Networks.generic_keypoints import store_generic_keypoints
 from Networks.recipes import RECIPES, recipe_of
 from Networks.superpoint import load_superpoint
 from tools.people.recordings import files_of, read_silhouettes

@@ -27,11 +27,12 @@ from scipy.optimize import linear_sum_assignment
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from Databases.loading import zoom_about_centre
-from Networks.bootstrap import ZOOMS, generic_keypoints
+from Networks.generic_keypoints import generic_keypoints
 from Networks.superpoint import SuperPoint, load_superpoint
 from Utils.assignment import distance_thresholds
 from Utils.clustering import kmeans
 from Utils.crops import warp
+from Utils.hyperparameters import Hyperparameters, hyperparameters
 from Utils.runtime.arguments import Parser, path_of, real, whole
 from Utils.runtime.errors import UserError, exit_cleanly
 from Utils.runtime.process import set_up_process
@@ -56,17 +57,16 @@ class FacePoints:
 
 
 def find_keypoints(
-    network: SuperPoint, pictures: Sequence[np.ndarray], boxes: np.ndarray, threshold: float, half_side: int
+    network: SuperPoint, pictures: Sequence[np.ndarray], boxes: np.ndarray, hyper: Hyperparameters
 ) -> FacePoints:
     """The generic keypoints of every face that lie inside its box."""
     points, descriptors, faces = [], [], []
     for face, (picture, box) in enumerate(zip(pictures, boxes)):
         gray = to_gray(picture)
         height, width = gray.shape
-        views = [gray] + [warp(gray, zoom_about_centre(width, height, zoom), (width, height)) for zoom in ZOOMS[1:]]
-        found, described, _ = generic_keypoints(
-            network, torch.from_numpy(np.stack(views))[None], threshold, half_side
-        )
+        zooms = [zoom_about_centre(width, height, zoom) for zoom in hyper.zooms_superpoint]
+        views = np.stack([warp(gray, zoom, (width, height)) for zoom in zooms])
+        found, described, _ = generic_keypoints(network, torch.from_numpy(views)[None], hyper)
         place = found.numpy()
         inside = ((place >= box[:2]) & (place <= box[2:])).all(1)
         points.append(place[inside])
@@ -163,7 +163,9 @@ def main() -> None:
     options = parser.parse_args()
     pictures, boxes, landmarks = read_tree(options.tree, options.count)
     network = load_superpoint(options.weights)
-    found = find_keypoints(network, pictures, boxes, options.threshold, options.suppression)
+    settings = [f"confidence_superpoint={options.threshold}", f"nms_superpoint={options.suppression}"]
+    hyper = hyperparameters(settings, {})
+    found = find_keypoints(network, pictures, boxes, hyper)
     counts = np.bincount(found.faces, minlength=len(pictures))
     low, middle, high = np.percentile(counts, [5, 50, 95])
     print(f"{len(pictures)} faces, keypoints per face: median {middle:.0f}, 5% {low:.0f}, 95% {high:.0f}")

@@ -9,8 +9,10 @@ import torch
 
 from Databases import DATABASES
 from Networks.inference.detector import LandmarkDetector
+from Utils import crops
 from Utils.named_points import common_frame, fit
 from Utils.options import default_options
+from Utils.point_distribution import PointDistribution
 from Utils.runtime.errors import UserError
 from Utils.storage.experiment import Experiment
 from Utils.storage.files import save_checkpoint
@@ -82,6 +84,26 @@ def test_objects_are_found_in_the_poses_that_the_data_set_has(poses, place, foun
     assert (landmarks.confidence[0, 0] > 0.7) == found
 
 
+@pytest.mark.parametrize("usual", [(0.3, 0.5), (0.7, 0.5), (0.5, 0.3), (0.5, 0.7)])
+def test_of_poses_that_look_alike_the_one_with_the_usual_shape_counts(usual):
+    """A spot to the left is found in all poses; in its own, it lies where the training pictures have it."""
+    detector = detector_of("Custom", "poses=any")
+    places = np.array(usual) + np.random.default_rng(0).normal(0, 0.02, (50, 2, 2))
+    detector.shape = PointDistribution.of(places)
+    bright = torch.zeros(1, 3, 64, 64, dtype=torch.uint8)
+    bright[:, :, 28:36, 16:24] = 255
+    posed = []
+    read = detector.read
+    detector.read = lambda maps: posed.append(read(maps)[0]) or (posed[-1], np.ones((1, 2), np.float32))
+    points, _ = detector.run_once(bright)
+    errors = [np.abs(points_of - 64 * np.array(usual)).max() for points_of in posed]
+    chosen = int(np.argmin(errors))
+    np.testing.assert_allclose(
+        points, crops.apply(crops.invert(detector.database.poses[chosen] * (1, 1, 64)), posed[chosen])
+    )
+    assert errors[chosen] < 6
+
+
 def test_one_picture_a_list_and_files(tmp_path):
     detector = detector_of("Custom")
     pictures = [spot(20 + i, 30, 64, 48) for i in range(20)]  # more than a batch
@@ -128,7 +150,7 @@ def test_checkpoints_are_loaded_by_folder_or_file(make_demo, tmp_path):
     detector = LandmarkDetector.load(folder)
     (path,) = sorted((folder / "CheckPoints").glob("demoSecondStepEpoch*.pth"))[-1:]
     assert (detector.size, detector.database.name, detector.options.hyper.readout) == (64, "Demo", "centroid")
-    picture = next((make_demo.folder / "Logs/DemoData").glob("*/test/000001.png"))
+    picture = make_demo.folder / "Logs/DemoData/test/000001.jpg"
     ours, theirs = detector(picture), LandmarkDetector.load(path, readout="cell")(picture)
     np.testing.assert_array_equal(ours.confidence, theirs.confidence)
     assert ours.names == theirs.names

@@ -5,11 +5,13 @@ import json
 from types import SimpleNamespace
 
 import numpy as np
+import pytest
 from PIL import Image
 
 from Databases.inputs import Inputs
 from Networks.inference.detector import Landmarks, NamedPoints
 from Networks.inference.prediction import Prediction
+from Utils.runtime.errors import UserError
 from Utils.storage.pictures import read_picture
 
 
@@ -45,3 +47,16 @@ def test_named_points_have_files_and_copies_of_their_own(tmp_path):
     drawn = read_picture(tmp_path / "out/pictures/a.png")
     assert drawn[25, 20].any()
     assert not drawn[5, 10].any()
+
+
+def test_points_for_other_tools(tmp_path):
+    Image.new("RGB", (60, 50)).save(tmp_path / "a.png")
+    inputs = Inputs(tmp_path, ["a.png"], [])
+    prediction = Prediction(Still(), inputs, tmp_path / "out", formats=[".tps", ".csv"])
+    prediction.run()
+    assert prediction.exported == ["points.tps", "CollectedData_landmarks.csv"]
+    assert (tmp_path / "out/points.tps").read_text().splitlines()[1] == "20.00000 24.50000"
+    assert "tip_confidence" in (tmp_path / "out/points.csv").read_text()
+    videos = Inputs(tmp_path, ["a.png"], ["b.mp4"])
+    with pytest.raises(UserError, match="leave out the videos"):
+        Prediction(Still(), videos, tmp_path / "out", formats=[".tps"]).run()

@@ -2,7 +2,21 @@ import cv2
 import numpy as np
 import pytest
 
-from Utils.drawing.marks import TILE, fill, mark, overview, palette, save_picture, sheet, stroke, tile, with_legend
+from Utils.drawing import marks
+from Utils.drawing.marks import (
+    TILE,
+    fill,
+    mark,
+    mark_named,
+    overview,
+    palette,
+    save_picture,
+    sheet,
+    stroke,
+    text_width,
+    tile,
+    with_legend,
+)
 
 RED = np.array([255, 0, 0], np.uint8)
 
@@ -123,6 +137,23 @@ def test_a_legend_shows_every_colour_and_the_named_points(width):
     entries[264:776, 4:516] = 255
     counts = [(entries[264:] == colour).all(axis=2).sum() for colour in palette(3)]
     assert min(counts) > 150  # a disc of radius 9 each, also of the point that the picture lacks
+
+
+def test_long_names_do_not_cover_each_other(monkeypatch):
+    """Neither in the legend nor beside points that lie close together."""
+    names = ["the upper suture", "the lower suture"]
+    drawn = np.full((264, 1000, 3), 90, np.uint8)
+    points = np.array([[250.0, 250], [258, 250]])
+    page = with_legend(drawn, np.full((512, 512, 3), 60, np.uint8), points, names, palette(2))
+    entries = page[264:300, 528:]
+    starts = [np.flatnonzero((entries == colour).all(axis=2).any(axis=0))[0] for colour in palette(2)]
+    assert starts[1] - starts[0] >= 36 + text_width(names[0])
+    written = []
+    monkeypatch.setattr(marks, "write", lambda _, text, left, middle, height: written.append((text, left, middle)))
+    height = 11
+    mark_named(np.full((512, 512, 3), 60, np.uint8), points, names, palette(2))
+    (_, left, middle), (_, other_left, other_middle) = written
+    assert abs(middle - other_middle) >= height or abs(left - other_left) >= text_width(names[0], height)
 
 
 @pytest.mark.parametrize(("count", "shape"), [(1, (164, 616)), (12, (6 * 164, 2 * 616))])
