@@ -273,7 +273,7 @@ def test_a_folder_without_annotations(trained, tmp_path, capsys):
     """Custom on plain pictures: trained, and judged by what can be told without groundtruth; about 10 s."""
     pictures = tmp_path / "pictures"
     shutil.copytree(trained / "Logs/DemoData/train", pictures)
-    argv = arguments(tmp_path, "--images", str(pictures), dataset_name="Custom")
+    argv = arguments(tmp_path, "--images", str(pictures), dataset_name="Custom", poses="one")
     succeed(Train_Firststep.main, argv)
     succeed(Train_Secondstep.main, argv)
     capsys.readouterr()

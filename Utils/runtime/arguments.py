@@ -45,14 +45,14 @@ def _within(kind: type, what: str, least: float, most: float) -> Callable[[str],
 def path_of(text: str) -> Path:
     """A path, where `~` is the user's folder and `$NAME` an environment variable.
 
-    UserError if that is not set, or for an empty text, which Python takes for the present folder, or one with zeros.
+    UserError if they are not known, or for an empty text, which Python takes for the present folder, or one with zeros.
     """
     if os.path.lexists(text):  # names may hold a dollar
         return Path(text)
     path = os.path.expandvars(os.path.expanduser(text))
-    missing = re.search(r"\$({\w+}|[A-Za-z_]\w*)", path)
+    missing = re.search(r"\$({\w+}|[A-Za-z_]\w*)|^~[^/]*", path)
     if missing:
-        raise UserError(f"{text}: {missing[0]} is not set; set it or write the folder's name")
+        raise UserError(f"{text}: {missing[0]} is not known here; set it or write the folder's name")
     if not path.strip() or "\0" in path:
         raise UserError("a path is empty or has a zero in it; write a file or folder, or leave the option out")
     return Path(path)
