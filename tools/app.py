@@ -75,9 +75,9 @@ def flags(parser: argparse.ArgumentParser) -> None:
 @exit_cleanly
 def main(argv: list[str] | None = None) -> None:
     set_up_process()
-    require("gradio")
     description = (__doc__ or "").splitlines()[0]
     options = parse(argv, description, DATABASES, RECIPES, ("experiment",), flags, settings=["readout=centroid"])
+    require("gradio")
     given, experiment = options.own, Experiment(options.log_path, options.experiment_name)
     detector = LandmarkDetector.from_experiment(experiment, options)
     detector.threshold = given.threshold
