@@ -45,7 +45,8 @@ def _within(kind: type, what: str, least: float, most: float) -> Callable[[str],
 def path_of(text: str) -> Path:
     """A path, where `~` is the user's folder and `$NAME` an environment variable.
 
-    UserError if they are not known, or for an empty text, which Python takes for the present folder, or one with zeros.
+    UserError if they are not known, or for a text that is empty, which Python takes for the present folder, or has
+    zeros in it.
     """
     if os.path.lexists(text):  # names may hold a dollar
         return Path(text)
