@@ -29,7 +29,7 @@ def main(argv: list[str] | None = None) -> int:
         if options.resume:
             step.resume()
         step.run()
-        detector = LandmarkDetector(step.learned, database, options, step.active, step.iteration)
+        detector = LandmarkDetector.of_training(step)
         steady = training_steadiness(detector)
         failed = report_failure(experiment, steady.found, steady.following())
         if not experiment.relations(step.iteration).exists():

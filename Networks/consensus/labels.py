@@ -227,7 +227,7 @@ def end_of_epoch(step: SecondStep, hyper: ConsensusHyperparameters) -> None:
     """Merge clusters, match those that remain by their maps, and at the very end drop those that stay in place."""
     merging, matching, columns = step.merging_is_due, matching_is_due(step.iteration, hyper), step.active
     if merging or matching:
-        detector = detector_of(step)
+        detector = LandmarkDetector.of_training(step)
         read = [(np.zeros((0, len(columns), 2)), np.zeros((0, len(columns)), np.float32))]
         candidates = []
         for maps, to_crop, numbers in step.heatmaps():
@@ -265,17 +265,13 @@ def match(step: SecondStep, candidates: Candidates, hyper: ConsensusHyperparamet
 
 def drop_unsteady(step: SecondStep, least: float) -> None:
     """Leave out the clusters whose maps do not follow pictures under known warps; the steadiest one stays."""
-    follows = np.nan_to_num(training_steadiness(detector_of(step)).r2, nan=-1)
+    follows = np.nan_to_num(training_steadiness(LandmarkDetector.of_training(step)).r2, nan=-1)
     steady = (follows >= least) | (follows == follows.max())
     step.experiment.log(
         f"{step.title}: {steady.sum()} of {len(steady)} clusters follow pictures under known warps; the others "
         "are left out"
     )
     step.active = step.active[steady]
-
-
-def detector_of(step: SecondStep) -> LandmarkDetector:
-    return LandmarkDetector(step.learned, step.database, step.options, step.active, shape=step.shape)
 
 
 def often_apart(places: np.ndarray, share: float, distance: float = 5.7) -> np.ndarray:

@@ -16,7 +16,7 @@ from Databases.samples import GRID, stack_pictures
 from Networks.checkpoints import load_fan, load_second_step, shape_from_state
 from Networks.execution import INFERENCE_BATCH, heatmaps, inference_batches
 from Networks.fan import FAN
-from Networks.second_step import CONFIDENT
+from Networks.second_step import CONFIDENT, SecondStep
 from Utils import crops
 from Utils.heatmaps import READOUTS
 from Utils.named_points import REMEDY, Regressor, load_regressor
@@ -116,6 +116,11 @@ class LandmarkDetector:
         if experiment is not None:
             detector.learn_names(experiment)
         return detector
+
+    @classmethod
+    def of_training(cls, step: SecondStep) -> "LandmarkDetector":
+        """The detector that a training has learned so far."""
+        return cls(step.learned, step.database, step.options, step.active, step.iteration, shape=step.shape)
 
     @classmethod
     def from_experiment(
