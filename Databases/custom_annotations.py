@@ -74,7 +74,7 @@ def read_annotations(folder: Path, files: list[str]) -> Annotations:
     annotations = read("annotations.json", read_coco)
     if annotations is None:
         table, landmarks = read("boxes.csv", _read_boxes), read("landmarks.csv", read_landmark_table)
-        boxes = np.full((len(files), 4), np.nan) if table is None else table.reindex(files).to_numpy()
+        boxes = np.full((len(files), 4), np.nan) if table is None else _rows_of(table, files).to_numpy()
         names = np.array(files)
         return Annotations(names, names, boxes, landmarks and landmarks[0], splits)
     for extra in ("boxes.csv", "landmarks.csv"):
@@ -164,8 +164,15 @@ def read_landmark_table(path: Path, files: list[str]) -> tuple[np.ndarray, list[
     if rest or not count:
         raise UserError(f"{path} has {len(table.columns)} columns beside `file`; write x0,y0,x1,y1,...")
     columns = [f"{name}_{axis}" for name in names for axis in "xy"] or [f"{a}{i}" for i in range(count) for a in "xy"]
-    landmarks = _numbers(table, columns, path).reindex(files).to_numpy().reshape(-1, count, 2)
+    landmarks = _rows_of(_numbers(table, columns, path), files).to_numpy().reshape(-1, count, 2)
     return _both_or_none(landmarks), names or [f"point_{k}" for k in range(count)]
+
+
+def _rows_of(table: Any, files: list[str]) -> Any:
+    """The rows of the files, in their order; NaN for a file that the table does not name."""
+    import pandas as pd
+
+    return table.reindex(pd.Index(files, dtype=object))  # pandas' own strings may refuse a name that is not UTF-8
 
 
 def _both_or_none(points: np.ndarray) -> np.ndarray:
@@ -179,7 +186,7 @@ def _read_splits(path: Path, files: list[str]) -> np.ndarray:
     wrong = splits[~splits.isin(SPLITS)]
     if len(wrong):
         raise UserError(f"{path}: split {wrong.iloc[0]!r} of {wrong.index[0]}; use train, regression or test")
-    return splits.reindex(files).fillna("").to_numpy(str)
+    return _rows_of(splits, files).fillna("").to_numpy(str)
 
 
 # COCO

@@ -91,9 +91,9 @@ def write(output: Path, files: list[str], boxes: np.ndarray, sizes: np.ndarray) 
         return
     import pandas as pd
 
-    table = pd.DataFrame(boxes, columns=["x1", "y1", "x2", "y2"])
-    table.insert(0, "file", files)
-    table = table[[is_utf8(file) for file in files]]
+    written = [i for i, file in enumerate(files) if is_utf8(file)]
+    table = pd.DataFrame(boxes[written], columns=["x1", "y1", "x2", "y2"])
+    table.insert(0, "file", [files[i] for i in written])
     with writing(output) as temporary:
         table.to_csv(temporary, index=False, quoting=csv.QUOTE_NONNUMERIC)  # names may begin with a blank
 

@@ -79,6 +79,7 @@ def test_one_optimiser_step_is_the_published_one(number, tmp_path, monkeypatch):
     np.testing.assert_array_equal(np.isnan(norms), np.isnan(published))
     assert np.nansum((norms - published) ** 2) < GRADIENTS[number] ** 2 * np.nansum(published**2)
     published = PUBLISHED[f"step{number}_weights"]
-    weights = np.concatenate([p.detach().flatten()[:6].numpy() for p in parameters])
+    weights = [p.detach().flatten()[:6].numpy() for p in parameters]
+    padded = [np.pad(own, (0, 6 - len(own)), constant_values=np.nan) for own in weights]  # few have less than six
     # RMSprop's first step follows the sign of a gradient; where that is nothing but rounding, so is the sign.
-    assert np.mean(np.abs(weights - published[~np.isnan(published)]) > 1e-5) < 0.005
+    assert np.mean(np.abs(padded - published) > 1e-5) < 0.005
