@@ -288,7 +288,7 @@ def test_a_folder_without_annotations(trained, tmp_path, capsys):
     capsys.readouterr()
     points = [*argv, "--visualisation", "Points"]
     assert "has no named points" in fail(Visualise.main, points, capsys)
-    files = sorted(path.name for path in pictures.glob("*.png"))[:3]
+    files = sorted(path.name for path in pictures.glob("*.jpg"))[:3]
     rows = [f"{file},{20 + i},30" for i, file in enumerate(files)]
     (tmp_path / "points.csv").write_text("\n".join(["file,tip_x,tip_y", *rows]))
     threshold = ["--threshold", "-9"]  # the tiny network is sure of nothing
