@@ -9,6 +9,9 @@ from Databases.demo.archive import ARCHIVE, COUNTS, SIZE, picture_name
 from Databases.demo.mesh import annotate
 from Databases.demo.render import render_scene
 from Databases.demo.scene import sample_scene
+from Utils.runtime.arguments import Parser
+from Utils.runtime.errors import exit_cleanly
+from Utils.runtime.process import set_up_process
 from Utils.runtime.progress import progress
 from Utils.storage.files import writing
 from Utils.storage.pictures import encode_jpeg
@@ -22,7 +25,10 @@ def make_picture(split: str, index: int) -> tuple[bytes, np.ndarray, np.ndarray]
     return encode_jpeg(render_scene(scene, SIZE), QUALITY), *annotate(scene, SIZE)
 
 
-def make_archive() -> None:
+@exit_cleanly
+def main(argv: list[str] | None = None) -> None:
+    set_up_process()
+    Parser(description=__doc__).parse_args(argv)
     with writing(ARCHIVE) as temporary, zipfile.ZipFile(temporary, "w") as archive:
         for split, count in COUNTS.items():
             landmarks, boxes = [], []
@@ -37,4 +43,4 @@ def make_archive() -> None:
 
 
 if __name__ == "__main__":
-    make_archive()
+    main()
