@@ -13,7 +13,7 @@ from Networks.inference.prediction import Prediction
 from Networks.recipes import RECIPES
 from Networks.second_step import CONFIDENT
 from Utils.options import parse
-from Utils.runtime.arguments import real
+from Utils.runtime.arguments import add_threshold
 from Utils.runtime.errors import exit_cleanly
 from Utils.runtime.process import set_up_process
 from Utils.storage.experiment import Experiment
@@ -29,12 +29,7 @@ def flags(parser: argparse.ArgumentParser) -> None:
         help="file,x1,y1,x2,y2 of each object (default: a face, or the whole picture)",
     )
     add("--output", metavar="DIR", help="folder for the results (default: Predictions in the experiment's folder)")
-    add(
-        "--threshold",
-        type=real(-1e9, 1e9),
-        default=CONFIDENT,
-        help="confidence that counts as found (default: %(default)s)",
-    )
+    add_threshold(parser, CONFIDENT)
     add(
         "--format",
         nargs="+",

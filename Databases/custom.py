@@ -23,7 +23,7 @@ from Utils.runtime.errors import UserError, one_line
 from Utils.runtime.parallel import parallel_map
 from Utils.runtime.progress import progress
 from Utils.storage.experiment import Experiment
-from Utils.storage.files import dump_pickle, remove_left_overs, require_writable, writing
+from Utils.storage.files import dump_pickle, remove_left_overs, require_writable, stamp, writing
 from Utils.storage.pictures import SUFFIXES, encode_jpeg, read_picture
 
 CROP_MARGIN = 0.08  # of the box's mean side
@@ -233,7 +233,7 @@ def _read_sizes(
     """
     unique, inverse = np.unique(files, return_inverse=True)
     rows = load_table(known, "delete it") if known.is_file() else {}
-    new = [file for file in unique.tolist() if file not in rows or rows[file][2:] != _stamp(folder / file)]
+    new = [file for file in unique.tolist() if file not in rows or rows[file][2:] != stamp(folder / file)]
     if new:
         require_writable(known.parent, "set log_path in the paths file to another folder")
     good, bad = {}, []
@@ -259,16 +259,7 @@ def _size_and_stamp(folder: Path, file: str) -> tuple[int, int, int, int] | str:
         return one_line(error)
     if min(width, height) < SMALLEST_SIDE:
         return f"picture {path} has only {width}x{height} pixels; take it out of the folder"
-    return (width, height, *_stamp(path))
-
-
-def _stamp(path: Path) -> tuple[int, int]:
-    """Bytes and time of change of a file; 0, -1 for one that is missing."""
-    try:
-        status = path.stat()
-    except OSError:
-        return 0, -1
-    return status.st_size, status.st_mtime_ns
+    return (width, height, *stamp(path))
 
 
 def _read_unchanged(path: Path, size: np.ndarray) -> np.ndarray:

@@ -74,7 +74,7 @@ def read_annotations(folder: Path, files: list[str]) -> Annotations:
     annotations = read("annotations.json", read_coco)
     if annotations is None:
         table, landmarks = read("boxes.csv", _read_boxes), read("landmarks.csv", read_landmark_table)
-        boxes = np.full((len(files), 4), np.nan) if table is None else _rows_of(table, files).to_numpy()
+        boxes = np.full((len(files), 4), np.nan) if table is None else _in_order_of_files(table, files).to_numpy()
         names = np.array(files)
         return Annotations(names, names, boxes, landmarks and landmarks[0], splits)
     for extra in ("boxes.csv", "landmarks.csv"):
@@ -164,11 +164,11 @@ def read_landmark_table(path: Path, files: list[str]) -> tuple[np.ndarray, list[
     if rest or not count:
         raise UserError(f"{path} has {len(table.columns)} columns beside `file`; write x0,y0,x1,y1,...")
     columns = [f"{name}_{axis}" for name in names for axis in "xy"] or [f"{a}{i}" for i in range(count) for a in "xy"]
-    landmarks = _rows_of(_numbers(table, columns, path), files).to_numpy().reshape(-1, count, 2)
+    landmarks = _in_order_of_files(_numbers(table, columns, path), files).to_numpy().reshape(-1, count, 2)
     return _both_or_none(landmarks), names or [f"point_{k}" for k in range(count)]
 
 
-def _rows_of(table: Any, files: list[str]) -> Any:
+def _in_order_of_files(table: Any, files: list[str]) -> Any:
     """The rows of the files, in their order; NaN for a file that the table does not name."""
     import pandas as pd
 
@@ -186,7 +186,7 @@ def _read_splits(path: Path, files: list[str]) -> np.ndarray:
     wrong = splits[~splits.isin(SPLITS)]
     if len(wrong):
         raise UserError(f"{path}: split {wrong.iloc[0]!r} of {wrong.index[0]}; use train, regression or test")
-    return _rows_of(splits, files).fillna("").to_numpy(str)
+    return _in_order_of_files(splits, files).fillna("").to_numpy(str)
 
 
 # COCO

@@ -22,6 +22,7 @@ from Utils.keypoints import detect, suppress
 from Utils.options import Options
 from Utils.runtime import distributed
 from Utils.runtime.progress import Progress
+from Utils.storage.files import stamp
 
 BATCH_SIZE = {"cpu": 4, "cuda": 32}  # pictures, each at all zooms
 # That go through the network together: a pixel's activations take up to 500 bytes.
@@ -53,7 +54,7 @@ def _identity(network: SuperPoint, database: Database, images: ImageSet, options
     settings = [field for field in type(hyper).model_fields if field.endswith("_superpoint")]
     settings += ["image_size", "precision", *hyper.data_set_names]
     arrays = [getattr(images, field.name) for field in fields(images) if field.name != "landmarks"]
-    stamps = [_stamp(images.path(i)) for i in range(len(images))]
+    stamps = [stamp(images.path(i)) for i in range(len(images))]
     facts = [
         *(getattr(hyper, name) for name in settings),
         *(database.name, database.constant_background, options.device.type, distributed.world(), torch.__version__),
@@ -67,15 +68,6 @@ def _identity(network: SuperPoint, database: Database, images: ImageSet, options
         digest.update(weights.cpu().numpy().tobytes())
     digest.update(Path(__file__).read_bytes())
     return digest.hexdigest()[:32]
-
-
-def _stamp(path: Path) -> tuple[int, int] | None:
-    """A file's size and time of change, None if it is missing."""
-    try:
-        status = path.stat()
-    except FileNotFoundError:
-        return None
-    return status.st_size, status.st_mtime_ns
 
 
 def detect_generic_keypoints(

@@ -46,7 +46,7 @@ from Utils.drawing.marks import mark_named, palette
 from Utils.drawing.plots import data_address
 from Utils.named_points import Pictures, Regressor, common_frame, fit, most_telling
 from Utils.options import parse
-from Utils.runtime.arguments import path_of, whole
+from Utils.runtime.arguments import add_threshold, path_of, whole
 from Utils.runtime.errors import UserError, exit_cleanly, one_line
 from Utils.runtime.interruption import end_if_requested
 from Utils.runtime.packages import require
@@ -68,7 +68,7 @@ def flags(parser: argparse.ArgumentParser) -> None:
     add("--annotations", type=path_of, metavar="FILE", help="points (default: the folder's landmarks.csv)")
     add("--names", metavar="A,B,...", help="names of the points (default: those in the annotations)")
     add("--choose", type=whole(1), default=10, metavar="N", help="pictures to annotate (default: %(default)s)")
-    add("--threshold", type=float, default=CONFIDENT, help="confidence that counts as found (default: %(default)s)")
+    add_threshold(parser, CONFIDENT)
     add("--port", type=whole(1, 65535), help="of the page (default: the first free one from 7860)")
 
 

@@ -30,7 +30,7 @@ from Networks.recipes import RECIPES
 from Networks.second_step import CONFIDENT
 from Utils.named_points import Pictures, Regressor, common_frame, fit, most_telling
 from Utils.options import Options, parse
-from Utils.runtime.arguments import path_of, whole
+from Utils.runtime.arguments import add_threshold, path_of, whole
 from Utils.runtime.errors import UserError, exit_cleanly, one_line
 from Utils.runtime.process import set_up_process
 from Utils.runtime.progress import Progress
@@ -61,7 +61,7 @@ def flags(parser: argparse.ArgumentParser) -> None:
         help="points, also of other tools (default: the folder's landmarks.csv or annotations.json)",
     )
     add("--names", metavar="A,B,...", help="names of the points (default: those in the annotations)")
-    add("--threshold", type=float, default=CONFIDENT, help="confidence that counts as found (default: %(default)s)")
+    add_threshold(parser, CONFIDENT)
     add("--choose", type=whole(1), metavar="N", help="copy the N pictures that are worth annotating to --output")
     add("--output", type=path_of, metavar="DIR", help="new folder for the chosen pictures")
 

@@ -57,3 +57,13 @@ def path_of(text: str) -> Path:
     if not path.strip() or "\0" in path:
         raise UserError("a path is empty or has a zero in it; write a file or folder, or leave the option out")
     return Path(path)
+
+
+def add_threshold(parser: argparse.ArgumentParser, default: float) -> None:
+    """`--threshold`, the confidence that counts as found."""
+    parser.add_argument(
+        "--threshold",
+        type=real(-1e9, 1e9),
+        default=default,
+        help="confidence that counts as found (default: %(default)s)",
+    )

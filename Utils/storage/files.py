@@ -84,6 +84,15 @@ def _owned_temporary(path: Path) -> tuple[Path, int]:
         os.close(handle)
 
 
+def stamp(path: Path) -> tuple[int, int]:
+    """Bytes and time of change of a file, by which a change of it shows; 0, -1 for one that is missing."""
+    try:
+        status = path.stat()
+    except OSError:
+        return 0, -1
+    return status.st_size, status.st_mtime_ns
+
+
 def remove_left_overs(*folders: Path) -> None:
     """Remove the temporary files of killed processes. Files that are still being written are locked and stay."""
     for folder in folders:

@@ -35,7 +35,7 @@ class Shifted:
 
 @pytest.fixture
 def annotator(tmp_path):
-    """Of ten pictures, of which two are chosen."""
+    """It has ten pictures and chose two."""
     folder = tmp_path / "pictures"
     folder.mkdir()
     for i in range(10):
