@@ -1,11 +1,12 @@
 """Errors of named points by the number of annotated pictures, on the annotated pictures of an experiment's data set.
 
-    python benchmarks/named_points.py --dataset_name Custom --images pictures --experiment_name mine
+    python benchmarks/named_points.py --dataset_name Custom --images pictures --experiment_name mine --dlib
 
-Learns from n random pictures and tests on all others, against the mean shape of the same pictures and without the
-refinement in the pictures; mean and standard deviation over draws, in percent of sqrt(w h) of the groundtruth's
-extent. Then it compares random pictures of one half with those that `tools/name_points.py --choose` takes from it,
-tested on the other half, and measures the time per picture.
+Learns from n random pictures and tests on all others, against the mean shape of the same pictures, without the
+refinement in the pictures, and with --dlib against dlib's shape predictor, learned from the same pictures; mean and
+standard deviation over draws, in percent of sqrt(w h) of the groundtruth's extent. Then it compares random pictures
+of one half with those that `tools/name_points.py --choose` takes from it, tested on the other half, and measures the
+time per picture.
 """
 
 import argparse
@@ -28,6 +29,7 @@ from Utils.evaluation import known_mean, normalised_errors
 from Utils.named_points import common_frame, fit, most_telling
 from Utils.options import parse
 from Utils.runtime.arguments import whole
+from Utils.runtime.packages import require
 from Utils.runtime.process import set_up_process
 from Utils.storage.experiment import Experiment
 
@@ -37,11 +39,31 @@ CHOSEN = (5, 10, 20)  # numbers of chosen pictures
 def flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--draws", type=whole(1), default=10)
     parser.add_argument("--pictures", type=whole(1), nargs="+", default=[1, 3, 5, 10, 20, 50, 150])
+    parser.add_argument("--dlib", action="store_true", help="with dlib's shape predictor; minutes for each number")
 
 
 def percent(predicted: np.ndarray, truth: np.ndarray, normalisers: np.ndarray) -> float:
     """Mean over the points of their mean errors; the normalisers (n,) are those of all points of a picture."""
     return 100 * float(np.nanmean(known_mean(normalised_errors(predicted, truth, normalisers))))
+
+
+def shape_predictor(crops: np.ndarray, truth: np.ndarray, tested: np.ndarray) -> np.ndarray:
+    """What dlib finds in the tested crops (n, S, S, 3), learned from crops with all their points (m, P, 2).
+
+    With the settings that ml-morph has by default. The box is the whole crop.
+    """
+    dlib = require("dlib", "dlib-bin")
+    box = dlib.rectangle(0, 0, crops.shape[1] - 1, crops.shape[1] - 1)
+    complete = ~np.isnan(truth).any(axis=(1, 2))
+    known = [
+        [dlib.full_object_detection(box, [dlib.point(x, y) for x, y in np.rint(own - 0.5).astype(int).tolist()])]
+        for own in truth[complete]
+    ]
+    settings = dlib.shape_predictor_training_options()
+    settings.cascade_depth, settings.oversampling_amount, settings.feature_pool_size = 15, 10, 500
+    predictor = dlib.train_shape_predictor(list(crops[complete]), known, settings)
+    found = [[(part.x, part.y) for part in predictor(crop, box).parts()] for crop in tested]
+    return np.array(found, np.float64) + 0.5
 
 
 def main() -> None:
@@ -65,8 +87,8 @@ def main() -> None:
     normalisers[normalisers == 0] = np.nan  # of a picture that shows one point
     frame = common_frame(landmarks)
 
-    def error(rows: np.ndarray, tested: np.ndarray) -> tuple[float, float, float]:
-        """Of the mean shape, of named points without refinement, and with it."""
+    def error(rows: np.ndarray, tested: np.ndarray, peer: bool = False) -> tuple[float, ...]:
+        """Of the mean shape, of named points without refinement, with it, and of dlib."""
         known = (~np.isnan(truth[rows]).any(axis=2)).any(axis=0)
         names = [str(k) for k in np.flatnonzero(known)]
         pictures = crops[rows], whole_crop[rows]
@@ -75,14 +97,19 @@ def main() -> None:
         shape = np.broadcast_to(known_mean(truth[rows][:, known]), there.shape)
         plain, _ = regressor.predict(landmarks[tested])
         refined, _ = regressor.predict(landmarks[tested], (crops[tested], whole_crop[tested]))
-        return tuple(percent(found, there, normalisers[tested]) for found in (shape, plain, refined))
+        found = [shape, plain, refined]
+        if peer:
+            found.append(shape_predictor(crops[rows], truth[rows][:, known], crops[tested]))
+        return tuple(percent(own, there, normalisers[tested]) for own in found)
 
     orders = [np.random.default_rng(seed).permutation(len(truth)) for seed in range(options.own.draws)]
-    print(f"{'pictures':>8}{'mean shape':>12}{'landmarks alone':>17}{'named points':>14}{'+-':>6}")
+    print(f"{'pictures':>8}{'mean shape':>13}{'landmarks alone':>18}{'named points':>15}{'dlib':>13}")
     for count in options.own.pictures:
-        shape, plain, named = np.array([error(order[:count], order[count:]) for order in orders]).T
-        means = f"{shape.mean():>12.2f}{plain.mean():>17.2f}{named.mean():>14.2f}{named.std():>6.2f}"
-        print(f"{count:>8}{means}", flush=True)
+        peer = options.own.dlib and count > 1  # it cannot learn from one
+        errors = np.array([error(order[:count], order[count:], peer) for order in orders])
+        means, spreads = errors.mean(axis=0), errors.std(axis=0)
+        row = "".join(f"{mean:>8.2f} +- {spread:.2f}" for mean, spread in zip(means, spreads, strict=True))
+        print(f"{count:>8}{row}", flush=True)
     half = len(truth) // 2
     for count in CHOSEN:
         random = [error(order[:count], order[half:])[2] for order in orders]

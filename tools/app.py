@@ -341,9 +341,10 @@ def _annotation(gradio: Any, annotator: Annotator) -> None:
             remove, save = gradio.Button("Remove this point"), gradio.Button("Save", elem_id="save")
             said = gradio.Markdown(elem_id="said")
     others = gradio.Gallery(label="Other pictures", columns=OTHERS, height=SMALL, interactive=False)
-    picture.select(clicked, [file, name], [file, name, picture, others, said])
-    file.input(show, [file, name], [file, name, picture])
-    remove.click(removed, [file, name], [file, name, picture])
+    quiet = {"show_progress": "hidden"}  # a bar would lie over the picture, and take the next click
+    picture.select(clicked, [file, name], [file, name, picture, others, said], **quiet)
+    file.input(show, [file, name], [file, name, picture], **quiet)
+    remove.click(removed, [file, name], [file, name, picture], **quiet)
     save.click(saved, None, said)
 
 

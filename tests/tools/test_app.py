@@ -106,10 +106,12 @@ def test_a_person_drops_a_picture_clicks_three_points_and_saves(annotator, tmp_p
         page.locator("#found svg circle").nth(3).wait_for()
         page.get_by_role("tab", name="Annotate").click()
         file = annotator.chosen[0]
+        picture = page.locator("#picture img")
         for x, name in ((0.25, "base"), (0.5, "left"), (0.75, "tip")):
-            box = page.locator("#picture img").bounding_box()
-            page.mouse.click(box["x"] + x * box["width"], box["y"] + 0.5 * box["height"])
+            box, before = picture.bounding_box(), picture.get_attribute("src")
+            picture.click(position={"x": x * box["width"], "y": 0.5 * box["height"]})
             page.locator(f"#name input[value={name}]:checked").wait_for(state="attached")
+            page.wait_for_function("old => document.querySelector('#picture img').src !== old", arg=before)
         page.locator("#save").click()
         page.locator("#said", has_text="Saved 1 pictures").wait_for()
         browser.close()
