@@ -185,9 +185,9 @@ def test_an_iteration_waits_for_nothing(iterations, recipe, tmp_path):
     assert loss_on_gpu == loss_on_cpu
 
 
-@RECIPES
 @pytest.mark.parametrize("iterations", [iterations_of_step_one, iterations_of_step_two])
-def test_nor_does_one_in_mixed_precision(iterations, recipe, tmp_path):
+def test_nor_does_one_in_mixed_precision(iterations, tmp_path):
+    recipe = "recipe=consensus"
     (_, loss_on_cpu), (_, loss_on_gpu), notes = on_both(tmp_path, iterations, recipe, "precision=auto")
     assert notes == {("local_scalar_dense", "mean_losses"): ITERATIONS[iterations]}
     assert loss_on_gpu != loss_on_cpu  # bfloat16 beside float32

@@ -6,6 +6,7 @@ import pytest
 import torch.distributed as dist
 
 from benchmarks import gpu
+from benchmarks.training import VARIANTS
 
 TINY = "--device cpu --image_size 64 --width 32 --iterations 1 --repeats 1 --seconds 0 --size 64 --num_workers 0"
 TITLES = ["time in bfloat16", "what waits for the device", "results in float32", "one process of several"]
@@ -16,6 +17,10 @@ def small(monkeypatch):
     for module in ("samples", "training"):
         monkeypatch.setattr(f"benchmarks.{module}.PICTURES", 8)
     monkeypatch.setattr(gpu, "COMPARED", 2)
+    fast = ["precision=float32", "zooms_superpoint=1"]  # many a CPU takes minutes for bfloat16
+    monkeypatch.setitem(VARIANTS, "bfloat16", fast)
+    monkeypatch.setitem(VARIANTS, "float32", fast)
+    monkeypatch.setattr(gpu, "TINY", [*gpu.TINY, "zooms_superpoint=1"])
 
 
 def test_every_figure_is_printed(small, capsys):

@@ -1,7 +1,5 @@
-"""Subnormal numbers count as 0 wherever the programs compute; seen in processes of their own. Half a minute."""
+"""Subnormal numbers count as 0 wherever the programs compute, and freed memory is kept. About 10 s."""
 
-import json
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -9,101 +7,78 @@ from pathlib import Path
 import pytest
 import torch
 
-from tests.sandbox import Outcome
+from tests.tiny import TinyDatabase
+from Utils.runtime.parallel import parallel_map
 from Utils.runtime.process import keep_freed_memory, release_freed_memory
 
 ROOT = Path(__file__).parents[3]
-CAN_FLUSH = "import sys, torch; sys.exit(not torch.set_flush_denormal(True))"
+OF_A_PROCESS = """
+import torch
+from tests.Utils.runtime.test_process import survivors
+from Utils.runtime.process import set_up_process
+set_up_process()
+torch.set_num_threads(2)
+found = [survivors(), survivors(1 << 20)]  # PyTorch divides so many numbers among its threads
+x = torch.full((1 << 20,), 1e-19, requires_grad=True)
+y = x * 1e-20
+y.register_hook(lambda gradient: found.append(survivors()))
+(y * 1e-19).sum().backward()
+found.append(int((x.grad.view(torch.int32) != 0).sum()))
+print(found)
+"""
 
 
-@pytest.fixture(scope="module", autouse=True)
-def _cpu_that_flushes(launcher):
-    if launcher.run(ROOT, ["-c", CAN_FLUSH]).code:
+def survivors(count: int = 4) -> int:
+    """How many of `count` numbers 1e-39 are not 0 as a result, or count as more than 0 as an argument."""
+    product = torch.full((count,), 1e-20) * 1e-19
+    made = int((product.view(torch.int32) != 0).sum())  # looks at the bits: an argument may count as 0 too
+    given = torch.full((count,), 713_624, dtype=torch.int32).view(torch.float32)
+    return made + int(((given * 1e30).view(torch.int32) != 0).sum())
+
+
+def survivors_of(_: TinyDatabase, __: int) -> int:
+    return survivors()
+
+
+def python(*words: str) -> subprocess.CompletedProcess:
+    return subprocess.run([sys.executable, *words], cwd=ROOT, capture_output=True, text=True, check=False)
+
+
+@pytest.fixture
+def flushing():
+    if not torch.set_flush_denormal(True):
         pytest.skip("this CPU cannot flush subnormal numbers (torch.set_flush_denormal gives False)")
+    torch.set_flush_denormal(False)
+    assert survivors() == 8
 
 
-PROBE = ("-m", "tests.Utils.runtime.process_probe")
-TWO_THREADS = {"OMP_NUM_THREADS": "2"}  # one beside the main one, also on one core
+def test_the_threads_of_a_process(flushing):
+    """The main one, PyTorch's, and autograd's."""
+    done = python("-c", OF_A_PROCESS)
+    assert done.stdout == "[0, 0, 0, 0]\n", done.stderr
+    assert "subnormal" not in done.stderr
 
 
-def probe(*arguments: str) -> list[dict]:
-    """The lines of JSON of a probe of process_probe.py, in a fresh process."""
-    done = subprocess.run(
-        [sys.executable, *PROBE, *arguments],
-        cwd=ROOT,
-        env={**os.environ, **TWO_THREADS},
-        capture_output=True,
-        text=True,
-        timeout=400,
-        check=False,
-    )
-    return found_by(done.returncode, done.stdout, done.stderr)
+def test_worker_processes(flushing):
+    assert [found for _, found in parallel_map(survivors_of, TinyDatabase(), range(4), 2)] == [0] * 4
 
 
-def probe_of(outcome: Outcome) -> list[dict]:
-    """The same of what the launcher ran."""
-    return found_by(outcome.code, outcome.output, outcome.errors)
-
-
-def found_by(code: int, output: str, errors: str) -> list[dict]:
-    """What a probe says on stderr holds no word of subnormals."""
-    assert code == 0, errors
-    assert "subnormal" not in errors
-    return [json.loads(line) for line in output.splitlines() if line.startswith("{")]
-
-
-def test_the_threads_of_a_process():
-    """The main one, PyTorch's, and one that autograd takes for a backward pass deep in others."""
-    (found,) = probe("threads")
-    assert found.pop("started") >= 1  # else no thread beside the main one was seen
-    assert found.pop("same thread") == 0
-    assert set(found) == {"main", "pool", "warnings", "hook", "gradient", "function"}
-    assert set(found.values()) == {0}
-
-
-@pytest.mark.parametrize("method", ["fork", "spawn"])
-def test_worker_processes(launcher, method, tmp_path):
-    """Of which those that are started anew inherit nothing."""
-    (found,) = probe_of(launcher.run(ROOT, [*PROBE, "workers", method, tmp_path]))
-    assert found.keys() == {"loading", "mapping"}
-    for name, places in found.items():
-        assert places["processes"] >= 1, name
-        assert places["in processes"] == 0, name
-
-
-def test_the_processes_of_torchrun(launcher):
-    command = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2", *PROBE, "processes"]
-    found = probe_of(launcher.run(ROOT, command, environment=TWO_THREADS))
-    assert {result.pop("rank") for result in found} == {0, 1}
-    for result in found:
-        assert set(result) == {"main", "pool", "warnings", "hook", "gradient", "function", "sum"}
-        assert set(result.values()) == {0}
-
-
-def test_every_script_sets_its_process_up_before_its_first_operation():
-    (found,) = probe("scripts")
-    assert {
-        "Train_Firststep.py",
-        "PrePreprocessHuman.py",
-        "tools/find_boxes.py",
-        "Databases/check.py",
-    } <= found.keys()
-    for name, places in found.items():
-        assert places.pop("started", 0) >= 1, name
-        assert places == {"main": 0, "pool": 0, "warnings": 0, "code": 0}, name
+def test_every_script_sets_its_process_up():
+    scripts = [
+        path
+        for path in ROOT.rglob("*.py")
+        if not str(path.relative_to(ROOT)).startswith((".", "tests")) and '__name__ == "__main__"' in path.read_text()
+    ]
+    assert len(scripts) > 20
+    for path in scripts:
+        assert "    set_up_process()\n" in path.read_text(), path
 
 
 def test_numpy_warns_of_nothing_that_it_computes_later():
     """Where nothing else has asked for the limits before, as most imports do."""
     code = "import numpy; from Utils.runtime.process import flush_subnormals; assert flush_subnormals()"
     code += "\nfor kind in 'efdgFDG': str(numpy.finfo(kind))"
-    done = subprocess.run(
-        [sys.executable, "-W", "error::UserWarning", "-c", code],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    done = python("-W", "error::UserWarning", "-c", code)
     assert done.returncode == 0, done.stderr
 
 
