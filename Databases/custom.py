@@ -1,5 +1,6 @@
 """A user's own folder of pictures of any format and size, with or without annotations."""
 
+import contextlib
 import hashlib
 import os
 from collections.abc import Sequence
@@ -232,7 +233,9 @@ def _read_sizes(
     that is done, once: the file `known` holds the sizes and stamps of those that were fine.
     """
     unique, inverse = np.unique(files, return_inverse=True)
-    rows = load_table(known, "delete it") if known.is_file() else {}
+    rows: dict[str, Any] = {}
+    with contextlib.suppress(UserError):  # missing or damaged: it is made anew
+        rows = load_table(known, "")
     new = [file for file in unique.tolist() if file not in rows or rows[file][2:] != stamp(folder / file)]
     if new:
         require_writable(known.parent, "set log_path in the paths file to another folder")

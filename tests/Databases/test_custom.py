@@ -337,8 +337,13 @@ def test_a_picture_is_read_as_a_whole_once(folder, monkeypatch):
     (folder / "02.png").write_bytes((folder / "02.png").read_bytes()[:-30])
     read = []
     monkeypatch.setattr("Databases.custom.read_picture", lambda path: read.append(path) or read_picture(path))
-    assert before - everything(open_folder(folder)).keys() == {"02.png"}
+    left = everything(open_folder(folder)).keys()
+    assert before - left == {"02.png"}
     assert read == [folder / "02.png"]
+    (sizes,) = folder.parent.rglob("sizes.pickle")
+    sizes.write_bytes(b"damaged")
+    assert everything(open_folder(folder)).keys() == left
+    assert len(read) > len(left)
 
 
 def test_a_folder_without_a_readable_picture_is_an_error(tmp_path):
