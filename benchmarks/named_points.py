@@ -25,6 +25,7 @@ from Databases.normalisers import root_of_extent
 from Networks.inference.detector import LandmarkDetector
 from Networks.inference.landmarks import landmarks_of
 from Networks.recipes import RECIPES
+from Utils.crops import apply
 from Utils.evaluation import known_mean, normalised_errors
 from Utils.named_points import common_frame, fit, most_telling
 from Utils.options import parse
@@ -47,22 +48,23 @@ def percent(predicted: np.ndarray, truth: np.ndarray, normalisers: np.ndarray) -
     return 100 * float(np.nanmean(known_mean(normalised_errors(predicted, truth, normalisers))))
 
 
-def shape_predictor(crops: np.ndarray, truth: np.ndarray, tested: np.ndarray) -> np.ndarray:
-    """What dlib finds in the tested crops (n, S, S, 3), learned from crops with all their points (m, P, 2).
+def shape_predictor(
+    crops: np.ndarray, boxes: np.ndarray, rows: np.ndarray, truth: np.ndarray, tested: np.ndarray
+) -> np.ndarray:
+    """What dlib finds in the tested of crops (n, S, S, 3) with boxes (n, 4), learned from rows with points (m, P, 2).
 
-    With the settings that ml-morph has by default. The box is the whole crop.
+    With the settings that ml-morph has by default; rows that lack a point are left out.
     """
     dlib = require("dlib", "dlib-bin")
-    box = dlib.rectangle(0, 0, crops.shape[1] - 1, crops.shape[1] - 1)
+    box = [dlib.rectangle(*own) for own in np.rint(boxes).astype(int).tolist()]
     complete = ~np.isnan(truth).any(axis=(1, 2))
-    known = [
-        [dlib.full_object_detection(box, [dlib.point(x, y) for x, y in np.rint(own - 0.5).astype(int).tolist()])]
-        for own in truth[complete]
-    ]
+    parts = [[dlib.point(x, y) for x, y in np.rint(own - 0.5).astype(int).tolist()] for own in truth[complete]]
+    rows = rows[complete]
+    known = [[dlib.full_object_detection(box[i], own)] for i, own in zip(rows, parts, strict=True)]
     settings = dlib.shape_predictor_training_options()
     settings.cascade_depth, settings.oversampling_amount, settings.feature_pool_size = 15, 10, 500
-    predictor = dlib.train_shape_predictor(list(crops[complete]), known, settings)
-    found = [[(part.x, part.y) for part in predictor(crop, box).parts()] for crop in tested]
+    predictor = dlib.train_shape_predictor(list(crops[rows]), known, settings)
+    found = [[(part.x, part.y) for part in predictor(crops[i], box[i]).parts()] for i in tested]
     return np.array(found, np.float64) + 0.5
 
 
@@ -75,13 +77,13 @@ def main() -> None:
     database = detector.open_data_set()
     predictions = landmarks_of(detector)
     landmarks, truth = predictions.points, predictions.groundtruth
-    crops = np.stack(
-        [
-            crop_picture(database, database.read(images, i), images.boxes[i], PREDICTION_SIZE)[0]
-            for images in (database.regression, database.test)
-            for i in range(len(images))
-        ]
-    )
+    cuts = [
+        (*crop_picture(database, database.read(images, i), images.boxes[i], PREDICTION_SIZE), images.boxes[i])
+        for images in (database.regression, database.test)
+        for i in range(len(images))
+    ]
+    crops, maps, boxes = (np.stack(column) for column in zip(*cuts, strict=True))
+    boxes = apply(maps, boxes.reshape(-1, 2, 2)).reshape(-1, 4)
     whole_crop = np.eye(2, 3)[None].repeat(len(crops), axis=0)
     normalisers = root_of_extent(truth)
     normalisers[normalisers == 0] = np.nan  # of a picture that shows one point
@@ -99,7 +101,7 @@ def main() -> None:
         refined, _ = regressor.predict(landmarks[tested], (crops[tested], whole_crop[tested]))
         found = [shape, plain, refined]
         if peer:
-            found.append(shape_predictor(crops[rows], truth[rows][:, known], crops[tested]))
+            found.append(shape_predictor(crops, boxes, rows, truth[rows][:, known], tested))
         return tuple(percent(own, there, normalisers[tested]) for own in found)
 
     orders = [np.random.default_rng(seed).permutation(len(truth)) for seed in range(options.own.draws)]
