@@ -235,7 +235,7 @@ class Annotator:
         shown = [self._drawn(file, own, SMALL)[0] for file, own in zip(files, points, strict=True)]
         known = f"{mean_of(100 * errors)} % of the object's size, {mean_of(errors * sizes[:, None])} pixels"
         said = known if np.isfinite(errors).any() else "known after two pictures"
-        return shown, f"{len(errors)} pictures annotated. Error of a picture that is left out: {said}."
+        return shown, f"Pictures annotated: {len(errors)}. Error of a picture that is left out: {said}."
 
     def save(self) -> str:
         """Write the table, and learn the points for Predict.py if each has a picture; returns what was written."""
@@ -251,7 +251,7 @@ class Annotator:
             self.experiment.open()
             keep(*learned, self.experiment, self.detector.iteration)
             self.detector.regressor = learned[0]
-        return f"Saved {len(rows)} pictures: {self.path}"
+        return f"Saved: {self.path}, {len(rows)} pictures"
 
 
 # The page
