@@ -158,7 +158,7 @@ def iterations_of_step_two(options: Options, experiment: Experiment) -> Path_:
 
 
 def resumed_iterations(options: Options, experiment: Experiment) -> Path_:
-    """From a checkpoint of the CPU, whose optimiser has a state."""
+    """Of step one, from a checkpoint of the CPU, whose optimiser has a state."""
     recipe = f"recipe={options.hyper.recipe}"
     earlier = first(tiny_options(options.log_path, "precision=float32", recipe), experiment)
     earlier.train(earlier.database.keypoints(), 1)
@@ -168,15 +168,12 @@ def resumed_iterations(options: Options, experiment: Experiment) -> Path_:
     return lambda: trained(training, lambda: training.train(training.database.keypoints(), 3))
 
 
-ITERATIONS = {  # and how many losses a look waits for: here there is one, after the last iteration
-    iterations_of_step_one: 3,
-    iterations_of_step_two: 1,
-    resumed_iterations: 3,
-}
+# And how many losses a look waits for: here there is one, after the last iteration.
+ITERATIONS = {iterations_of_step_one: 3, iterations_of_step_two: 1, resumed_iterations: 3}
 
 
 @RECIPES
-@pytest.mark.parametrize("iterations", ITERATIONS)
+@pytest.mark.parametrize("iterations", [iterations_of_step_two, resumed_iterations])
 def test_an_iteration_waits_for_nothing(iterations, recipe, tmp_path):
     settings = (recipe, "precision=float32")
     (on_cpu, loss_on_cpu), (on_gpu, loss_on_gpu), notes = on_both(tmp_path, iterations, *settings)
