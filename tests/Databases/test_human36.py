@@ -10,7 +10,7 @@ from filelock import FileLock
 from Databases import human36_preparation as preparation
 from Databases.human36 import Human36
 from tests.recordings import FRAMES, pose_of, write_recording
-from Utils.crops import apply, invert, warp
+from Utils.crops import apply, warp
 from Utils.hyperparameters import hyperparameters
 from Utils.options import Paths
 from Utils.runtime.errors import UserError
@@ -233,13 +233,11 @@ def test_loader_reads_what_the_preparation_writes(prepared):
     assert database.read(database.test, 1).shape == (450, 450, 3)
 
 
-def test_zoom_crop_and_round_trip(prepared):
+def test_zoom_crop_by_hand(prepared):
     database = open_tree(prepared)
     m = database.crop(database.training.boxes[0], 450, 450, 256)
     scale = 1.4 * 256 / 450
     assert np.allclose(m, [[scale, 0, 128 - 225 * scale], [0, scale, 128 - 225 * scale]])
-    points = pose_of(0)[0].astype(np.float64)
-    assert np.abs(apply(invert(m), apply(m, points)) - points).max() < 1e-6
     assert warp(database.read(database.training, 0), m, 256).shape == (256, 256, 3)
 
 

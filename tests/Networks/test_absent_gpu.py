@@ -151,7 +151,8 @@ def iterations_of_step_one(options: Options, experiment: Experiment) -> Path_:
 
 def iterations_of_step_two(options: Options, experiment: Experiment) -> Path_:
     training = second(options, experiment)
-    return lambda: trained(training, training.train_epoch)  # three iterations
+    training.hyper.total_iterations = 2  # of the three of an epoch
+    return lambda: trained(training, training.train_epoch)
 
 
 def resumed_iterations(options: Options, experiment: Experiment) -> Path_:
@@ -162,7 +163,7 @@ def resumed_iterations(options: Options, experiment: Experiment) -> Path_:
     earlier.save_checkpoint()
     training = first(options, experiment)
     training.resume()
-    return lambda: trained(training, lambda: training.train(training.database.keypoints(), 3))
+    return lambda: trained(training, lambda: training.train(training.database.keypoints(), 2))
 
 
 # And how many losses a look waits for: here there is one, after the last iteration.
