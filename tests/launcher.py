@@ -19,10 +19,12 @@ from pathlib import Path
 
 # What takes long to load, of all that any script loads.
 SLOW = (
-    *("PIL.Image", "cdflib", "cdflib.cdfwrite", "cv2", "faiss", "h5py", "matplotlib.backends.backend_agg"),
+    *("PIL.Image", "av", "cdflib", "cdflib.cdfwrite", "cv2", "faiss", "h5py", "matplotlib.backends.backend_agg"),
     *("matplotlib.figure", "numpy", "pandas", "scipy.io", "scipy.optimize", "skimage.data"),
     *("sklearn.datasets", "torch", "torch.distributed.run", "torch.utils.data", "torch.utils.tensorboard"),
-    *("pydantic", "torchvision.ops", "tqdm", "yaml"),
+    *("filelock", "jinja2", "pydantic", "threadpoolctl", "torchvision.ops", "tqdm", "yaml"),
+    "tensorboard.backend.event_processing.event_accumulator",
+    "torch._dynamo",  # loaded with the first optimiser
 )
 
 

@@ -21,6 +21,22 @@ SECONDS = 400  # after which a command has hung, also on a machine that has much
 COPIED = ("*.py", "Makefile", "requirements*.txt", "LICENSE", "Utils", "Databases", "Networks", "tools", "benchmarks")
 COPIED += ("data", "paths", "docs", "images", "README.md")
 
+# One process for many scripts, as most of their time goes into the modules that all of them import.
+PARSE = """
+import json, runpy, sys
+for words in json.loads(sys.argv[1]):
+    sys.argv = words[words[0] == "-m" :]
+    try:
+        if words[0] == "-m":
+            runpy.run_module(words[1], run_name="__main__", alter_sys=True)
+        else:
+            runpy.run_path(words[0], run_name="__main__")
+    except SystemExit as end:
+        if end.code:
+            print("wrong:", *words)
+            raise
+"""
+
 
 @dataclass(frozen=True)
 class Outcome:
@@ -117,21 +133,24 @@ class Tree:
             raise ValueError(f"no way to run {' '.join(words)}")
         return [self.launcher.run(self.folder, [*words[1:], *self.tiny(words, settings)])]
 
-    def parse(self, words: list[str]) -> Outcome:
-        """Let the command's own parser read it, and stop there."""
-        if words[0] == "make":
-            self.recipe(words)
-            return Outcome(words, 0, "", "")
-        if words[0] == "torchrun":
-            from torch.distributed.run import parse_args
+    def parse(self, commands: Sequence[list[str]]) -> Outcome:
+        """Let the commands' own parsers read them, up to the first wrong one, and stop there."""
+        scripts = []
+        for words in commands:
+            if words[0] == "make":
+                self.recipe(words)
+                continue
+            if words[0] == "torchrun":
+                from torch.distributed.run import parse_args
 
-            given = parse_args(words[1:])
-            words = ["python", given.training_script, *given.training_script_args]
-        if words[0] == "tensorboard":
-            words = ["python", "-m", "tensorboard.main", *words[1:]]
-        if words[0] != "python":
-            raise ValueError(f"no way to parse {' '.join(words)}")
-        return self.launcher.run(self.folder, words[1:], only_parse=True)
+                given = parse_args(words[1:])
+                words = ["python", given.training_script, *given.training_script_args]
+            if words[0] == "tensorboard":
+                words = ["python", "-m", "tensorboard.main", *words[1:]]
+            if words[0] != "python":
+                raise ValueError(f"no way to parse {' '.join(words)}")
+            scripts.append(words[1:])
+        return self.launcher.run(self.folder, ["-c", PARSE, json.dumps(scripts)], only_parse=True)
 
     def recipe(self, words: list[str]) -> list[list[str]]:
         """The commands that a make target stands for."""

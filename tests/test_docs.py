@@ -137,15 +137,10 @@ def add(lines: str, file: Path, after: str) -> None:
 @EVERY_PAGE
 def test_commands_that_are_not_run_are_understood(path, make_demo):
     page = read_page(path)
-    found = [(f"{path.name}:{n}", code, {}) for n, code in page.inline if is_command(code)]
-    found += [(str(b), b.text, b.marker.values) for b in page.blocks if b.marker and b.marker.kind == "not run"]
-    problems = []
-    for where, text, values in found:
-        for words in commands(text, values, default=True):
-            outcome = make_demo.parse(words)
-            if outcome.code:
-                problems.append(f"{where}: {outcome}")
-    assert not problems, "\n\n".join(problems)
+    found = [(code, {}) for _, code in page.inline if is_command(code)]
+    found += [(b.text, b.marker.values) for b in page.blocks if b.marker and b.marker.kind == "not run"]
+    outcome = make_demo.parse([words for text, values in found for words in commands(text, values, default=True)])
+    assert outcome.code == 0, outcome
 
 
 def is_command(code: str) -> bool:
@@ -315,28 +310,16 @@ def test_markers_are_read(tmp_path):
         commands("python f.py | head", {})
 
 
-def test_anchors_are_githubs(tmp_path):
-    text = "# Photos in CelebA's layout\n## `a_b`: c-d, e\n## Twice\n## Twice\n[l](#x) `[no](#y)`\n"
-    page = page_of(text, tmp_path)
-    assert page.headings == ["photos-in-celebas-layout", "a_b-c-d-e", "twice", "twice-1"]
-    assert page.links == [(5, "#x")]
-    assert not leads_somewhere("#x", page)
-    assert leads_somewhere("#twice-1", page)
-    assert not leads_somewhere("missing.md", page)
-
-
 @pytest.mark.parametrize(
     "command",
     [
         "python Test.py --dataset_name Demo --experiment_name e --no_such_flag",
-        "python Test.py --dataset_name Cats --experiment_name e",
         "python Test.py --dataset_name Demo --experiment_name e --set no_such_setting=1",
-        "python tools/missing.py",
         "torchrun --nproc_per_node=2 Train_Firststep.py --experiment_name e",
     ],
 )
 def test_wrong_commands_are_not_understood(command, make_demo):
-    assert make_demo.parse(command.split()).code != 0
+    assert make_demo.parse([command.split()]).code != 0
 
 
 def test_a_block_that_fails_is_told(make_demo, tmp_path):

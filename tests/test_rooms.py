@@ -1,7 +1,7 @@
 """The rooms: imports go one way, and without a circle."""
 
 import ast
-from collections.abc import Iterator
+import functools
 from importlib import metadata
 from pathlib import Path
 
@@ -60,19 +60,24 @@ def room_of(module: str, names: dict[str, Path]) -> str | None:
     return next((prefix for prefix in prefixes if prefix in ALLOWED), "scripts" if parts[0] in names else None)
 
 
-def imported(path: Path, module: str) -> Iterator[str]:
+def imported(path: Path, module: str) -> list[str]:
     """All that a file imports, within functions too: `a.b` for `import a.b`, `a` and `a.b` for `from a import b`."""
-    package = module if path.name == "__init__.py" else module.rpartition(".")[0]
-    for node in ast.walk(ast.parse(path.read_text())):
+    return _imported(path.read_text(), module if path.name == "__init__.py" else module.rpartition(".")[0])
+
+
+@functools.cache
+def _imported(text: str, package: str) -> list[str]:
+    found: list[str] = []
+    for node in ast.walk(ast.parse(text)):
         if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)
+            found += (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
             base = node.module or ""
             if node.level:
                 parents = package.split(".")[: len(package.split(".")) + 1 - node.level]
                 base = ".".join([*parents, *base.split(".")] if base else parents)
-            yield base
-            yield from (f"{base}.{alias.name}" for alias in node.names)
+            found += (base, *(f"{base}.{alias.name}" for alias in node.names))
+    return found
 
 
 def forbidden(root: Path) -> list[str]:

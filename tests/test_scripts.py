@@ -10,7 +10,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-import yaml
 
 import Predict
 import Test
@@ -125,13 +124,6 @@ def test_curves_are_cumulative_means(trained):
     counts, values = zip(*((int(a), float(b)) for a, b in (row.split(",") for row in rows)))
     assert counts == tuple(range(1, 26))
     assert all(a <= b + 1e-9 for a, b in zip(values, values[1:]))
-
-
-def test_runs_are_described(trained):
-    runs = yaml.safe_load((trained / "Logs/demo/Logs/run.yaml").read_text())
-    assert len(runs) >= 3
-    assert runs[0]["seed"] == 1993
-    assert runs[0]["hyperparameters"]["image_size"] == 64
 
 
 def test_a_saved_predictions_file_gives_the_same_errors(trained, tmp_path, capsys):
@@ -352,35 +344,3 @@ def test_too_many_clusters_are_said(tmp_path, trained, capsys):
     message = fail(Train_Firststep.main, arguments(tmp_path, number_of_clusters=5000), capsys)
     assert "fewer than 5000 clusters" in message
     assert not list((tmp_path / "Logs/demo/CheckPoints").iterdir())
-
-
-def test_pictures_without_keypoints_are_kept(tmp_path, trained, capsys):
-    """With a threshold that leaves many pictures bare, each is still in the file, with an empty array."""
-    shutil.copytree(trained / "Logs/DemoData", tmp_path / "Logs/DemoData")
-    fail(Train_Firststep.main, arguments(tmp_path, confidence_superpoint=0.85, number_of_clusters=2), capsys)
-    file = tmp_path / "Logs/demo/CheckPoints/SuperPointKeypoints.pickle"
-    content = load_pickle(file)
-    assert len(content) == 40
-    assert min(len(points) for points in content.values()) == 0
-
-
-@pytest.mark.parametrize(
-    ("content", "message"),
-    [("log_path: ''", "log_path is empty"), ("a: b", "no key log_path"), ("- a", "not a mapping")],
-)
-def test_bad_paths_files_are_named(tmp_path, capsys, content, message):
-    (tmp_path / "paths.yaml").write_text(content)
-    assert message in fail(Train_Firststep.main, arguments(tmp_path), capsys)
-
-
-def test_unwritable_log_path_is_named(tmp_path, capsys):
-    (tmp_path / "file").write_text("")
-    (tmp_path / "paths.yaml").write_text(f"log_path: {tmp_path}/file/logs")
-    assert f"{tmp_path}/file/logs" in fail(Train_Firststep.main, arguments(tmp_path), capsys)
-
-
-def test_unknown_data_sets_are_refused(tmp_path, capsys):
-    with pytest.raises(SystemExit) as end:
-        Train_Firststep.main(["--dataset_name", "Cats", "--experiment_name", "demo"])
-    assert end.value.code == 2
-    assert "Demo" in capsys.readouterr().err

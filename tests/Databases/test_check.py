@@ -69,15 +69,12 @@ class TinyFiles(TinyDatabase):
     read = Database.read
 
 
-@pytest.mark.parametrize(
-    "kept, said", [(0, "zz.png is empty"), (9, "zz.png cannot be read (not a known"), (60, "zz.png is cut off")]
-)
-def test_a_picture_that_is_left_out_is_an_error(folder, capsys, kept, said):
-    (folder / "zz.png").write_bytes((folder / "03.png").read_bytes()[:kept])
+def test_a_picture_that_is_left_out_is_an_error(folder, capsys):
+    (folder / "zz.png").write_bytes((folder / "03.png").read_bytes()[:60])
     code, out, err = run(folder, capsys)
     assert code == 2
     assert "    ERROR: 1 picture left out\n      picture " in out
-    assert said in out
+    assert "zz.png is cut off" in out
     assert err.splitlines()[-1].startswith("error: ")
     assert "complete\n" not in out.splitlines()[-1:]
 

@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 from Databases.custom import Custom, list_pictures
-from Utils.crops import apply, invert
+from Utils.crops import apply
 from Utils.hyperparameters import hyperparameters
 from Utils.options import Paths
 from Utils.runtime.errors import UserError
@@ -154,13 +154,11 @@ def test_a_changed_picture_is_read_anew(tmp_path):
     assert database.read(images, i).min() == 200
 
 
-def test_crop_has_a_margin_and_the_round_trip_is_exact(folder):
+def test_crop_has_a_margin(folder):
     database = open_folder(folder)
     # mean side 150, 8% of it 12: window 38, 48 to 162, 270 (the picture's end)
     m = database.crop(np.array([50.0, 60, 150, 260]), 400, 270, 256)
     assert np.allclose(apply(m, np.array([[38.0, 48], [162, 270]])), [[0, 0], [256, 256]])
-    points = np.random.default_rng(0).uniform(0, 400, (100, 2))
-    assert np.abs(apply(invert(m), apply(m, points)) - points).max() < 1e-6
 
 
 def write_landmarks(folder: Path, names: list[str]) -> None:
@@ -282,7 +280,7 @@ def test_a_name_that_fits_several_pictures_is_named(tmp_path):
         open_folder(tmp_path / "p")
 
 
-@pytest.mark.parametrize("box", ["10,,50,30", "10,10,50", "10,10,inf,30"])
+@pytest.mark.parametrize("box", ["10,,50,30", "10,10,50", "10,10,inf,30", "100,100,120,130"])
 def test_half_a_box_is_named(tmp_path, box):
     save(tmp_path / "p" / "a.png", 60, 40)
     (tmp_path / "p" / "boxes.csv").write_text(f"file,x1,y1,x2,y2\na.png,{box}\n")
@@ -295,13 +293,6 @@ def test_other_columns_of_named_landmarks_are_passed_over(tmp_path):
     header = "file,object,tip_x,tip_y,tip_confidence,tail_x,tail_y"
     (tmp_path / "p" / "landmarks.csv").write_text(f"{header}\na.png,0,1,2,0.5,30,20\n")
     assert open_folder(tmp_path / "p").test.landmarks.tolist() == [[[1, 2], [30, 20]]]
-
-
-def test_boxes_outside_are_named(tmp_path):
-    save(tmp_path / "p" / "a.png", 60, 40)
-    (tmp_path / "p" / "boxes.csv").write_text("file,x1,y1,x2,y2\na.png,100,100,120,130\n")
-    with pytest.raises(UserError, match=r"the box 100, 100, 120, 130 of a\.png is empty, incomplete or outside"):
-        open_folder(tmp_path / "p")
 
 
 def test_unreadable_and_tiny_pictures_are_named_and_passed_over(folder, capsys):

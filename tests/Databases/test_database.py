@@ -120,13 +120,3 @@ def test_what_is_no_dictionary_of_pictures_is_named(table, tmp_path):
     dump_pickle(table, tmp_path / "boxes.pickle")
     with pytest.raises(UserError, match="boxes.pickle is not a dictionary of picture names"):
         load_table(tmp_path / "boxes.pickle", "make it again")
-
-
-def test_distance_of_points_that_are_not_there():
-    points = np.array([[[0.0, 0], [3, 4], [np.nan, 1]]])
-    assert distance(points, 0, 1).tolist() == [5]
-    assert np.isnan(distance(points, 0, 2)).all()
-    with pytest.raises(
-        UserError, match="has points 0 to 2, but errors are divided by the distance of points 1 and 3"
-    ):
-        distance(points, 1, 3)

@@ -86,13 +86,11 @@ def test_points_just_below_a_whole_pixel_are_cut_off_there(tree):
     assert corner == pytest.approx((71, 40))
 
 
-def test_crop_and_round_trip(tree):
+def test_crop_by_hand(tree):
     database = open_tree(tree)
     # d = ((1.2 * 400 - 10) + (2 * 410 - 20)) / 2 = 635: margin 50; window 0, 0 to 449, 449
     m = database.crop(database.training.boxes[0], 450, 450, 256)
     assert np.allclose(m, [[256 / 449, 0, 0], [0, 256 / 449, 0]])
-    points = points_of(3)
-    assert np.abs(apply(invert(m), apply(m, points)) - points).max() < 1e-6
 
 
 def test_normaliser_is_the_extent(tree):

@@ -66,9 +66,10 @@ def bootstrapped(folder) -> None:
 
 @dataclass
 class Whole:
-    """A step that nothing disturbed: the folder before it, those at its seams, what they are, and its files."""
+    """A step that nothing disturbed: the folders before and after it and at its seams, what these are, its files."""
 
     before: Path
+    after: Path
     at: Path
     acts: list[str]
     files: dict[str, bytes]
@@ -83,7 +84,7 @@ def whole(tmp_path_factory) -> dict[str, Whole]:
         shutil.copytree(before, after)
         with Seams(after, tmp_path_factory.mktemp(step)) as seams:
             train(after, step, every=2)
-        found[step] = Whole(before, seams.kept, seams.acts, contents(after))
+        found[step] = Whole(before, after, seams.kept, seams.acts, contents(after))
     return found
 
 
@@ -129,6 +130,15 @@ def test_asked_to_end_a_training_saves_where_it_is(whole, tmp_path, step, iterat
     assert state["iteration"] == iteration + 1
     train(tmp_path, step)
     require_same(tmp_path, whole[step].files)
+
+
+def test_checkpoints_hold_the_average_and_what_training_goes_on_from(whole):
+    """Weights that change in each iteration differ from their average, which lags behind."""
+    for step, name, layer in (("first", "tinyFirstStepIteration7", "l0"), ("second", "tinySecondStepEpoch3", "l1")):
+        checkpoint = load_checkpoint(whole[step].after / f"tiny/CheckPoints/{name}.pth")
+        learned, trained = (checkpoint[key][f"{layer}.weight"] for key in ("state_dict", "training_state_dict"))
+        assert not torch.equal(learned, trained)
+        assert (learned - trained).abs().max() < 0.1
 
 
 def test_weights_that_are_no_numbers_are_not_saved(tmp_path):

@@ -79,11 +79,6 @@ def test_refuses_other_tensors(tmp_path):
             load_superpoint(tmp_path / "wrong.pth")
 
 
-def test_missing_file_is_a_users_error(tmp_path):
-    with pytest.raises(UserError, match="does not exist"):
-        load_superpoint(tmp_path / "none.pth")
-
-
 def test_scores_and_descriptors_are_not_rounded_by_mixed_precision():
     """bfloat16 has 8 bits: rounded scores tie, and ties move keypoints."""
     network = load_superpoint()

@@ -36,11 +36,9 @@ def test_nothing_missing():
     assert complete(values, np.ones((3, 2), bool)) is values
 
 
-@pytest.mark.parametrize(
-    ("shape", "rank", "missing"), [((40, 12), 3, 0.2), ((30, 60), 4, 0.1), ((1000, 60), 6, 0.05)]
-)
+@pytest.mark.parametrize(("shape", "rank", "missing"), [((40, 12), 3, 0.2), ((30, 60), 4, 0.1)])
 def test_same_as_the_package(shape, rank, missing):
-    """matrix_completion.svt_solve, which METHOD.md names; 3 seconds for the largest."""
+    """matrix_completion.svt_solve, which METHOD.md names."""
     from matrix_completion import svt_solve
 
     _, values, observed = low_rank(*shape, rank, missing)

@@ -43,10 +43,6 @@ def test_zoom_crop_by_hand():
     assert np.allclose(crops.apply(m, points), [[128, 128], [0, 256], [256, 128]], atol=1e-9)
 
 
-def test_whole_crop_by_hand():
-    assert np.allclose(crops.zoom_crop(128, 64, 256, 1.0), [[2, 0, 0], [0, 4, 0]])
-
-
 @pytest.mark.parametrize(
     "m",
     [

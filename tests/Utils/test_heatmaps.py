@@ -76,15 +76,6 @@ def test_maxima_of_every_corner_and_the_first_column(cell):
     assert confidence.sum() == 0.75
 
 
-def test_maxima_find_what_targets_say():
-    generator = torch.Generator().manual_seed(0)
-    points = torch.stack([torch.randint(0, 7, (12,), generator=generator), torch.randint(0, 6, (12,))], dim=1)
-    images, clusters = torch.arange(12) // 4, torch.arange(12) % 4
-    found, confidence = maxima(gaussian_targets(images, clusters, points, (3, 4, 6, 7)))
-    assert found.reshape(12, 2).tolist() == points.tolist()
-    assert (confidence == 1).all()
-
-
 def test_the_centroid_lies_between_cells():
     maps = torch.zeros(1, 2, 16, 16)
     maps[0, 0, 5, 7], maps[0, 0, 5, 8] = 1.0, 0.5

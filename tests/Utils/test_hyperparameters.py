@@ -112,11 +112,6 @@ def test_free_settings_are_kept_beside_those_of_a_checkpoint():
         hyper.adopt({"wings": 2}, "x.pth")
 
 
-def test_unknown_attribute_is_an_attribute_error():
-    with pytest.raises(AttributeError):
-        _ = hyperparameters([], {}).nothing
-
-
 @pytest.mark.parametrize(
     ("name", "value", "text"), [("a", (4, 5), "a=4,5"), ("a", True, "a=true"), ("a", 0.5, "a=0.5"), ("a", "", "a=")]
 )

@@ -1,5 +1,4 @@
 import numpy as np
-import pytest
 
 from Utils import merging
 from Utils.keypoints import KeypointTable
@@ -113,9 +112,3 @@ def test_labels_equal_the_plain_loop():
         assert len(found) == len(expected)
         if expected:
             np.testing.assert_allclose(found, expected, rtol=1e-6)
-
-
-@pytest.mark.parametrize("count", [0, 1])
-def test_labels_of_little(count):
-    table = KeypointTable.from_dict({"a": np.ones((count, 3))})
-    assert len(merge_labels(table, np.arange(2), np.array([1, 1])).points) == count

@@ -7,7 +7,7 @@ import torch
 from pydantic import BaseModel
 
 from Utils.options import Paths, parse, provide_temporary_folder
-from Utils.runtime.errors import UserError, exit_cleanly
+from Utils.runtime.errors import UserError
 
 
 class First:
@@ -102,29 +102,6 @@ def test_odd_experiment_names_are_refused(paths_file, name):
 def test_odd_devices_are_refused(paths_file, device):
     with pytest.raises(UserError, match="--device"):
         options(paths_file, "--device", device)
-
-
-def test_user_errors_end_with_code_2_and_one_line(capsys):
-    @exit_cleanly
-    def main():
-        raise UserError("a\nb")
-
-    with pytest.raises(SystemExit) as end:
-        main()
-    assert end.value.code == 2
-    assert capsys.readouterr().err == "error: a b\n"
-
-
-def test_a_full_disk_ends_with_code_2_and_one_line(capsys):
-    @exit_cleanly
-    def main():
-        with open("/dev/full", "w") as handle:
-            handle.write("x" * 100_000)
-
-    with pytest.raises(SystemExit) as end:
-        main()
-    assert end.value.code == 2
-    assert "No space left on device" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -68,12 +68,3 @@ def test_its_own_table_is_read_whatever_the_names_are(run, tmp_path):
     assert done.code == 0, done
     annotations = read_annotations(tmp_path, list_pictures(tmp_path))
     assert sorted(annotations.files.tolist()) == sorted(names)
-
-
-def test_workers_are_some(run, tmp_path):
-    done = run(tmp_path, workers=-1)
-    assert (done.code, done.errors.splitlines()[-1]) == (
-        2,
-        "error: argument --num_workers: -1: give a whole number from 0 to 1024; see --help",
-    )
-    assert len(done.errors.splitlines()) == 1

@@ -1,8 +1,6 @@
 """The rendered laboratory: kinematics, files and measures without a renderer; pictures where embreex is installed."""
 
 import dataclasses
-import subprocess
-import sys
 from pathlib import Path
 
 import cv2
@@ -14,8 +12,8 @@ from Databases import human36_preparation as preparation
 from Databases.database import ImageSet
 from tools.people import make, measure, recordings
 from tools.people.cameras import CAMERAS
-from tools.people.motion import ACTIONS, move
-from tools.people.skeleton import PARENTS, Build, make_skeleton, pose_bones, pose_joints
+from tools.people.motion import move
+from tools.people.skeleton import Build, make_skeleton, pose_bones, pose_joints
 from tools.people.subjects import SUBJECTS
 from Utils.crops import apply
 from Utils.keypoints import KeypointTable
@@ -58,7 +56,7 @@ def test_angles_move_what_they_name():
     assert np.allclose(turned, joints_of() * [-1, -1, 1], atol=1e-9)
 
 
-@pytest.mark.parametrize("action", [*ACTIONS, "Walking"])
+@pytest.mark.parametrize("action", ["Discussion", "Waiting", "Walking"])
 def test_actions_move_plausibly(action):
     poses = move(action, 500, (0, 1))
     joints = np.array([pose_joints(SKELETON, *pose_bones(SKELETON, angles)) for angles in poses])
@@ -73,13 +71,6 @@ def test_actions_move_plausibly(action):
     assert poses != move(action, 500, (0, 2))
 
 
-def test_the_figure_turns_through_all_directions():
-    yaws = np.array([angles["yaw"] for seed in range(6) for angles in move("Posing", 300, (seed,))])
-    assert (np.histogram(np.degrees(yaws) % 360, 8, (0, 360))[0] > 0).all()
-    walked = np.degrees([angles["yaw"] for angles in move("Walking", 500, (0,))])
-    assert np.ptp(walked) > 360
-
-
 def test_rays_go_where_points_are_seen():
     camera = CAMERAS[1]
     points = np.array([[0, 0, 1], [0.5, -0.4, 1.7], [-0.3, 0.6, 0.0]])
@@ -88,13 +79,6 @@ def test_rays_go_where_points_are_seen():
     assert pixels[1, 1] < pixels[0, 1] < pixels[2, 1]  # up is up
     way = points - np.array(camera.place)
     assert np.allclose(camera.rays(pixels), way / np.linalg.norm(way, axis=1, keepdims=True), atol=1e-5)
-
-
-def test_subjects_differ_and_their_bones_come_after_their_parents():
-    assert list(SUBJECTS) == list(preparation.SUBJECTS)
-    assert len({subject.build for subject in SUBJECTS.values()}) == len(SUBJECTS)
-    assert len({subject.outfit.shirt for subject in SUBJECTS.values()}) == len(SUBJECTS)
-    assert all(parent < bone for bone, parent in enumerate(PARENTS))
 
 
 def write_lab(folder: Path) -> np.ndarray:
@@ -152,13 +136,12 @@ def test_frames_may_be_shown_for_longer(tmp_path):
     assert np.allclose(levels, [50] * 7 + [150] * 7, atol=4)
 
 
-def test_without_the_renderer_one_line_says_what_to_install(tmp_path):
+def test_without_the_renderer_one_line_says_what_to_install(launcher, tmp_path):
     (tmp_path / "embreex.py").write_text("raise ImportError('No module named embreex')\n")
-    command = [sys.executable, str(ROOT / "tools/people/make.py"), "--output", str(tmp_path / "out")]
-    environment = {"PYTHONPATH": str(tmp_path), "PATH": ""}
-    done = subprocess.run(command, capture_output=True, text=True, env=environment)
-    assert done.returncode == 2
-    assert done.stderr.splitlines()[-1].startswith("error: No module named embreex; pip install -r ")
+    script = "import runpy, sys; sys.argv = sys.argv[1:]; runpy.run_path(sys.argv[0], run_name='__main__')"
+    outcome = launcher.run(tmp_path, ["-c", script, ROOT / "tools/people/make.py", "--output", tmp_path / "out"])
+    assert outcome.code == 2, outcome
+    assert outcome.errors.splitlines()[-1].startswith("error: No module named embreex; pip install -r ")
     assert not (tmp_path / "out").exists()
 
 

@@ -1,6 +1,7 @@
 """The exported graph gives the detector's landmarks for any number of crops; missing packages are said.
 
-Files are written of one layer: exporting the whole network takes a quarter of a minute. docs/prediction.md does it.
+A .pt2 is written of one layer. The whole network is written as .onnx, and its numbers compared with PyTorch's, where
+docs/prediction.md is followed; it takes half a minute.
 """
 
 import json
@@ -58,21 +59,11 @@ def test_the_graph_gives_the_detectors_landmarks(detector):
     np.testing.assert_allclose(confidence, heights, atol=1e-5)
 
 
-def test_onnx_and_pytorch_agree(detector, graph, program, tmp_path):
-    onnx = pytest.importorskip("onnx")
-    pytest.importorskip("onnxscript")
-    runtime = pytest.importorskip("onnxruntime")
-    path = tmp_path / "model.onnx"
-    export.write(program, export.metadata(detector), path)
-    assert export.difference(path, graph, 64) < export.TOLERANCE
-    facts = {entry.key: entry.value for entry in onnx.load(str(path)).metadata_props}
+def test_the_metadata_tell_names_size_and_crop(detector):
+    facts = export.metadata(detector)
     assert json.loads(facts["names"]) == ["landmark_1", "landmark_4", "landmark_6"]
     assert facts["image_size"] == "64"
     assert "0.08 of its mean side" in facts["crop_rule"]
-    session = runtime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
-    for count in (1, 4):
-        points, confidence = session.run(None, {"pictures": np.zeros((count, 3, 64, 64), np.float32)})
-        assert (points.shape, confidence.shape) == ((count, 3, 2), (count, 3))
 
 
 def test_a_program_is_saved_and_loaded(graph, program, tmp_path):

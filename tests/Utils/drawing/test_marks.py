@@ -5,14 +5,12 @@ import pytest
 from Utils.drawing import marks
 from Utils.drawing.marks import (
     TILE,
-    fill,
     mark,
     mark_named,
     overview,
     palette,
     save_picture,
     sheet,
-    stroke,
     text_width,
     tile,
     with_legend,
@@ -69,10 +67,6 @@ def test_tiles_of_any_size_have_equal_markers(size):
     assert 40 <= len(x) <= 60  # a disc of radius 4
 
 
-def test_points_outside_a_tile_do_no_harm():
-    tile(np.zeros((10, 10, 3), np.uint8), np.array([[-5.0, 3], [1e6, 2]]), RED)
-
-
 @pytest.mark.parametrize("count, rows, columns", [(0, 1, 1), (1, 1, 1), (5, 1, 5), (9, 2, 8), (64, 8, 8), (70, 8, 8)])
 def test_sheets(count, rows, columns):
     pictures = [np.full((20, 20, 3), 60, np.uint8)] * count
@@ -100,24 +94,6 @@ def test_saved_pictures_keep_their_channels(tmp_path):
         save_picture(picture, tmp_path / name)
         read = cv2.imread(str(tmp_path / name))[8, 8, ::-1]
         assert np.abs(read.astype(int) - [200, 30, 10]).max() <= 3
-
-
-def test_corners_of_a_filled_square():
-    picture = np.zeros((40, 40), np.uint8)
-    fill(picture, np.array([[10.0, 10.0], [30.0, 10.0], [30.0, 30.0], [10.0, 30.0]]), 200)
-    rows, columns = np.nonzero(picture > 100)
-    assert (rows.min(), rows.max(), columns.min(), columns.max()) == (10, 30, 10, 30)
-
-
-def test_a_stroke_between_pixels_shares_its_colour_out():
-    picture = np.zeros((20, 20, 3), np.uint8)
-    stroke(picture, np.array([5, 8]), np.array([15, 8]), (200, 100, 0))
-    np.testing.assert_allclose(picture[8, 6:15], np.tile([200, 100, 0], (9, 1)), atol=25)  # soft at its sides
-    assert (picture[[6, 10]] == 0).all()
-    between = np.zeros((20, 20), np.uint8)
-    stroke(between, np.array([5, 8.5]), np.array([15, 8.5]), 200)
-    np.testing.assert_allclose(between[8, 6:15].astype(int), between[9, 6:15], atol=15)
-    assert 60 < between[8, 10] < 180
 
 
 @pytest.mark.parametrize("width", [264, 3384])

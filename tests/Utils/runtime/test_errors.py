@@ -148,21 +148,16 @@ def test_want_of_memory_is_said(error, said, capsys):
     assert capsys.readouterr().err.startswith(f"error: {said}")
 
 
-def test_torchrun_says_which_process_failed_first(launcher, tmp_path):
-    """Only the first process says its own line; torchrun shows the error of the one that failed first."""
-    (tmp_path / "script.py").write_text(
-        "import os, sys\n"
-        f"sys.path.insert(0, {str(ROOT)!r})\n"
-        "from Utils.runtime.errors import UserError, exit_cleanly\n"
-        "@exit_cleanly\n"
-        "def main():\n"
-        "    raise UserError('wrong in process ' + os.environ['RANK'])\n"
-        "main()\n"
-    )
-    words = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2", tmp_path / "script.py"]
-    said = launcher.run(tmp_path, words).errors
-    assert "error: wrong in process 1" not in said
-    assert "UserError: wrong in process" in said
+@pytest.mark.parametrize(("rank", "said"), [("0", "error: wrong\n"), ("1", "")])
+def test_of_torchrun_s_processes_the_first_speaks_and_each_leaves_a_record(rank, said, capsys, monkeypatch, tmp_path):
+    """torchrun shows the record of the one that failed first."""
+    record = tmp_path / "error.json"
+    for name, value in (("TORCHELASTIC_RUN_ID", "1"), ("TORCHELASTIC_ERROR_FILE", str(record)), ("RANK", rank)):
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr("faulthandler.enable", lambda **_: None)  # pytest has its own
+    assert end_of(UserError("wrong")) == 2
+    assert capsys.readouterr().err == said
+    assert "UserError: wrong" in record.read_text()
 
 
 def test_arguments_reach_the_main():

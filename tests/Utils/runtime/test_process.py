@@ -13,10 +13,16 @@ from Utils.runtime.process import keep_freed_memory, release_freed_memory
 
 ROOT = Path(__file__).parents[3]
 OF_A_PROCESS = """
+import warnings
+import numpy
 import torch
-from tests.Utils.runtime.test_process import survivors
 from Utils.runtime.process import set_up_process
-set_up_process()
+with warnings.catch_warnings():  # NumPy's, of limits that nothing has asked for before, as most imports do
+    warnings.simplefilter("error", UserWarning)
+    set_up_process()
+    for kind in "efdgFDG":
+        str(numpy.finfo(kind))
+from tests.Utils.runtime.test_process import survivors
 torch.set_num_threads(2)
 found = [survivors(), survivors(1 << 20)]  # PyTorch divides so many numbers among its threads
 x = torch.full((1 << 20,), 1e-19, requires_grad=True)
@@ -53,7 +59,7 @@ def flushing():
 
 
 def test_the_threads_of_a_process(flushing):
-    """The main one, PyTorch's, and autograd's."""
+    """The main one, PyTorch's, and autograd's; NumPy warns of nothing that it computes later."""
     done = python("-c", OF_A_PROCESS)
     assert done.stdout == "[0, 0, 0, 0]\n", done.stderr
     assert "subnormal" not in done.stderr
@@ -72,14 +78,6 @@ def test_every_script_sets_its_process_up():
     assert len(scripts) > 20
     for path in scripts:
         assert "    set_up_process()\n" in path.read_text(), path
-
-
-def test_numpy_warns_of_nothing_that_it_computes_later():
-    """Where nothing else has asked for the limits before, as most imports do."""
-    code = "import numpy; from Utils.runtime.process import flush_subnormals; assert flush_subnormals()"
-    code += "\nfor kind in 'efdgFDG': str(numpy.finfo(kind))"
-    done = python("-W", "error::UserWarning", "-c", code)
-    assert done.returncode == 0, done.stderr
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="glibc only")

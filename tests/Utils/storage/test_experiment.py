@@ -10,7 +10,7 @@ import yaml
 
 from Utils.runtime.errors import UserError
 from Utils.storage.experiment import Experiment
-from Utils.storage.files import remove_left_overs, writing
+from Utils.storage.files import writing
 
 
 @pytest.fixture
@@ -90,17 +90,6 @@ def test_what_another_process_writes_stays(experiment):
         Experiment(experiment.folder.parent, "e").open()
         temporary.write_text("whole")
     assert path.read_text() == "whole"
-
-
-def test_left_overs_of_data_sets_are_removed_too(tmp_path):
-    for name in ("train", "test"):
-        (tmp_path / name).mkdir()
-        left_over = tmp_path / name / ".xyz.part.png"
-        left_over.touch()
-        os.utime(left_over, (0, 0))
-    remove_left_overs(tmp_path, tmp_path / "train")
-    assert not list((tmp_path / "train").iterdir())
-    assert len(list((tmp_path / "test").iterdir())) == 1
 
 
 def test_what_is_missing_is_named_with_the_script_to_run(experiment):

@@ -152,7 +152,7 @@ def mutated(content: bytes, changes) -> bytes:
     return content
 
 
-EXAMPLES = int(os.environ.get("FUZZ_EXAMPLES", 250))
+EXAMPLES = int(os.environ.get("FUZZ_EXAMPLES", 100))
 FUZZ = settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True)
 ARCHIVE, OLD = hostile.saved(checkpoint()), hostile.saved(checkpoint(), old=True)
 PICKLES = [

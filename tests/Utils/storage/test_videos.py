@@ -204,8 +204,8 @@ def write_keyed(path, count: int, interval: int, bframes: int = 0) -> None:
         container.mux(stream.encode())
 
 
-@pytest.mark.parametrize("interval, bframes", [(1, 0), (4, 0), (12, 2), (100, 3)])
-@pytest.mark.parametrize("wanted", [[0, 10, 20, 30], [0, 1, 2, 3], [7, 8, 29, 31], []])
+@pytest.mark.parametrize("interval, bframes", [(4, 0), (12, 2), (100, 3)])
+@pytest.mark.parametrize("wanted", [[0, 10, 20, 30], [7, 8, 29, 31], []])
 def test_single_frames_are_those_of_plain_decoding(tmp_path, interval, bframes, wanted):
     write_keyed(tmp_path / "a.mp4", 32, interval, bframes)
     every = pictures_of(Video(tmp_path / "a.mp4"))

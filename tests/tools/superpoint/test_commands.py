@@ -11,8 +11,6 @@ FOLDER = Path(__file__).resolve().parents[3] / "tools" / "superpoint"
     "command, arguments, complaint",
     [
         ("train.py", ["--folder", "runs", "--plan", "paint:3"], "--plan has the unknown stage paint:3"),
-        ("train.py", ["--folder", "runs", "--export", "weights.pth"], "runs holds no trained network yet"),
-        ("train.py", ["--folder", "runs", "--start", "nowhere.pth"], "nowhere.pth"),
         ("benchmark.py", ["."], ". holds no .jpg or .png picture"),
         ("benchmark_faces.py", ["."], "MaflGroundtruthLandmarks.pickle"),
     ],

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from tools.superpoint import shapes
-from tools.superpoint.shapes import crossings, other_gray, render_shapes
+from tools.superpoint.shapes import other_gray, render_shapes
 
 
 def test_polygon_labels_are_where_the_gray_changes(monkeypatch):
@@ -15,16 +15,6 @@ def test_polygon_labels_are_where_the_gray_changes(monkeypatch):
         rows, columns = np.nonzero(picture > picture.max() // 2)
         np.testing.assert_allclose(points.min(0), [columns.min(), rows.min()], atol=1.5)
         np.testing.assert_allclose(points.max(0), [columns.max(), rows.max()], atol=1.5)
-
-
-def test_crossings():
-    starts = np.array([[0.0, 0.0], [0.0, 4.0], [10.0, 10.0]])
-    ends = np.array([[4.0, 4.0], [4.0, 0.0], [11.0, 10.0]])
-    np.testing.assert_allclose(crossings(starts, ends), [[2, 2]])
-
-
-def test_parallel_lines_do_not_cross():
-    assert len(crossings(np.array([[0.0, 0.0], [0.0, 1.0]]), np.array([[4.0, 0.0], [4.0, 1.0]]))) == 0
 
 
 @pytest.mark.parametrize("draw", [shapes.ellipses, shapes.noise])

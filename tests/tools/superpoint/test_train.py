@@ -1,11 +1,8 @@
 from pathlib import Path
 
 import pytest
-import torch
 
-from Networks.superpoint import SHIPPED_WEIGHTS, load_superpoint
-from tools.superpoint.train import averaged, read_arguments, read_plan, run_plan
-from tools.superpoint.weights import uncalibrated
+from tools.superpoint.train import read_arguments, read_plan, run_plan
 from Utils.runtime.errors import UserError
 from Utils.storage.files import held
 
@@ -25,22 +22,6 @@ def test_plan():
 def test_wrong_plans_are_refused(plan):
     with pytest.raises(UserError, match="--plan"):
         read_plan(plan)
-
-
-def test_a_training_begins_with_an_exported_network(tmp_path, monkeypatch):
-    """Its confidence as it was before the export; two iterations change little."""
-    argv = ["train.py", "--folder", str(tmp_path), "--plan", "families:2", "--batch_size", "1"]
-    argv += ["--start", str(SHIPPED_WEIGHTS), "--place", "0.25", "--odds", "0.25", "--bias", "-16"]
-    monkeypatch.setattr("sys.argv", argv)
-    run_plan(read_plan("families:2"), read_arguments())
-    learned = averaged(tmp_path / "1_families.pth").eval()
-    begun = uncalibrated(load_superpoint(), 0.25, 0.25, -16.0)
-    picture = torch.rand(1, 1, 64, 64, generator=torch.Generator().manual_seed(0))
-    with torch.no_grad():
-        features, before = learned.encode(picture), begun.encode(picture)
-        semi, semi_before = learned.detect(features), begun.detect(before)
-    assert (features - before).norm() < 0.02 * before.norm()
-    assert (semi.softmax(1) - semi_before.softmax(1)).abs().max() < 0.02
 
 
 def test_one_training_at_a_time_in_a_folder(tmp_path, monkeypatch):
