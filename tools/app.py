@@ -17,7 +17,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
@@ -41,7 +40,7 @@ from tools.name_points import (
     mean_of,
     read_table,
 )
-from Utils.drawing.marks import mark_named, palette
+from Utils.drawing.marks import fitted, mark_named, palette
 from Utils.drawing.plots import data_address
 from Utils.named_points import Pictures, Regressor, common_frame, fit, most_telling
 from Utils.options import parse
@@ -143,13 +142,6 @@ def overlay(picture: np.ndarray, found: list[dict[str, Any]], category: dict[str
         f'<svg viewBox="0 0 {width} {height}" style="width: 32%; min-width: 300px">'
         f'<image href="{address}" width="{width}" height="{height}"/>{"".join(parts)}</svg>'
     )
-
-
-def fitted(picture: np.ndarray, side: int) -> np.ndarray:
-    """A picture whose longer side is `side` pixels."""
-    scale = side / max(picture.shape[:2])
-    method = cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC
-    return cv2.resize(picture, None, fx=scale, fy=scale, interpolation=method)
 
 
 # Annotation
