@@ -39,7 +39,9 @@ class CelebA(FaceDatabase):
         folder = options.paths.folder("CelebA_datapath")
         lists = Path(options.data_path) / "CelebA"
         training_names, regression_names, test_names = read_splits(lists, folder)
-        root = _picture_folder(folder)
+        root = next((folder / inside for inside in _PICTURE_FOLDERS if any((folder / inside).glob("*.jpg"))), None)
+        if root is None:
+            raise UserError(f"no pictures (*.jpg) in {folder} or its img_align_celeba_hq; correct CelebA_datapath")
         box_file, point_file = lists / "CelebABoundingBoxes.pickle", lists / "MaflGroundtruthLandmarks.pickle"
         make = f"make them with `python tools/find_boxes.py {root} --aligned --output {box_file}`"
         boxes = load_table(box_file, f"{_PUBLISHED} or {make}")
@@ -70,9 +72,12 @@ class CelebA(FaceDatabase):
 def read_splits(lists: Path, download: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Names (n,) str of the training pictures (partition 0 without MAFL's test), and of MAFL's training and test."""
     partition, mafl_training, mafl_testing = (find_list(name, lists, download) for name in LISTS)
-    names, parts = _read_partition(partition)
+    words = _read_names(partition)
+    names, parts = words[::2], words[1::2]
+    if len(words) % 2 or not set(parts.tolist()) <= {"0", "1", "2"}:
+        raise UserError(f"{partition} does not consist of lines like `000001.jpg 0`; download it again")
     test = _read_names(mafl_testing)
-    return names[(parts == 0) & ~np.isin(names, test)], _read_names(mafl_training), test
+    return names[(parts == "0") & ~np.isin(names, test)], _read_names(mafl_training), test
 
 
 def find_list(name: str, lists: Path, download: Path) -> Path:
@@ -95,26 +100,9 @@ def read_annotations(file: Path) -> dict[str, list[str]]:
     return rows
 
 
-def _read_partition(file: Path) -> tuple[np.ndarray, np.ndarray]:
-    """Names (n,) str and parts (n,) int of lines like `000001.jpg 0`."""
-    words = _read_names(file)
-    names, parts = words[::2], words[1::2]
-    if len(words) % 2 or not set(parts.tolist()) <= {"0", "1", "2"}:
-        raise UserError(f"{file} does not consist of lines like `000001.jpg 0`; download it again")
-    return names, parts.astype(np.int64)
-
-
 def _read_names(file: Path) -> np.ndarray:
     """The words of a list, (n,) str."""
     words = file.read_text(encoding="utf-8-sig", errors="replace").split()
     if not words:
         raise UserError(f"{file} is empty; download it again")
     return np.array(words)
-
-
-def _picture_folder(folder: Path) -> Path:
-    """The folder of the pictures: `folder` itself or a known one inside it."""
-    for inside in _PICTURE_FOLDERS:
-        if any((folder / inside).glob("*.jpg")):
-            return folder / inside
-    raise UserError(f"no pictures (*.jpg) in {folder} or its img_align_celeba_hq; correct CelebA_datapath")

@@ -203,6 +203,6 @@ def crop_any_picture(
     height, width = picture.shape[:2]
     box = database.surround(box)
     to_view, view_size = database.view(box, width, height)
-    seen = crops.look(picture, to_view, view_size)
+    seen = crops.warp(picture, to_view, view_size, averages=True)
     crop, to_crop = crop_picture(database, seen, crops.apply(to_view, box.reshape(2, 2)).reshape(4), size)
     return crop, crops.compose(to_crop, to_view)

@@ -20,7 +20,7 @@ from Utils.crops import apply, warp
 from Utils.runtime.errors import UserError, one_line
 from Utils.runtime.parallel import parallel_map
 from Utils.runtime.progress import progress
-from Utils.storage.files import dump_pickle, held, load_pickle, remove_left_overs
+from Utils.storage.files import dump_pickle, held, load_pickle, remove_left_overs, stamp
 from Utils.storage.pictures import write_jpeg
 from Utils.storage.videos import Video, frames_at
 
@@ -46,8 +46,7 @@ class Recording:
 
     def fingerprint(self) -> tuple:
         """Changes when one of the files does."""
-        stats = [file.stat() for file in (self.video, self.pose, self.masks)]
-        return tuple((s.st_size, s.st_mtime_ns) for s in stats)
+        return tuple(stamp(file) for file in (self.video, self.pose, self.masks))
 
 
 @dataclass

@@ -30,7 +30,9 @@ class LS3D(FaceDatabase):
         lists = Path(options.data_path) / "LS3D" / "300W_LPBoundingBoxes.pickle"
         boxes = load_table(lists, _PUBLISHED)
         names = list(boxes)  # in the file's order, which decides the pictures that the regressors see
-        root = _training_root(options.paths.folder("300WLP_datapath"), names)
+        folder = options.paths.folder("300WLP_datapath")
+        candidates = (folder, folder / "300W_LP", folder / "300W-LP")
+        root = next((inside for inside in candidates if names and (inside / names[0]).is_file()), folder)
         table = rows_of(boxes, names, (4,), "box", lists, _PUBLISHED, np.float64)
         database = cls()
         database.training = ImageSet(root, np.array(names, str), table, None, size=TRAINING_SIZE)
@@ -63,12 +65,6 @@ def _test_set(root: Path) -> ImageSet:
     points = np.array([_read_points(path.with_suffix(".t7")) for path in pictures]).reshape(-1, LANDMARKS, 2)
     names = np.array([path.relative_to(root).as_posix() for path in pictures], str)
     return ImageSet(root, names, boxes_of_points(points), points.astype(np.float32))
-
-
-def _training_root(folder: Path, names: list[str]) -> Path:
-    """The folder to which the names in the boxes file are relative."""
-    candidates = (folder, folder / "300W_LP", folder / "300W-LP")
-    return next((inside for inside in candidates for name in names[:1] if (inside / name).is_file()), folder)
 
 
 def _read_points(file: Path) -> np.ndarray:

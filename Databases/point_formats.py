@@ -96,7 +96,10 @@ def _read_tps(path: Path, folder: Path, files: list[str]) -> PointTable:
             rows.append((find_picture(PureWindowsPath(value.strip()).as_posix(), by_name, path), points, dict(kept)))
     if left:
         raise ValueError(f"ends {left} points too early")
-    count = _same_count([len(points) for _, points, _ in rows])
+    counts = sorted({len(points) for _, points, _ in rows})
+    if len(counts) > 1:
+        raise ValueError(f"objects have {counts} points; give all the same")
+    count = counts[0] if counts else 0
     table = np.array([points for _, points, _ in rows], np.float64).reshape(len(rows), count, 2)
     table[(table < 0).any(axis=2)] = np.nan
     heights = [picture_size(folder / file)[1] for file, _, _ in rows]
@@ -188,8 +191,9 @@ def _read_deeplabcut_h5(path: Path, folder: Path, files: list[str]) -> PointTabl
 def _deeplabcut_table(path: Path, text: str, files: list[str]) -> PointTable:
     rows = list(csv.reader(io.StringIO(text)))
     header = {row[0]: row for row in rows[:4] if row}
-    if "scorer" not in header:
-        return _read_table(path, files)
+    if "scorer" not in header:  # a table like Custom's landmarks.csv
+        table, names = read_landmark_table(path, files)
+        return PointTable.of(files, table, names).subset(np.flatnonzero(~np.isnan(table).all(axis=(1, 2))))
     if "individuals" in header:
         raise ValueError("several animals; export one animal")
     first = next(k for k, cell in enumerate(header["scorer"]) if k and cell)  # columns before it name the picture
@@ -201,13 +205,6 @@ def _deeplabcut_table(path: Path, text: str, files: list[str]) -> PointTable:
     points = [[[float(row[column[name, axis]] or "nan") for axis in "xy"] for name in names] for row in body]
     found = [find_picture("/".join(cell for cell in row[:first] if cell), by_name, path) for row in body]
     return PointTable.of(found, np.array(points).reshape(len(body), len(names), 2), names)
-
-
-def _read_table(path: Path, files: list[str]) -> PointTable:
-    """A table like Custom's landmarks.csv."""
-    points, names = read_landmark_table(path, files)
-    rows = np.flatnonzero(~np.isnan(points).all(axis=(1, 2)))
-    return PointTable.of(files, points, names).subset(rows)
 
 
 def _deeplabcut(table: PointTable, sizes: Sizes) -> str:
@@ -246,10 +243,6 @@ def _read_coco(path: Path, folder: Path, files: list[str]) -> PointTable:
     return PointTable.of(annotations.files.tolist(), annotations.landmarks, names, annotations.boxes)
 
 
-def _coco(table: PointTable, sizes: Sizes) -> str:
-    return json.dumps(coco_document(table, sizes), indent=1)
-
-
 Reader = Callable[[Path, Path, list[str]], PointTable]
 Writer = Callable[[PointTable, Sizes, Path, Path], None]  # with the folder of the pictures, and the file to write
 
@@ -274,7 +267,7 @@ FORMATS: dict[str, tuple[Reader, Writer]] = {  # the first that the file's name 
     ".h5": (_read_deeplabcut_h5, _write_deeplabcut_h5),
     ".slp": (read_sleap, write_sleap),
     ".studio.json": (read_label_studio, write_label_studio),
-    ".json": (_read_coco, _text(_coco)),
+    ".json": (_read_coco, _text(lambda table, sizes: json.dumps(coco_document(table, sizes), indent=1))),
     ".zip": (read_yolo, write_yolo),
     ".yaml": (read_yolo, _unwritten),
 }
@@ -295,9 +288,3 @@ def _format(path: Path) -> tuple[Reader, Writer]:
     if ending is None:
         raise UserError(f"{path}: the ending tells the format; give one of {', '.join(FORMATS)}")
     return FORMATS[ending]
-
-
-def _same_count(counts: list[int]) -> int:
-    if len(set(counts)) > 1:
-        raise ValueError(f"objects have {sorted(set(counts))} points; give all the same")
-    return counts[0] if counts else 0

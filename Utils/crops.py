@@ -92,32 +92,26 @@ def pixel_map(m: np.ndarray) -> np.ndarray:
 
 
 def warp(
-    picture: np.ndarray, m: np.ndarray, size: int | tuple[int, int], border: int = cv2.BORDER_CONSTANT
+    picture: np.ndarray,
+    m: np.ndarray,
+    size: int | tuple[int, int],
+    border: int = cv2.BORDER_CONSTANT,
+    averages: bool = False,
 ) -> np.ndarray:
     """Pixels of a crop: picture (H, W[, C]), map of points (2, 3) -> (size, size[, C]), bilinear.
 
-    size: side, or (width, height). A window of whole pixels inside the picture is resized with cv2.resize; other maps
-    are applied with cv2.warpAffine. border: OpenCV's border mode, black by default.
+    size: side, or (width, height). A window of whole pixels inside the picture is resized with cv2.resize, and with
+    `averages` averaged if it shrinks; other maps are applied with cv2.warpAffine. border: OpenCV's border mode, black
+    by default.
     """
     width, height = size if isinstance(size, tuple) else (size, size)
     window = _whole_pixels(m, (width, height), picture.shape[1], picture.shape[0])
     if window is not None:
         x1, y1, x2, y2 = window
-        return cv2.resize(picture[y1:y2, x1:x2], (width, height), interpolation=cv2.INTER_LINEAR)
+        shrinks = width <= x2 - x1 and height <= y2 - y1
+        method = cv2.INTER_AREA if averages and shrinks else cv2.INTER_LINEAR
+        return cv2.resize(picture[y1:y2, x1:x2], (width, height), interpolation=method)
     return cv2.warpAffine(picture, pixel_map(m), (width, height), flags=cv2.INTER_LINEAR, borderMode=border)
-
-
-def look(picture: np.ndarray, m: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """`warp` for viewing, to a size (width, height): a picture (H, W, 3) that shrinks is averaged, not sampled."""
-    window = _whole_pixels(m, size, picture.shape[1], picture.shape[0])
-    if window is None:
-        return warp(picture, m, size)
-    x1, y1, x2, y2 = window
-    seen = picture[y1:y2, x1:x2]
-    if seen.shape[1::-1] == tuple(size):
-        return seen
-    shrinks = size[0] <= x2 - x1 and size[1] <= y2 - y1
-    return cv2.resize(seen, size, interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
 
 
 def _whole_pixels(m: np.ndarray, size: tuple[int, int], width: int, height: int) -> np.ndarray | None:

@@ -4,6 +4,7 @@ The method's boxes are the extent of 68 landmarks, plus a third of its height fo
 turns a cascade's detection into such a box.
 """
 
+import functools
 import threading
 from pathlib import Path
 
@@ -29,14 +30,10 @@ LONGEST_SIDE = 320  # larger pictures are shrunk for the search
 SAME_PLACE = 0.5  # least intersection over union with the median box in aligned pictures
 
 
-_of_thread = threading.local()  # each thread needs its own cascades
-
-
-def _cascade(name: str) -> cv2.CascadeClassifier:
-    if not hasattr(_of_thread, name):
-        path = Path(cv2.data.haarcascades) / f"haarcascade_{name}.xml"
-        setattr(_of_thread, name, cv2.CascadeClassifier(str(path)))
-    return getattr(_of_thread, name)
+@functools.cache
+def _cascade(name: str, thread: int) -> cv2.CascadeClassifier:
+    """Each thread needs its own."""
+    return cv2.CascadeClassifier(f"{cv2.data.haarcascades}haarcascade_{name}.xml")
 
 
 def find_face(picture: np.ndarray) -> np.ndarray | None:
@@ -60,7 +57,7 @@ def _best(name: str, gray: np.ndarray, smallest: int) -> np.ndarray | None:
     candidates = []
     for mirrored in (False, True) if name == "profileface" else (False,):
         seen = np.ascontiguousarray(gray[:, ::-1]) if mirrored else gray
-        found, _, weights = _cascade(name).detectMultiScale3(
+        found, _, weights = _cascade(name, threading.get_ident()).detectMultiScale3(
             seen, SCALE_STEP, NEIGHBOURS, minSize=(smallest, smallest), outputRejectLevels=True
         )
         candidates += [(float(weight), mirrored, place) for weight, place in zip(np.ravel(weights), found)]

@@ -159,12 +159,8 @@ class KeypointTable:
 
     def index(self, names: Sequence[str] | np.ndarray) -> np.ndarray:
         """Row of each name in this table, (m,) int64, -1 for an unknown name."""
-        names = np.asarray(names, dtype=str)
-        if len(self.names) == 0:
-            return np.full(len(names), -1)
-        order = np.argsort(self.names, kind="stable")
-        rows = order[np.searchsorted(self.names, names, sorter=order).clip(max=len(order) - 1)]
-        return np.where(self.names[rows] == names, rows, -1)
+        rows = {name: row for row, name in enumerate(self.names.tolist())}
+        return np.array([rows.get(name, -1) for name in np.asarray(names, dtype=str).tolist()], np.int64)
 
     def align(self, names: Sequence[str] | np.ndarray, source: Path | str = "the table") -> "KeypointTable":
         """The table in the order of another list of names; names that this one lacks get no points.

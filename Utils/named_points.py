@@ -19,6 +19,7 @@ import numpy as np
 
 from Utils import refinement
 from Utils.crops import apply, compose, invert
+from Utils.evaluation import known_mean
 from Utils.refinement import Refiner
 from Utils.runtime.errors import UserError
 from Utils.storage.files import dump_pickle, load_pickle
@@ -87,12 +88,6 @@ def _size(shape: np.ndarray) -> float:
 def known_median(values: np.ndarray) -> np.ndarray:
     """Median over the first axis of the known; NaN where nothing is."""
     return np.array([np.median(own[~np.isnan(own)]) if (~np.isnan(own)).any() else np.nan for own in values.T])
-
-
-def known_mean(points: np.ndarray) -> np.ndarray:
-    """Mean over the first axis of the known; NaN where nothing is."""
-    known = ~np.isnan(points)
-    return np.where(known.any(0), np.where(known, points, 0).sum(0) / known.sum(0).clip(1), np.nan)
 
 
 def to_frame(shape: np.ndarray, landmarks: np.ndarray) -> np.ndarray:

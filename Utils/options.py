@@ -75,14 +75,14 @@ class Options:
     """One run of a script."""
 
     dataset_name: str
-    experiment_name: str
-    num_workers: int
-    resume: bool
-    paths: Paths
-    data_path: Path
-    log_path: Path
     device: torch.device
     hyper: Hyperparameters
+    num_workers: int
+    experiment_name: str = ""
+    resume: bool = False
+    paths: Paths = field(default_factory=lambda: Paths(None))
+    data_path: Path = Path("data")
+    log_path: Path = Path("Logs")
     images: Path | None = None
     visualisation: str = ""
     predictions: Path | None = None
@@ -181,24 +181,11 @@ def parse(
         raise UserError("--landmarks and --mirror need step two's network; leave them out")
     log_path = path_of(paths.require("log_path"))
     provide_temporary_folder(log_path)
-    return Options(
-        dataset_name=given.dataset_name,
-        experiment_name=_experiment_name(given.experiment_name) if "experiment" in flags else "",
-        num_workers=given.num_workers,
-        resume=getattr(given, "resume", False),
-        paths=paths,
-        data_path=given.data_path,
-        log_path=log_path,
-        device=_device(given.device),
-        hyper=hyperparameters([*settings, *given.settings], recipes, database),
-        images=given.images,
-        visualisation=getattr(given, "visualisation", ""),
-        predictions=getattr(given, "predictions", None),
-        protocol=protocol,
-        landmarks=getattr(given, "landmarks", 0),
-        mirror=getattr(given, "mirror", False),
-        own=given,
-    )
+    if "experiment" in flags:
+        _check_experiment_name(given.experiment_name)
+    shared = {name: value for name, value in vars(given).items() if name in Options.__dataclass_fields__}
+    shared |= {"paths": paths, "log_path": log_path, "device": _device(given.device), "own": given}
+    return Options(**shared, hyper=hyperparameters([*settings, *given.settings], recipes, database))
 
 
 def provide_temporary_folder(folder: Path) -> None:
@@ -216,24 +203,14 @@ def default_options(
 
     settings: NAME=VALUE, as with --set.
     """
-    return Options(
-        dataset_name=dataset_name,
-        experiment_name="",
-        num_workers=min(16, available_cores()),
-        resume=False,
-        paths=Paths(None),
-        data_path=Path("data"),
-        log_path=Path("Logs"),
-        device=_device(device),
-        hyper=hyperparameters(settings, {}, databases[dataset_name]),
-    )
+    hyper = hyperparameters(settings, {}, databases[dataset_name])
+    return Options(dataset_name, _device(device), hyper, min(16, available_cores()))
 
 
-def _experiment_name(name: str) -> str:
+def _check_experiment_name(name: str) -> None:
     odd = name in ("", ".", "..", "CheckPoints") or "/" in name or "\\" in name or not name.isprintable()
     if odd or len(name.encode(errors="replace")) > LONGEST_NAME:
         raise UserError(f"--experiment_name {name[:100]!r}: use a plain folder name of at most {LONGEST_NAME} bytes")
-    return name
 
 
 def available_cores() -> int:

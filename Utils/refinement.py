@@ -61,11 +61,8 @@ def gradients(view: np.ndarray) -> np.ndarray:
     grey = cv2.cvtColor(view, cv2.COLOR_RGB2GRAY).astype(np.float32)
     x, y = cv2.Scharr(grey, -1, 1, 0), cv2.Scharr(grey, -1, 0, 1)
     angles = np.arange(DIRECTIONS, dtype=np.float32) * 2 * np.pi / DIRECTIONS
-    return np.stack([cv2.GaussianBlur(np.maximum(x * c + y * s, 0), (0, 0), BLUR) for c, s in _units(angles)])
-
-
-def _units(angles: np.ndarray) -> np.ndarray:
-    return np.stack([np.cos(angles), np.sin(angles)], axis=1).astype(np.float32)
+    units = zip(np.cos(angles), np.sin(angles), strict=True)
+    return np.stack([cv2.GaussianBlur(np.maximum(x * c + y * s, 0), (0, 0), BLUR) for c, s in units])
 
 
 def describe(channels: np.ndarray, places: np.ndarray) -> np.ndarray:

@@ -7,7 +7,6 @@ Needs gradio. The page is for this machine alone, and uploads are removed once t
 
 import argparse
 import contextlib
-import csv
 import html
 import json
 import os
@@ -18,7 +17,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
@@ -42,7 +40,7 @@ from tools.name_points import (
     mean_of,
     read_table,
 )
-from Utils.drawing.marks import mark_named, palette
+from Utils.drawing.marks import fitted, mark_named, palette
 from Utils.drawing.plots import data_address
 from Utils.named_points import Pictures, Regressor, common_frame, fit, most_telling
 from Utils.options import parse
@@ -52,7 +50,7 @@ from Utils.runtime.interruption import end_if_requested
 from Utils.runtime.packages import require
 from Utils.runtime.process import set_up_process
 from Utils.storage.experiment import Experiment
-from Utils.storage.files import writing
+from Utils.storage.files import write_rows
 from Utils.storage.pictures import encode_jpeg, read_picture
 
 MOST_FILES, LARGEST_FILE = 100, "200mb"  # of an upload
@@ -146,13 +144,6 @@ def overlay(picture: np.ndarray, found: list[dict[str, Any]], category: dict[str
     )
 
 
-def fitted(picture: np.ndarray, side: int) -> np.ndarray:
-    """A picture whose longer side is `side` pixels."""
-    scale = side / max(picture.shape[:2])
-    method = cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC
-    return cv2.resize(picture, None, fx=scale, fy=scale, interpolation=method)
-
-
 # Annotation
 
 
@@ -181,8 +172,7 @@ class Annotator:
         """Find the landmarks of the folder, and choose the pictures that tell most; those annotated stay."""
         some = evenly(np.array(self.all), MOST_CHOICES).tolist()
         self.files = sorted({*some, *self.points})
-        boxes = boxes_of(self.folder, self.files)
-        self.boxes = {file: None if np.isnan(boxes[file]).any() else boxes[file] for file in self.files}
+        self.boxes = boxes_of(self.folder, self.files)
         self.landmarks = landmarks_of(self.detector, self.folder, self.files, list(self.boxes.values()))
         self.frame = common_frame(self.landmarks)
         telling = most_telling(self.frame, self.landmarks, min(count, len(self.files)))
@@ -190,15 +180,12 @@ class Annotator:
         for file in self.chosen:
             self.points.setdefault(file, np.full((len(self.names), 2), np.nan))
 
-    def draw(self, file: str) -> tuple[np.ndarray, float]:
-        """A picture as it is shown, with its points, and its scale."""
-        return self._drawn(file, self.points[file], WIDTH)
-
-    def _drawn(self, file: str, points: np.ndarray, side: int) -> tuple[np.ndarray, float]:
+    def draw(self, file: str, points: np.ndarray | None = None, side: int = WIDTH) -> tuple[np.ndarray, float]:
+        """A picture as it is shown, with its points, or other ones (P, 2), and its scale."""
         picture = read_picture(self.folder / file)
         scale = side / max(picture.shape[:2])
-        radius = 5 * side / WIDTH
-        return mark_named(fitted(picture, side), scale * points, self.names, palette(len(self.names)), radius), scale
+        shown, radius = scale * (self.points[file] if points is None else points), 5 * side / WIDTH
+        return mark_named(fitted(picture, side), shown, self.names, palette(len(self.names)), radius), scale
 
     def following(self, file: str, name: str) -> tuple[str, str]:
         """The picture and point to click on after these: the next that are missing, else the same."""
@@ -232,7 +219,7 @@ class Annotator:
         some = evenly(np.array(rest, int), OTHERS)
         files = [self.files[i] for i in some]
         points, _ = regressor.predict(self.landmarks[some], self._crops(files) if files else None)
-        shown = [self._drawn(file, own, SMALL)[0] for file, own in zip(files, points, strict=True)]
+        shown = [self.draw(file, own, SMALL)[0] for file, own in zip(files, points, strict=True)]
         known = f"{mean_of(100 * errors)} % of the object's size, {mean_of(errors * sizes[:, None])} pixels"
         said = known if np.isfinite(errors).any() else "known after two pictures"
         return shown, f"Pictures annotated: {len(errors)}. Error of a picture that is left out: {said}."
@@ -242,10 +229,8 @@ class Annotator:
         rows = [
             [file, *points.ravel().tolist()] for file, points in self.points.items() if not np.isnan(points).all()
         ]
-        with writing(self.path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
-            table = csv.writer(file)
-            table.writerow(["file", *(f"{name}_{axis}" for name in self.names for axis in "xy")])
-            table.writerows([["" if value != value else value for value in row] for row in rows])
+        header = ["file", *(f"{name}_{axis}" for name in self.names for axis in "xy")]
+        write_rows([header, *(["" if value != value else value for value in row] for row in rows)], self.path)
         learned = self.learn()
         if learned is not None:
             self.experiment.open()

@@ -9,7 +9,6 @@ Errors.csv, which has these columns and the name, to --output.
 """
 
 import argparse
-import csv
 import sys
 from pathlib import Path
 
@@ -24,7 +23,7 @@ from Utils.options import Options, parse
 from Utils.runtime.errors import UserError, exit_cleanly
 from Utils.runtime.process import set_up_process
 from Utils.storage.experiment import Experiment
-from Utils.storage.files import writing
+from Utils.storage.files import write_rows
 
 DIRECTIONS = {"forward": "groundtruth landmarks", "backward": "discovered landmarks"}
 COLUMNS = ("name", "direction", "landmarks", "nme_percent")
@@ -95,8 +94,7 @@ def main(argv: list[str] | None = None) -> None:
         for name, curve in named.items()
         for count, value in enumerate(curve, start=1)
     ]
-    with writing(output / "Errors.csv") as temporary, temporary.open("w", newline="") as file:
-        csv.writer(file).writerows((COLUMNS, *rows))
+    write_rows([COLUMNS, *rows], output / "Errors.csv")
     for direction, named in curves.items():
         draw_curves(named, output / f"{direction.capitalize()}Error.jpg", DIRECTIONS[direction])
         for name, curve in named.items():

@@ -8,7 +8,6 @@ others, detection and assignment run as in the training. Residual, movement and 
 object, see Utils/movement.
 """
 
-import csv
 import sys
 from functools import partial
 from pathlib import Path
@@ -27,7 +26,7 @@ from Utils.options import parse
 from Utils.runtime.errors import exit_cleanly
 from Utils.runtime.process import set_up_process
 from Utils.storage.experiment import Experiment
-from Utils.storage.files import writing
+from Utils.storage.files import write_rows
 
 COLUMNS = (
     "stage",
@@ -91,8 +90,7 @@ def main(argv: list[str] | None = None) -> None:
     for row in (COLUMNS, *rows):
         cells = (cell.replace("_percent", " %").replace("_pixels", " px") for cell in row[1:])
         experiment.log(f"{row[0]:<24}" + "".join(f"{cell:>12}" for cell in cells))
-    with writing(experiment.logs / "Stages.csv") as temporary, temporary.open("w", newline="") as file:
-        csv.writer(file).writerows((COLUMNS, *rows))
+    write_rows([COLUMNS, *rows], experiment.logs / "Stages.csv")
     experiment.log("Landmarks that count: clusters in over 20% of the pictures; landmarks of step two in over 80%")
     experiment.log(
         f"Residual, movement, R2: how far groundtruth explains a landmark's position, in pixels of the 256x256 crop; "

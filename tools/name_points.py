@@ -9,7 +9,6 @@ the folder of the pictures. Predict.py and LandmarkDetector then give these poin
 """
 
 import argparse
-import csv
 import shutil
 import sys
 from dataclasses import replace
@@ -35,7 +34,7 @@ from Utils.runtime.errors import UserError, exit_cleanly, one_line
 from Utils.runtime.process import set_up_process
 from Utils.runtime.progress import Progress
 from Utils.storage.experiment import Experiment
-from Utils.storage.files import writing
+from Utils.storage.files import write_rows, writing
 from Utils.storage.pictures import picture_size, read_picture
 
 OWN_FILES = ("landmarks.csv", "annotations.json")  # in the folder of the pictures
@@ -45,15 +44,12 @@ MOST_CHOICES = 2000  # pictures to choose from
 GROUP = 64  # pictures between two lines of progress
 LONGEST_NAME = 60  # characters
 
+Boxes = dict[str, np.ndarray | None]  # (4,) of each picture, None: the detector finds one
+
 
 def flags(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
-    add(
-        "--input",
-        type=path_of,
-        metavar="DIR",
-        help="folder of the pictures (default: that of Custom)",
-    )
+    add("--input", type=path_of, metavar="DIR", help="folder of the pictures (default: that of Custom)")
     add(
         "--annotations",
         type=path_of,
@@ -91,11 +87,13 @@ def main(argv: list[str] | None = None) -> None:
     experiment.log(f"{given.output}: {len(chosen)} pictures to annotate, and landmarks.csv to fill")
 
 
-def boxes_of(folder: Path, files: list[str]) -> dict[str, np.ndarray]:
-    """The box (4,) that the folder's own files give each picture, of its first object; NaN without."""
+def boxes_of(folder: Path, files: list[str]) -> Boxes:
+    """The box (4,) that the folder's own files give each picture, of its first object; None without."""
     annotations = read_annotations(folder, files)
-    boxes = {file: np.full(4, np.nan) for file in files}
-    return boxes | dict(zip(annotations.files[::-1].tolist(), annotations.boxes[::-1], strict=True))
+    boxes: Boxes = dict.fromkeys(files)
+    for file, box in zip(annotations.files[::-1].tolist(), annotations.boxes[::-1], strict=True):
+        boxes[file] = None if np.isnan(box).any() else box
+    return boxes
 
 
 def folder_of(options: Options) -> Path:
@@ -151,20 +149,17 @@ def crops_of(detector: LandmarkDetector, folder: Path, files: list[str], boxes: 
     return np.stack([crop for crop, _, _ in cuts]), np.stack([to_crop for _, to_crop, _ in cuts])
 
 
-def learn(
-    detector: LandmarkDetector, experiment: Experiment, folder: Path, table: PointTable, boxes: dict[str, np.ndarray]
-) -> None:
+def learn(detector: LandmarkDetector, experiment: Experiment, folder: Path, table: PointTable, boxes: Boxes) -> None:
     """Fit the regressor of named points, keep it with the experiment, and write its errors.
 
-    boxes: (4,) of all pictures of the folder, NaN: the detector finds one.
+    boxes: of all pictures of the folder.
     """
-    others = sorted(set(boxes) - set(table.files))
-    others = evenly(np.array(others), MOST_OTHERS).tolist()
+    others = evenly(np.array(sorted(set(boxes) - set(table.files))), MOST_OTHERS).tolist()
     own = [boxes[file] if np.isnan(box).any() else box for file, box in zip(table.files, table.boxes, strict=True)]
-    each = [None if np.isnan(box).any() else box for box in [*own, *(boxes[file] for file in others)]]
+    each = [*own, *(boxes[file] for file in others)]
     landmarks = landmarks_of(detector, folder, [*table.files, *others], each)
     count = len(table.files)
-    pictures = crops_of(detector, folder, table.files, each[:count])
+    pictures = crops_of(detector, folder, table.files, own)
     regressor, errors, sizes = fit(common_frame(landmarks), landmarks[:count], table.points, table.names, pictures)
     keep(regressor, errors, sizes, experiment, detector.iteration)
 
@@ -178,8 +173,7 @@ def keep(regressor: Regressor, errors: np.ndarray, sizes: np.ndarray, experiment
     for p, name in enumerate(regressor.names):
         rows.append((name, str(regressor.counts[p]), mean_of(percent[:, p]), mean_of(pixels[:, p])))
     rows.append(("all", str(len(percent)), mean_of(percent), mean_of(pixels)))
-    with writing(experiment.logs / "NamedPoints.csv") as temporary, temporary.open("w", newline="") as file:
-        csv.writer(file).writerows(rows)
+    write_rows(rows, experiment.logs / "NamedPoints.csv")
     for name, pictures, share, length in (("point", "pictures", "error, %", "error, px"), *rows[1:]):
         experiment.log(f"{name:<28}{pictures:>9}{share:>10}{length:>11}")
     experiment.log(
@@ -208,13 +202,12 @@ def check_names(names: list[str], count: int) -> None:
 # Choosing
 
 
-def choose(detector: LandmarkDetector, folder: Path, boxes: dict[str, np.ndarray], count: int) -> list[str]:
+def choose(detector: LandmarkDetector, folder: Path, boxes: Boxes, count: int) -> list[str]:
     """The files that tell most about the landmarks of all pictures, most telling first; boxes as in `learn`."""
     if len(boxes) < count:
         raise UserError(f"--choose {count}: {folder} has only {len(boxes)} pictures; choose fewer")
     files = evenly(np.array(sorted(boxes)), max(MOST_CHOICES, count)).tolist()
-    each = [None if np.isnan(boxes[file]).any() else boxes[file] for file in files]
-    landmarks = landmarks_of(detector, folder, files, each)
+    landmarks = landmarks_of(detector, folder, files, [boxes[file] for file in files])
     return [files[i] for i in most_telling(common_frame(landmarks), landmarks, count)]
 
 
@@ -226,12 +219,8 @@ def copy_pictures(folder: Path, files: list[str], output: Path, names: list[str]
         for file in files:
             with writing(output / file, durable=False) as temporary:
                 shutil.copyfile(folder / file, temporary)
-        with (
-            writing(output / "landmarks.csv") as temporary,
-            temporary.open("w", newline="", encoding="utf-8") as table,
-        ):
-            columns = [f"{name}_{axis}" for name in names or ["point_0"] for axis in "xy"]
-            csv.writer(table).writerows([["file", *columns], *([file, *[""] * len(columns)] for file in files)])
+        columns = [f"{name}_{axis}" for name in names or ["point_0"] for axis in "xy"]
+        write_rows([["file", *columns], *([file, *[""] * len(columns)] for file in files)], output / "landmarks.csv")
     except OSError as error:
         raise UserError(f"--output {output}: {one_line(error)}; give another folder") from error
 

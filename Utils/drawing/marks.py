@@ -89,16 +89,22 @@ def mark(picture: np.ndarray, points: np.ndarray, colours: np.ndarray, radius: f
     return canvas[border:-border, border:-border].copy()
 
 
+def fitted(picture: np.ndarray, side: int) -> np.ndarray:
+    """A picture (H, W, 3) whose longer side is `side` pixels."""
+    height, width = picture.shape[:2]
+    scale = side / max(height, width)
+    size = (max(1, round(width * scale)), max(1, round(height * scale)))
+    return cv2.resize(picture, size, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC)
+
+
 def tile(picture: np.ndarray, points: np.ndarray, colours: np.ndarray, radius: float = 4) -> np.ndarray:
     """A picture (H, W, 3) RGB fitted into (TILE, TILE, 3), its points (n, 2) in pixels of the picture marked."""
-    height, width = picture.shape[:2]
-    scale = TILE / max(height, width)
-    size = (max(1, round(width * scale)), max(1, round(height * scale)))
-    fitted = cv2.resize(picture, size, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC)
-    left, top = (TILE - size[0]) // 2, (TILE - size[1]) // 2
+    shown = fitted(picture, TILE)
+    height, width = shown.shape[:2]
+    left, top = (TILE - width) // 2, (TILE - height) // 2
     canvas = np.full((TILE, TILE, 3), _PAPER, np.uint8)
-    canvas[top : top + size[1], left : left + size[0]] = fitted
-    placed = np.asarray(points, np.float64).reshape(-1, 2) * scale + (left, top)
+    canvas[top : top + height, left : left + width] = shown
+    placed = np.asarray(points, np.float64).reshape(-1, 2) * (TILE / max(picture.shape[:2])) + (left, top)
     return mark(canvas, placed, colours, radius)
 
 

@@ -1,6 +1,6 @@
 """The results of an evaluation in an experiment's Logs: curves, tables, and lines in the log."""
 
-import csv
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -10,7 +10,7 @@ from Utils.evaluation import Errors
 from Utils.movement import FOLLOWS, OFTEN, Movement
 from Utils.protocols import few_annotations
 from Utils.storage.experiment import Experiment
-from Utils.storage.files import writing
+from Utils.storage.files import write_rows
 
 LANDMARK_COLUMNS = (
     "landmark",
@@ -99,12 +99,11 @@ def report_landmarks(
     explained = [empty] * 3 if movement is None else [movement.residual, movement.movement, movement.r2]
     columns = [100 * found, *explained, backward, *(steadiness or (empty, empty, empty))]
     path = experiment.result("Landmarks.csv")
-    with writing(path) as temporary, temporary.open("w", newline="") as file:
-        writer = csv.writer(file)
-        writer.writerow(LANDMARK_COLUMNS)
-        for k, colour, *values in zip(landmarks, palette(len(landmarks)), *columns, strict=True):
-            name = f"#{bytes(colour.tolist()).hex()}"
-            writer.writerow([k, name, *("" if np.isnan(value) else f"{value:.4g}" for value in values)])
+    rows: list[Sequence[object]] = [LANDMARK_COLUMNS]
+    for k, colour, *values in zip(landmarks, palette(len(landmarks)), *columns, strict=True):
+        name = f"#{bytes(colour.tolist()).hex()}"
+        rows.append([k, name, *("" if np.isnan(value) else f"{value:.4g}" for value in values)])
+    write_rows(rows, path)
     if movement is not None:
         often = movement.often_found()
         experiment.log(

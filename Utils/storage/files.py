@@ -1,6 +1,7 @@
 """Files are written whole or not at all; reading a file never runs code in it."""
 
 import contextlib
+import csv
 import errno
 import fcntl
 import io
@@ -8,7 +9,7 @@ import os
 import pickle
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -131,6 +132,12 @@ def held(lock: Path, refusal: str = "") -> Iterator[None]:
         file_lock.release()
 
 
+def write_rows(rows: Iterable[Iterable[object]], path: Path | str) -> None:
+    """Write a CSV file, whole or not at all."""
+    with writing(path) as temporary, open(temporary, "w", newline="", encoding="utf-8") as file:
+        csv.writer(file).writerows(rows)
+
+
 def dump_pickle(content: Any, path: Path | str) -> None:
     """Write `content` as a pickle, whole or not at all."""
     with writing(path) as temporary, open(temporary, "wb") as handle:
@@ -154,37 +161,30 @@ def save_checkpoint(content: dict[str, Any], path: Path | str) -> None:
         temporary.write_bytes(buffer.getbuffer())
 
 
-def _require_file(path: Path, remedy: str) -> None:
-    if not path.is_file():
-        raise UserError(f"{path} does not exist; {remedy}")
-    if path.stat().st_size == 0:
-        raise UserError(f"{path} is empty; {remedy}")
-
-
 def load_pickle(path: Path | str, remedy: str = "make or download it again") -> Any:
     """Read a pickle of arrays and plain containers.
 
     Raises UserError if the file is missing, empty or cut off, or holds anything else: that could run code.
     """
-    path = Path(path)
-    _require_file(path, remedy)
-    return _load(path, remedy, lambda: unpickle(path.read_bytes()))
+    return _load(Path(path), remedy, lambda file: unpickle(file.read_bytes()))
 
 
 def load_checkpoint(path: Path | str, remedy: str = "make or download it again") -> dict[str, Any]:
     """Read a dictionary, by the rules of `load_pickle`: a file of torch.save, onto the CPU, or of safetensors."""
     path = Path(path)
-    _require_file(path, remedy)
-    read = read_safetensors if path.suffix == SAFETENSORS else read_torch_file
-    content = _load(path, remedy, lambda: read(path))
+    content = _load(path, remedy, read_safetensors if path.suffix == SAFETENSORS else read_torch_file)
     if not isinstance(content, dict):
         raise UserError(f"{path} holds a {type(content).__name__}, not a dictionary; {remedy}")
     return dict(content)
 
 
-def _load(path: Path, remedy: str, load: Callable[[], Any]) -> Any:
+def _load(path: Path, remedy: str, read: Callable[[Path], Any]) -> Any:
+    if not path.is_file():
+        raise UserError(f"{path} does not exist; {remedy}")
+    if path.stat().st_size == 0:
+        raise UserError(f"{path} is empty; {remedy}")
     try:
-        return load()
+        return read(path)
     except RefusedError as error:
         raise UserError(f"{path} is refused: {one_line(error)}; get the file from a source you trust") from error
     except Exception as error:  # a damaged file can make a reader raise nearly anything
