@@ -40,11 +40,11 @@ PRESETS: dict[str, dict[str, Any]] = {
 }
 # The Demo's: its rounds of step one take longer and gain less than step two.
 PRESETS["brief"] = PRESETS["small"] | {
-    "iterations_first": 300,
+    "iterations_first": 400,
     "clustering_rounds": 0,
-    "total_iterations": 900,
-    "learning_rate_steps": (750, 850),
-    "iterations_before_merging": 400,
+    "total_iterations": 1300,
+    "learning_rate_steps": (1050, 1200),
+    "iterations_before_merging": 550,
 }
 
 # Marks a field that may differ between a network's training and its use.
