@@ -51,9 +51,10 @@ def percent(predicted: np.ndarray, truth: np.ndarray, normalisers: np.ndarray) -
 def shape_predictor(
     crops: np.ndarray, boxes: np.ndarray, rows: np.ndarray, truth: np.ndarray, tested: np.ndarray
 ) -> np.ndarray:
-    """What dlib finds in the tested of crops (n, S, S, 3) with boxes (n, 4), learned from rows with points (m, P, 2).
+    """The points (t, P, 2) that dlib finds with ml-morph's default settings.
 
-    With the settings that ml-morph has by default; rows that lack a point are left out.
+    crops: (n, S, S, 3), with their objects' boxes (n, 4); rows: (m,) those to learn from, with their points, truth
+    (m, P, 2), of which those that lack a point are left out; tested: (t,) others.
     """
     dlib = require("dlib", "dlib-bin")
     box = [dlib.rectangle(*own) for own in np.rint(boxes).astype(int).tolist()]
@@ -105,7 +106,9 @@ def main() -> None:
         return tuple(percent(own, there, normalisers[tested]) for own in found)
 
     orders = [np.random.default_rng(seed).permutation(len(truth)) for seed in range(options.own.draws)]
-    print(f"{'pictures':>8}{'mean shape':>13}{'landmarks alone':>18}{'named points':>15}{'dlib':>13}")
+    print(
+        f"{'pictures':>8}{'mean shape':>13}{'landmarks alone':>18}{'named points':>15}{'dlib' * options.own.dlib:>13}"
+    )
     for count in options.own.pictures:
         peer = options.own.dlib and count > 1  # it cannot learn from one
         errors = np.array([error(order[:count], order[count:], peer) for order in orders])

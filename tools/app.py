@@ -236,7 +236,7 @@ class Annotator:
             self.experiment.open()
             keep(*learned, self.experiment, self.detector.iteration)
             self.detector.regressor = learned[0]
-        return f"Saved: {self.path}, {len(rows)} pictures"
+        return f"Saved: {self.path}. Pictures annotated: {len(rows)}."
 
 
 # The page

@@ -113,7 +113,7 @@ def test_a_person_drops_a_picture_clicks_three_points_and_saves(annotator, tmp_p
             page.locator(f"#name input[value={name}]:checked").wait_for(state="attached")
             page.wait_for_function("old => document.querySelector('#picture img').src !== old", arg=before)
         page.locator("#save").click()
-        page.locator("#said", has_text="Saved: ").wait_for()
+        page.locator("#said", has_text="Pictures annotated: 1.").wait_for()
         browser.close()
     np.testing.assert_allclose(annotator.points[file], [(22.5, 30), (45, 30), (67.5, 30)], atol=0.2)
     assert (tmp_path / "points.csv").read_text().startswith("file,tip_x,tip_y,base_x,")
