@@ -31,6 +31,7 @@ CROP_MARGIN = 0.08  # of the box's mean side
 WINDOW_MARGIN = 0.5  # of the box's mean side; a large picture is cut to its box with this margin
 SMALLEST_SIDE = 16  # pixels
 WORKING_SHARE = 450 / 256  # longest side of a picture, in sides of the crop; more would cost time and tell nothing
+LARGE = 1.4  # times that side: shrinking a smaller picture would halve its pixels at most and cost detail
 TEST_SHARE = 10  # one file in ten is tested
 LEAST_FOR_WORKERS = 64  # pictures; starting processes for fewer takes longer
 
@@ -143,7 +144,7 @@ class Custom(Database):
     def _read_window(self, images: WorkingSet, i: int) -> np.ndarray:
         """Picture i, or the shrunk window of a large one, which is kept below the log directory."""
         path, window, size = images.path(i), images.windows[i], images.sizes[i]
-        if images.originals[i].max() <= self.working_size:
+        if images.originals[i].max() <= LARGE * self.working_size:
             return _read_unchanged(path, images.originals[i])
         key = _digest(f"{images.file(i)} {images.stamps[i]} {window} {size}")
         kept = self.cache / f"{key}.jpg"
@@ -316,14 +317,15 @@ def _working_set(
 def _windows(boxes: np.ndarray, sizes: np.ndarray, longest: int) -> tuple[np.ndarray, np.ndarray]:
     """The windows (n, 4) int that are kept of pictures, and the sizes (n, 2) float64 that they are shrunk to.
 
-    boxes: (n, 4); sizes: (n, 2) width, height. A picture with a side over `longest` is cut to its box's surroundings
-    and then shrunk until no side is over `longest`.
+    boxes: (n, 4); sizes: (n, 2) width, height. A picture with a side over `LARGE` times `longest` is cut to its box's
+    surroundings and then shrunk until no side is over `longest`.
     """
     windows = padded_window(boxes, sizes[:, 0], sizes[:, 1], WINDOW_MARGIN)
     whole = np.concatenate([np.zeros_like(sizes), sizes], axis=1)
-    windows = np.where(sizes.max(1, keepdims=True) > longest, windows, whole)
+    large = sizes.max(1, keepdims=True) > LARGE * longest
+    windows = np.where(large, windows, whole)
     extent = windows[:, 2:] - windows[:, :2]
-    shrink = np.minimum(1, longest / np.maximum(extent.max(1, keepdims=True), 1))
+    shrink = np.where(large, np.minimum(1, longest / np.maximum(extent.max(1, keepdims=True), 1)), 1)
     return windows, np.maximum(np.rint(extent * shrink), SMALLEST_SIDE)
 
 

@@ -127,12 +127,22 @@ def test_large_pictures_are_cut_to_the_surroundings_of_the_box_and_shrunk(tmp_pa
 
 
 def test_a_window_at_the_corner_is_not_taken_for_the_picture(tmp_path):
-    save(tmp_path / "p" / "a.png", 500, 357)
+    save(tmp_path / "p" / "a.png", 700, 357)
     (tmp_path / "p" / "boxes.csv").write_text("file,x1,y1,x2,y2\na.png,10,8,200,200\n")
     images, i = everything(open_folder(tmp_path / "p"))["a.png"]
     # grown by half the mean side 191: -85.5, -87.5 to 295.5, 295.5
     assert images.windows[i].tolist() == [0, 0, 296, 296]
     assert open_folder(tmp_path / "p").read(images, i).shape == (296, 296, 3)
+
+
+@pytest.mark.parametrize(("width", "kept"), [(630, [630, 357]), (631, [296, 296])])
+def test_a_picture_of_up_to_1_4_times_the_working_size_stays_as_it_is(tmp_path, width, kept):
+    save(tmp_path / "p" / "a.png", width, 357)
+    (tmp_path / "p" / "boxes.csv").write_text("file,x1,y1,x2,y2\na.png,10,8,200,200\n")
+    database = open_folder(tmp_path / "p")
+    images, i = everything(database)["a.png"]
+    assert images.sizes[i].tolist() == kept
+    assert database.read(images, i).shape[1::-1] == tuple(kept)
 
 
 def test_a_picture_that_changes_its_size_is_named(tmp_path):
