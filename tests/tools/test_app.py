@@ -108,6 +108,7 @@ def test_a_person_drops_a_picture_clicks_three_points_and_saves(annotator, tmp_p
         file = annotator.chosen[0]
         picture = page.locator("#picture img")
         for x, name in ((0.25, "base"), (0.5, "left"), (0.75, "tip")):
+            picture.evaluate("image => image.decode()")  # until then it has no size to click at
             box, before = picture.bounding_box(), picture.get_attribute("src")
             picture.click(position={"x": x * box["width"], "y": 0.5 * box["height"]})
             page.locator(f"#name input[value={name}]:checked").wait_for(state="attached")
