@@ -144,7 +144,7 @@ class Custom(Database):
     def _read_window(self, images: WorkingSet, i: int) -> np.ndarray:
         """Picture i, or the shrunk window of a large one, which is kept below the log directory."""
         path, window, size = images.path(i), images.windows[i], images.sizes[i]
-        if images.originals[i].max() <= LARGE * self.working_size:
+        if np.array_equal(size, images.originals[i]):
             return _read_unchanged(path, images.originals[i])
         key = _digest(f"{images.file(i)} {images.stamps[i]} {window} {size}")
         kept = self.cache / f"{key}.jpg"
