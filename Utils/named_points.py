@@ -24,7 +24,7 @@ from Utils.refinement import Refiner
 from Utils.runtime.errors import UserError
 from Utils.storage.files import dump_pickle, load_pickle
 
-FORMAT = 2
+FORMAT = 3
 REMEDY = "run tools/name_points.py again"
 REACH = 0.325  # distance at which the covariance of two landmarks' displacements has fallen to 1/e
 OWN_SHARE = 0.1  # of a landmark's displacement that tells nothing of its neighbours

@@ -3,7 +3,7 @@
 A view shows a picture in the common frame of Utils/named_points.py, so that turned and mirrored objects look alike.
 Around a place, histograms of the directions of its gradients in 4x4 cells describe it. From the description, a ridge
 regression for each point says how far off the place is. It learns from places around the annotated points, as far
-off as predictions are (a step of supervised descent: Xiong, De la Torre, CVPR 2013). The strength is the one that
+off as predictions are (supervised descent: Xiong, De la Torre, CVPR 2013). The strength is the one that
 predicts left-out pictures best; a point that no strength improves stays where it was.
 """
 
@@ -16,7 +16,8 @@ from Utils.crops import compose, invert, warp
 
 SIDE, MARGIN = 128, 0.4  # of a view, pixels; and its margin around the mean shape, in sizes of the object
 CELLS, SPACING, DIRECTIONS, BLUR = 4, 6.0, 8, 2.5  # a description: cells per side, their distance and blur, pixels
-STARTS = 6  # places around each annotated point
+STAGES = 3  # each learns what the one before has left
+STARTS, PLACES = 6, 300  # places around each annotated point, at least; and in all pictures together
 STRENGTHS = 10.0 ** np.arange(-3, 0.1, 0.5)  # of the ridge, per place
 WORTHWHILE = 0.97  # share of the error that must be left at most
 FARTHEST = 3.0  # standard deviations of the predictions that a point moves at most
@@ -24,11 +25,11 @@ FARTHEST = 3.0  # standard deviations of the predictions that a point moves at m
 
 @dataclass(frozen=True)
 class Refiner:
-    """Moves P points.
+    """Moves P points in S stages.
 
-    view: (2, 3), from the frame to pixels of a view; means: (P, D) of descriptions; offsets: (P, 2) and weights:
-    (P, D, 2), in pixels of a view, 0 for a point that stays; limits: (P,) pixels; shares: (P,) of the variance that
-    is left.
+    view: (2, 3), from the frame to pixels of a view; means: (S, P, D) of descriptions; offsets: (S, P, 2) and
+    weights: (S, P, D, 2), in pixels of a view, 0 for a point that stays; limits: (S, P) pixels; shares: (P,) of the
+    variance that is left.
     """
 
     view: np.ndarray
@@ -42,10 +43,11 @@ class Refiner:
         """Points (n, P, 2) in pixels of the views (n, SIDE, SIDE, 3), moved."""
         moved = points.copy()
         for own, view in zip(moved, views, strict=True):
-            off = describe(gradients(view), own) - self.means
-            step = self.offsets + np.einsum("pd,pdc->pc", off, self.weights)
-            length = np.linalg.norm(step, axis=1)
-            own += step * np.minimum(1, self.limits / np.maximum(length, 1e-9))[:, None]
+            channels = gradients(view)
+            for mean, offset, weights, limit in zip(self.means, self.offsets, self.weights, self.limits, strict=True):
+                step = offset + np.einsum("pd,pdc->pc", describe(channels, own) - mean, weights)
+                length = np.linalg.norm(step, axis=1)
+                own += step * np.minimum(1, limit / np.maximum(length, 1e-9))[:, None]
         return moved
 
 
@@ -84,54 +86,60 @@ def learn(
     seen the picture is off, NaN: unknown; noise: (P,), standard deviation of predictions per axis. All in pixels of
     the views.
     """
+    rng = np.random.default_rng(0)
     count, number = points.shape[:2]
-    starts = noise[:, None] * np.random.default_rng(0).standard_normal((STARTS, count, number, 2))
-    starts[0] = np.where(np.isnan(missed), starts[0], missed)
-    places = (np.nan_to_num(points) + starts).swapaxes(0, 1)  # (n, STARTS, P, 2)
-    described = np.stack(
-        [describe(gradients(own), some.reshape(-1, 2)) for own, some in zip(views, places, strict=True)]
-    ).reshape(count, STARTS, number, -1)
-    dimension = described.shape[-1]
-    refiner = Refiner(
-        view,
-        np.zeros((number, dimension), np.float32),
-        np.zeros((number, 2)),
-        np.zeros((number, dimension, 2)),
-        FARTHEST * noise,
-        np.ones(number),
-    )
-    left: np.ndarray = np.ones((count, number))
-    for p in range(number):
-        has = ~np.isnan(points[:, p]).any(axis=1)
-        if has.sum() > 1:
-            _learn_point(refiner, p, described[has][:, :, p], -starts[:, has, p].swapaxes(0, 1), left, has)
-    return refiner, left
+    starts, known = max(STARTS, PLACES // count), ~np.isnan(points).any(axis=2)
+    before = np.where(np.isnan(missed), noise[:, None] * rng.standard_normal(missed.shape), missed)
+    after, limits, shares, solved = before.copy(), [], np.ones(number), []
+    for _ in range(STAGES):
+        spread = noise * np.sqrt(shares)
+        off = spread[:, None] * rng.standard_normal((count, starts, number, 2))
+        off[:, 0] = after
+        places = np.nan_to_num(points)[:, None] + off
+        described = np.stack(
+            [describe(gradients(own), some.reshape(-1, 2)) for own, some in zip(views, places, strict=True)]
+        ).reshape(count, starts, number, -1)
+        stage = []
+        for p, has in enumerate(known.T):
+            *moves, share, residual = _learn_point(described[has][:, :, p], -off[has][:, :, p])
+            after[has, p] = -residual
+            shares[p] *= share
+            stage.append(moves)
+        solved.append([np.stack(column) for column in zip(*stage, strict=True)])
+        limits.append(FARTHEST * spread)
+    means, offsets, weights = (np.stack(column) for column in zip(*solved, strict=True))
+    left = np.linalg.norm(after, axis=2) / np.maximum(np.linalg.norm(before, axis=2), 1e-9)
+    return Refiner(view, means, offsets, weights, np.stack(limits), shares), left
 
 
 def _learn_point(
-    refiner: Refiner, p: int, described: np.ndarray, targets: np.ndarray, left: np.ndarray, has: np.ndarray
-) -> None:
-    """Fill in point p from descriptions (n, STARTS, D) and targets (n, STARTS, 2), if that is worthwhile."""
-    count = len(described)
-    inputs, outputs = described.reshape(count * STARTS, -1).astype(np.float64), targets.reshape(-1, 2)
+    described: np.ndarray, targets: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, float, np.ndarray]:
+    """How a point moves, from descriptions (n, k, D) and targets (n, k, 2) at k places in each picture.
+
+    Mean (D,), offset (2,) and weights (D, 2), all 0 if that is not worthwhile; the share of the variance that is
+    left, and what remains (n, 2) at the first places of pictures that are left out.
+    """
+    count, places, dimension = described.shape
+    stays = np.zeros(dimension, np.float32), np.zeros(2), np.zeros((dimension, 2)), 1.0, targets[:, 0]
+    if count < 2:
+        return stays
+    inputs, outputs = described.reshape(count * places, -1).astype(np.float64), targets.reshape(-1, 2)
     mean, offset = inputs.mean(axis=0), outputs.mean(axis=0)
     u, s, v = np.linalg.svd(inputs - mean, full_matrices=False)
-    along, blocks = u.T @ (outputs - offset), u.reshape(count, STARTS, -1)
-    before = np.linalg.norm(targets, axis=2)
-    best, chosen = WORTHWHILE * before.mean(), None
+    along, blocks = u.T @ (outputs - offset), u.reshape(count, places, -1)
+    before = np.linalg.norm(targets, axis=2).mean()
+    best, chosen = WORTHWHILE * before, None
     for strength in STRENGTHS * len(inputs):
         shrunk = s**2 / (s**2 + strength)
-        residual = (outputs - offset - u @ (shrunk[:, None] * along)).reshape(count, STARTS, 2)
+        residual = (outputs - offset - u @ (shrunk[:, None] * along)).reshape(count, places, 2)
         hat = np.einsum("nkr,r,nlr->nkl", blocks, shrunk, blocks, optimize=True) + 1 / len(inputs)
-        after = np.linalg.norm(np.linalg.solve(np.eye(STARTS) - hat, residual), axis=2)
-        if after.mean() < best:
-            best, chosen = after.mean(), (strength, after)
-    if chosen is not None:
-        strength, after = chosen
-        refiner.means[p], refiner.offsets[p] = mean, offset
-        refiner.weights[p] = v.T @ ((s / (s**2 + strength))[:, None] * along)
-        refiner.shares[p] = (best / before.mean()) ** 2
-        left[has, p] = after[:, 0] / np.maximum(before[:, 0], 1e-9)
+        left_out = np.linalg.solve(np.eye(places) - hat, residual)
+        after = np.linalg.norm(left_out, axis=2).mean()
+        if after < best:
+            weights = v.T @ ((s / (s**2 + strength))[:, None] * along)
+            best, chosen = after, (mean.astype(np.float32), offset, weights, (after / before) ** 2, left_out[:, 0])
+    return chosen or stays
 
 
 def views_of(to_view: np.ndarray, pictures: np.ndarray, to_pictures: np.ndarray) -> np.ndarray:
