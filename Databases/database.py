@@ -19,6 +19,7 @@ from Utils.runtime.errors import UserError
 from Utils.storage.pictures import read_picture
 
 REGRESSION_PICTURES = 1000  # the paper's number of pictures with groundtruth to fit the regressors on
+JUDGED = 500  # training pictures by which landmarks are judged
 LEFT_OUT_SHOWN = 10  # lines
 LARGEST_OBJECT = 450  # pixels of the longer side of a box, as in the largest pictures that are trained on
 FACE_CROP = (
@@ -110,6 +111,11 @@ class Database(ABC):
     @abstractmethod
     def crop(self, box: np.ndarray, width: int, height: int, size: int) -> np.ndarray:
         """The point map (2, 3) from a picture of width x height pixels to its size x size crop."""
+
+    def some_training(self) -> ImageSet:
+        """Training pictures by which landmarks are judged, evenly from all; a fifth if many poses are tried."""
+        most = JUDGED // min(len(self.poses), 5)
+        return self.training.subset(evenly(np.arange(len(self.training)), most))
 
     def surround(self, box: np.ndarray) -> np.ndarray:
         """What a box (4,) of a picture from elsewhere becomes before the picture is viewed and cropped by it."""

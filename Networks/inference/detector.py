@@ -31,7 +31,6 @@ from Utils.storage.pictures import read_picture
 
 Picture = np.ndarray | str | Path
 ODDNESS_WEIGHT = 0.3  # of the shape in the choice of a pose, beside the landmarks' mean confidence
-RELATED_PICTURES = 500  # at most, evenly from the training pictures; a fifth if they are tried in many poses
 
 
 @dataclass(frozen=True)
@@ -178,9 +177,7 @@ class LandmarkDetector:
     def learn_relations(self, experiment: Experiment) -> Relations:
         """What the training pictures tell about the landmarks, also written to the experiment."""
         database = self.database if hasattr(self.database, "training") else self.open_data_set()
-        most = RELATED_PICTURES // min(len(database.poses), 5)
-        some = database.training.subset(evenly(np.arange(len(database.training)), most))
-        found = []
+        some, found = database.some_training(), []
         for mirrored in (False, True):
             run = partial(self.run_once, mirrored=mirrored)
             points, confidence, _ = self.predict(some, "Landmarks: relations", run)

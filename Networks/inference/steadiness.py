@@ -6,7 +6,7 @@ import numpy as np
 import torch
 
 from Databases.augmentation import draw_similarity
-from Databases.database import ImageSet, evenly
+from Databases.database import ImageSet
 from Databases.groundtruth import PREDICTION_SIZE
 from Networks.execution import inference_batches
 from Networks.inference.detector import LandmarkDetector, warped
@@ -15,7 +15,6 @@ from Utils.movement import OFTEN
 from Utils.runtime.progress import Progress
 
 STEADY = 0.8  # R2 under known warps from which a landmark counts as one that follows the picture
-PICTURES_JUDGED = 500  # training pictures by which landmarks are judged, a fifth if they are tried in many poses
 _STAGE = 3  # of random numbers; 1 and 2 are the training steps
 
 
@@ -65,9 +64,8 @@ def steadiness(detector: LandmarkDetector, images: ImageSet) -> Steadiness:
 
 
 def training_steadiness(detector: LandmarkDetector) -> Steadiness:
-    """`steadiness` in some of the data set's training pictures, evenly from all."""
-    training, poses = detector.database.training, len(detector.database.poses)
-    return steadiness(detector, training.subset(evenly(np.arange(len(training)), PICTURES_JUDGED // min(poses, 5))))
+    """`steadiness` in some of the data set's training pictures."""
+    return steadiness(detector, detector.database.some_training())
 
 
 def _draw_warp(detector: LandmarkDetector, rng: np.random.Generator) -> np.ndarray:
