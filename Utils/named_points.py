@@ -4,15 +4,17 @@ Landmarks are brought into a common frame, in which all pictures show the mean s
 allows. There, a point rides on the landmarks around it: their displacements from the mean shape are interpolated at
 the point (kriging with an exponential covariance). What annotations show beyond that is learned by a ridge regression
 from all displacements, most from those nearby. Of several strengths, it takes the one that predicts left-out pictures
-best, so that one picture corrects only the point's mean position, and many pictures the way in which it moves.
-Pictures that disagree with the others, such as those in which landmarks are wrong, lose their weight. Where pictures
-are at hand, points then move to where they look as annotated (Utils/refinement.py).
+best, so that one picture corrects only the point's mean position, and many pictures the way in which it moves. If
+objects stand alike in their boxes, the corners of the crop tell how wrong the similarity map is; they are inputs,
+too, unless left-out pictures are predicted better without. Pictures that disagree with the others, such as those in
+which landmarks are wrong, lose their weight. Where pictures are at hand, points then move to where they look as
+annotated (Utils/refinement.py).
 
 Lengths in the frame are in sizes of the object: twice the root mean square distance of the mean shape's landmarks
-from their centre. Pictures may come in pixels of their own. Points are NaN if they are unknown.
+from their centre. Landmarks and points of a picture are in sides of its crop, NaN if they are unknown.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -33,11 +35,11 @@ STRENGTHS = 10.0 ** np.arange(-3, 4.1, 0.5)  # variance of the ridge's predictio
 USUAL_STRENGTH = 1.0  # and how far, in powers of ten, it may lie from that
 STRENGTH_SPREAD = 2.0
 PRIOR_PICTURES = 2.0  # so many pictures the noise that is expected before any annotation counts as
+CORNER_WEIGHTS = (0.0, 1.0)  # of the crop's corners; the one that predicts left-out pictures best
+UNUSUAL = 6.0  # a crop whose corners are displaced by so many of their spreads tells nothing
 NEAR = 0.05  # a point's confidence is the chance that it lies so near
 LEAST = 1e-3  # spread and noise are never taken for smaller
 _STARTS, _ROUNDS, _REFITS = 4, 5, 3
-
-Pictures = tuple[np.ndarray, np.ndarray]  # crops (n, S, S, 3) RGB uint8, and the maps (n, 2, 3) to them
 
 
 @dataclass(frozen=True)
@@ -45,12 +47,14 @@ class Frame:
     """The common frame of all pictures of an experiment.
 
     shape: (L, 2), of size 1; spread: root mean square displacement per axis; noise: root mean square error per axis
-    with which the others predict a landmark.
+    with which the others predict a landmark; corners: (2, 2), the crop's, with their usual displacement.
     """
 
     shape: np.ndarray
     spread: float
     noise: float
+    corners: np.ndarray
+    corner_spread: float
 
 
 def common_frame(landmarks: np.ndarray) -> Frame:
@@ -72,13 +76,17 @@ def common_frame(landmarks: np.ndarray) -> Frame:
     size = _size(shape)
     shape, aligned = shape / size, aligned / size
     displacements = aligned - shape
-    frame = Frame(shape, max(float(np.sqrt(np.nanmean(displacements**2))), LEAST), 0.0)
+    all_corners = crop_corners(to_frame(shape, landmarks))
+    corners = known_median(all_corners.reshape(-1, 4)).reshape(2, 2)
+    corner_spread = max(1.5 * float(np.nanmedian(np.abs(all_corners - corners))), LEAST)
+    spread = max(float(np.sqrt(np.nanmean(displacements**2))), LEAST)
+    frame = Frame(shape, spread, 0.0, corners, corner_spread)
     errors = []
     for k in range(len(shape)):
         others = np.arange(len(shape)) != k
         riding, _ = ride(frame, np.where(others[:, None], displacements, np.nan), shape[[k]])
         errors.append(riding[:, 0] - displacements[:, k])
-    return Frame(shape, frame.spread, max(float(np.sqrt(np.nanmean(np.square(errors)))), LEAST))
+    return replace(frame, noise=max(float(np.sqrt(np.nanmean(np.square(errors)))), LEAST))
 
 
 def _size(shape: np.ndarray) -> float:
@@ -122,6 +130,13 @@ def _similarity(shape: np.ndarray, landmarks: np.ndarray) -> tuple[np.ndarray, n
     return maps, distance.sum(axis=1) / counts
 
 
+def crop_corners(maps: np.ndarray) -> np.ndarray:
+    """Two opposite corners (n, 2, 2) of crops in the frame, to which the maps (n, 2, 3) are; of mirrored ones too."""
+    is_mirrored = maps[:, 0, 0] * maps[:, 1, 1] < maps[:, 0, 1] * maps[:, 1, 0]
+    corners = np.array([[[0.0, 0.0], [1.0, 1.0]], [[1.0, 0.0], [0.0, 1.0]]])
+    return apply(maps, corners[is_mirrored.astype(int)])
+
+
 def ride(frame: Frame, displacements: np.ndarray, points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Displacements (n, L, 2) of landmarks, interpolated at points (P, 2) of the frame: (n, P, 2).
 
@@ -147,10 +162,10 @@ def ride(frame: Frame, displacements: np.ndarray, points: np.ndarray) -> tuple[n
 
 @dataclass(frozen=True)
 class Regressor:
-    """From landmarks to P named points.
+    """From L landmarks to P named points, by D = 2L + 4 inputs.
 
-    positions: (P, 2) in the frame; offsets: (P, 2); inputs_mean: (P, 2L); weights: (P, 2L, 2); noise: (P,)
-    standard deviation per axis; covariance: (P, 2L, 2L) of the weights, in units of the noise; counts: (P,)
+    positions: (P, 2) in the frame; offsets: (P, 2); inputs_mean: (P, D); weights: (P, D, 2); noise: (P,)
+    standard deviation per axis; covariance: (P, D, D) of the weights, in units of the noise; counts: (P,)
     annotated pictures; refiner: None if it was learned without pictures.
     """
 
@@ -165,14 +180,14 @@ class Regressor:
     counts: np.ndarray
     refiner: Refiner | None = None
 
-    def predict(self, landmarks: np.ndarray, pictures: Pictures | None = None) -> tuple[np.ndarray, np.ndarray]:
-        """Points (n, P, 2) of landmarks (n, L, 2), in their pixels, and their confidence (n, P) float32.
+    def predict(self, landmarks: np.ndarray, crops: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
+        """Points (n, P, 2) of landmarks (n, L, 2), and their confidence (n, P) float32.
 
-        With pictures, whose maps are from the landmarks' pixels, the points are refined. A picture with fewer than
-        two landmarks has points NaN and confidence 0.
+        In crops (n, S, S, 3) RGB uint8, the points are refined. A picture with fewer than two landmarks has points
+        NaN and confidence 0.
         """
         maps = to_frame(self.frame.shape, landmarks)
-        inputs, riding, lost = _inputs(self.frame, apply(maps, landmarks), self.positions)
+        inputs, riding, lost = _inputs(self.frame, maps, landmarks, self.positions)
         off = inputs[:, None] - self.inputs_mean
         points = self.positions + riding + self.offsets + np.einsum("npd,pdc->npc", off, self.weights)
         unsure = (
@@ -180,9 +195,9 @@ class Regressor:
         )
         variance = unsure * self.noise**2 + lost * self.frame.spread**2
         there = ~np.isnan(maps).any(axis=(1, 2))
-        if self.refiner is not None and pictures is not None and there.any():
-            view, (crops, to_crops) = self.refiner.view, pictures
-            views = refinement.views_of(compose(view, maps[there]), crops[there], to_crops[there])
+        if self.refiner is not None and crops is not None and there.any():
+            view = self.refiner.view
+            views = refinement.views_of(compose(view, maps[there]), crops[there])
             refined = self.refiner.refine(views, apply(view, points[there]))
             points[there] = apply(invert(view), refined)
             variance[there] *= self.refiner.shares
@@ -204,8 +219,7 @@ def load_regressor(path: Path, landmarks: int) -> Regressor:
         assert content.pop("format") == FORMAT
         refiner = None if content["refiner"] is None else Refiner(**content["refiner"])
         regressor = Regressor(**{**content, "frame": Frame(**content["frame"]), "refiner": refiner})
-        nothing = np.zeros((1, 8, 8, 3), np.uint8), np.eye(2, 3)[None]
-        points, _ = regressor.predict(regressor.frame.shape[None], nothing)
+        points, _ = regressor.predict(regressor.frame.shape[None], np.zeros((1, 8, 8, 3), np.uint8))
         assert landmarks == regressor.frame.shape.shape[0]
         assert points.shape == (1, len(regressor.names), 2)
     except (AssertionError, AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
@@ -213,33 +227,39 @@ def load_regressor(path: Path, landmarks: int) -> Regressor:
     return regressor
 
 
-def _inputs(frame: Frame, aligned: np.ndarray, positions: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """What the regression sees (n, 2L) and how points ride (n, P, 2) on aligned landmarks (n, L, 2).
+def _inputs(
+    frame: Frame, maps: np.ndarray, landmarks: np.ndarray, positions: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """What the regression sees (n, 2L + 4) and how points ride (n, P, 2) on landmarks (n, L, 2).
 
-    A missing landmark rides on the others. Also returns the variance (n, P) that missing landmarks add.
+    maps: (n, 2, 3), to the frame. A missing landmark rides on the others. Also returns the variance (n, P) that
+    missing landmarks add.
     """
-    displacements = aligned - frame.shape
+    displacements = apply(maps, landmarks) - frame.shape
     both, variance = ride(frame, displacements, np.concatenate([frame.shape, positions]))
     _, complete = ride(frame, 0 * frame.shape[None], positions)
     count = len(frame.shape)
     filled = np.where(np.isnan(displacements), both[:, :count], displacements)
     inputs = np.nan_to_num(filled).reshape(len(filled), -1) / (frame.spread * np.sqrt(2 * count))
+    corners = (crop_corners(maps) - frame.corners).reshape(-1, 4) / frame.corner_spread
+    is_usual = (np.abs(corners) < UNUSUAL).all(axis=1, keepdims=True)
+    inputs = np.concatenate([inputs, np.where(is_usual, corners, 0) / 2], axis=1)
     return inputs, both[:, count:], variance[:, count:] - complete
 
 
 def fit(
-    frame: Frame, landmarks: np.ndarray, points: np.ndarray, names: list[str], pictures: Pictures | None = None
+    frame: Frame, landmarks: np.ndarray, points: np.ndarray, names: list[str], crops: np.ndarray | None = None
 ) -> tuple[Regressor, np.ndarray, np.ndarray]:
     """The regressor of annotated pictures, landmarks (n, L, 2) and points (n, P, 2), and its errors.
 
-    pictures: learn to refine points in them; the maps are from the landmarks' pixels.
+    crops: (n, S, S, 3) RGB uint8, in which it learns to refine points.
 
     The errors (n, P), in sizes of the object, are those of a regressor that has not seen the picture (leave-one-out);
-    NaN where the point is not annotated or is annotated only there. Also returns the objects' sizes (n,) in pixels.
-    Raises UserError if a point has no picture with two landmarks.
+    NaN where the point is not annotated or is annotated only there. Also returns the objects' sizes (n,), in sides of
+    their crops. Raises UserError if a point has no picture with two landmarks.
     """
     maps = to_frame(frame.shape, landmarks)
-    aligned, targets = apply(maps, landmarks), apply(maps, points)
+    targets = apply(maps, points)
     known = ~np.isnan(targets).any(axis=2)
     if not known.any(axis=0).all():
         missing = names[known.any(axis=0).argmin()]
@@ -247,20 +267,25 @@ def fit(
     weights = known.astype(float)
     positions = known_mean(targets)
     for _ in range(_ROUNDS):
-        inputs, riding, _ = _inputs(frame, aligned, positions)
+        inputs, riding, _ = _inputs(frame, maps, landmarks, positions)
         rest = np.where(known[..., None], targets - riding, 0)
         positions = (weights[..., None] * rest).sum(axis=0) / weights.sum(axis=0)[:, None]
         distance = np.where(known, np.linalg.norm(rest - positions, axis=2), np.nan)
         weights = _trust(distance, known, frame)
-    inputs, riding, _ = _inputs(frame, aligned, positions)
+    inputs, riding, _ = _inputs(frame, maps, landmarks, positions)
     rest = targets - positions - riding
     near = np.exp(-np.linalg.norm(positions[:, None] - frame.shape, axis=2) / (2 * REACH))
     near = np.repeat(near / np.sqrt(np.nanmean(near**2, axis=1, keepdims=True)), 2, axis=1)
     near = np.nan_to_num(near)  # of a landmark that the frame lacks
+    near = np.column_stack([near, np.ones((len(near), 4))])
     for _ in range(_REFITS):
-        parts = [_Part(near[p] * inputs[has], rest[has, p], weights[has, p]) for p, has in enumerate(known.T)]
-        score = np.stack([part.score() for part in parts])
-        score += score.mean(axis=0) - 0.5 * (np.log10(STRENGTHS / USUAL_STRENGTH) / STRENGTH_SPREAD) ** 2
+        tries = []
+        for near[:, -4:] in CORNER_WEIGHTS:
+            parts = [_Part(near[p] * inputs[has], rest[has, p], weights[has, p]) for p, has in enumerate(known.T)]
+            score = np.stack([part.score() for part in parts])
+            score += score.mean(axis=0) - 0.5 * (np.log10(STRENGTHS / USUAL_STRENGTH) / STRENGTH_SPREAD) ** 2
+            tries.append((score, parts, near.copy()))
+        score, parts, near = max(tries, key=lambda tried: tried[0].max(axis=1).sum())
         chosen = STRENGTHS[score.argmax(axis=1)]
         solved = [part.solve(strength, frame.noise) for part, strength in zip(parts, chosen, strict=True)]
         missed = np.full(targets.shape, np.nan)
@@ -272,10 +297,10 @@ def fit(
     slopes, covariance = near[..., None] * slopes, near[:, :, None] * covariance * near[:, None]
     means = np.stack([inputs[has].T @ part.share for part, has in zip(parts, known.T, strict=True)])
     refiner = None
-    if pictures is not None:
+    if crops is not None:
         there = ~np.isnan(maps).any(axis=(1, 2))
         view = refinement.view_map(np.concatenate([frame.shape, positions]))
-        views = refinement.views_of(compose(view, maps[there]), *(part[there] for part in pictures))
+        views = refinement.views_of(compose(view, maps[there]), crops[there])
         lengths = view[0, 0] * noise
         refiner, left = refinement.learn(
             view, views, apply(view, targets[there]), view[0, 0] * missed[there], lengths
@@ -338,7 +363,7 @@ def most_telling(frame: Frame, landmarks: np.ndarray, count: int) -> np.ndarray:
     Each choice lessens the variance of the ridge regression, summed over all pictures, as much as one picture can.
     Unusual shapes count as if they were nearer to the mean: in many of them landmarks are wrong.
     """
-    inputs, _, _ = _inputs(frame, apply(to_frame(frame.shape, landmarks), landmarks), np.zeros((0, 2)))
+    inputs, _, _ = _inputs(frame, to_frame(frame.shape, landmarks), landmarks, np.zeros((0, 2)))
     off = inputs - inputs.mean(axis=0)
     far = np.linalg.norm(off, axis=1, keepdims=True)
     off = off * np.median(far) / np.maximum(far, max(np.median(far), LEAST))

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from Utils.crops import compose, invert, warp
+from Utils.crops import warp
 
 SIDE, MARGIN = 128, 0.4  # of a view, pixels; and its margin around the mean shape, in sizes of the object
 CELLS, SPACING, DIRECTIONS, BLUR = 4, 6.0, 8, 2.5  # a description: cells per side, their distance and blur, pixels
@@ -142,7 +142,7 @@ def _learn_point(
     return chosen or stays
 
 
-def views_of(to_view: np.ndarray, pictures: np.ndarray, to_pictures: np.ndarray) -> np.ndarray:
-    """Views (n, SIDE, SIDE, 3) of crops (n, S, S, 3) uint8; to_view, to_pictures: (n, 2, 3), of the same pixels."""
-    maps = compose(to_view, invert(to_pictures))
-    return np.stack([warp(picture, m, SIDE, cv2.BORDER_REPLICATE) for picture, m in zip(pictures, maps, strict=True)])
+def views_of(to_view: np.ndarray, crops: np.ndarray) -> np.ndarray:
+    """Views (n, SIDE, SIDE, 3) of crops (n, S, S, 3) uint8; to_view: (n, 2, 3), from sides of the crop."""
+    maps = to_view / (crops.shape[1], crops.shape[1], 1)
+    return np.stack([warp(crop, m, SIDE, cv2.BORDER_REPLICATE) for crop, m in zip(crops, maps, strict=True)])

@@ -77,7 +77,7 @@ def main() -> None:
     detector = LandmarkDetector.from_experiment(Experiment(options.log_path, options.experiment_name), options)
     database = detector.open_data_set()
     predictions = landmarks_of(detector)
-    landmarks, truth = predictions.points, predictions.groundtruth
+    landmarks, truth = predictions.points / PREDICTION_SIZE, predictions.groundtruth / PREDICTION_SIZE
     cuts = [
         (*crop_picture(database, database.read(images, i), images.boxes[i], PREDICTION_SIZE), images.boxes[i])
         for images in (database.regression, database.test)
@@ -85,7 +85,6 @@ def main() -> None:
     ]
     crops, maps, boxes = (np.stack(column) for column in zip(*cuts, strict=True))
     boxes = apply(maps, boxes.reshape(-1, 2, 2)).reshape(-1, 4)
-    whole_crop = np.eye(2, 3)[None].repeat(len(crops), axis=0)
     normalisers = root_of_extent(truth)
     normalisers[normalisers == 0] = np.nan  # of a picture that shows one point
     frame = common_frame(landmarks)
@@ -94,15 +93,15 @@ def main() -> None:
         """Of the mean shape, of named points without refinement, with it, and of dlib."""
         known = (~np.isnan(truth[rows]).any(axis=2)).any(axis=0)
         names = [str(k) for k in np.flatnonzero(known)]
-        pictures = crops[rows], whole_crop[rows]
-        regressor, _, _ = fit(frame, landmarks[rows], truth[rows][:, known], names, pictures)
+        regressor, _, _ = fit(frame, landmarks[rows], truth[rows][:, known], names, crops[rows])
         there = truth[tested][:, known]
         shape = np.broadcast_to(known_mean(truth[rows][:, known]), there.shape)
         plain, _ = regressor.predict(landmarks[tested])
-        refined, _ = regressor.predict(landmarks[tested], (crops[tested], whole_crop[tested]))
+        refined, _ = regressor.predict(landmarks[tested], crops[tested])
         found = [shape, plain, refined]
         if peer:
-            found.append(shape_predictor(crops, boxes, rows, truth[rows][:, known], tested))
+            pixels = PREDICTION_SIZE * truth[rows][:, known]
+            found.append(shape_predictor(crops, boxes, rows, pixels, tested) / PREDICTION_SIZE)
         return tuple(percent(own, there, normalisers[tested]) for own in found)
 
     orders = [np.random.default_rng(seed).permutation(len(truth)) for seed in range(options.own.draws)]
@@ -123,9 +122,9 @@ def main() -> None:
         print(f"{count} random pictures of one half: {np.mean(random):.2f}, chosen ones: {np.mean(chosen):.2f}")
     rows = orders[0][:half]
     names = [str(k) for k in range(truth.shape[1])]
-    regressor, _, _ = fit(frame, landmarks[rows], truth[rows], names, (crops[rows], whole_crop[rows]))
+    regressor, _, _ = fit(frame, landmarks[rows], truth[rows], names, crops[rows])
     start = time.perf_counter()
-    regressor.predict(landmarks, (crops, whole_crop))
+    regressor.predict(landmarks, crops)
     print(f"{1000 * (time.perf_counter() - start) / len(crops):.1f} ms per picture for {len(names)} points")
 
 

@@ -34,15 +34,17 @@ from tools.name_points import (
     boxes_of,
     check_names,
     crops_of,
+    fit_pixels,
     folder_of,
     keep,
     landmarks_of,
     mean_of,
     read_table,
 )
+from Utils.crops import apply, invert
 from Utils.drawing.marks import fitted, mark_named, palette
 from Utils.drawing.plots import data_address
-from Utils.named_points import Pictures, Regressor, common_frame, fit, most_telling
+from Utils.named_points import Regressor, common_frame, most_telling
 from Utils.options import parse
 from Utils.runtime.arguments import add_threshold, path_of, whole
 from Utils.runtime.errors import UserError, exit_cleanly, one_line
@@ -173,7 +175,8 @@ class Annotator:
         some = evenly(np.array(self.all), MOST_CHOICES).tolist()
         self.files = sorted({*some, *self.points})
         self.boxes = boxes_of(self.folder, self.files)
-        self.landmarks = landmarks_of(self.detector, self.folder, self.files, list(self.boxes.values()))
+        boxes = list(self.boxes.values())
+        self.landmarks, self.to_crops = landmarks_of(self.detector, self.folder, self.files, boxes)
         self.frame = common_frame(self.landmarks)
         telling = most_telling(self.frame, self.landmarks, min(count, len(self.files)))
         self.chosen = list(dict.fromkeys([*self.points, *(self.files[i] for i in telling)]))
@@ -204,9 +207,10 @@ class Annotator:
         if np.isnan(points).all(axis=(0, 2)).any():
             return None
         rows = [self.files.index(file) for file in annotated]
-        return fit(self.frame, self.landmarks[rows], points, self.names, self._crops(annotated))
+        crops = self._crops(annotated)
+        return fit_pixels(self.frame, self.landmarks[rows], self.to_crops[rows], points, self.names, crops)
 
-    def _crops(self, files: list[str]) -> Pictures:
+    def _crops(self, files: list[str]) -> np.ndarray:
         return crops_of(self.detector, self.folder, files, [self.boxes[file] for file in files])
 
     def others(self) -> tuple[list[np.ndarray], str]:
@@ -219,6 +223,7 @@ class Annotator:
         some = evenly(np.array(rest, int), OTHERS)
         files = [self.files[i] for i in some]
         points, _ = regressor.predict(self.landmarks[some], self._crops(files) if files else None)
+        points = apply(invert(self.to_crops[some]), points)
         shown = [self.draw(file, own, SMALL)[0] for file, own in zip(files, points, strict=True)]
         known = f"{mean_of(100 * errors)} % of the object's size, {mean_of(errors * sizes[:, None])} pixels"
         said = known if np.isfinite(errors).any() else "known after two pictures"

@@ -51,13 +51,15 @@ class Landmarks:
     """Landmarks of n pictures.
 
     points: (n, L, 2) float64 x, y in pixels of each picture, NaN if not found; confidence: (n, L) float32, the
-    height of the heatmap's maximum; boxes: (n, 4) float64 x1, y1, x2, y2 around the objects; names: (L,), the same
-    for all pictures of a network; named: the user's own points, if tools/name_points.py has learned any.
+    height of the heatmap's maximum; boxes: (n, 4) float64 x1, y1, x2, y2 around the objects; to_crops: (n, 2, 3), the
+    maps to the crops that the network saw, of side 1; names: (L,), the same for all pictures of a network; named: the
+    user's own points, if tools/name_points.py has learned any.
     """
 
     points: np.ndarray
     confidence: np.ndarray
     boxes: np.ndarray
+    to_crops: np.ndarray
     names: list[str]
     named: NamedPoints | None = None
 
@@ -213,7 +215,7 @@ class LandmarkDetector:
         if len(given) != len(pictures):
             raise UserError(f"{len(given)} boxes for {len(pictures)} pictures; give one for each, or none")
         batch = INFERENCE_BATCH[self.options.device.type]
-        parts: list[tuple[np.ndarray, ...]] = [(*self._nothing, np.zeros((0, 4)))]
+        parts: list[tuple[np.ndarray, ...]] = [(*self._nothing, np.zeros((0, 4)), np.zeros((0, 2, 3)))]
         count = len(self.regressor.names) if self.regressor else 0
         named = [(np.zeros((0, count, 2)), np.zeros((0, count), np.float32))]
         for start in range(0, len(pictures), batch):
@@ -221,17 +223,19 @@ class LandmarkDetector:
             cuts = [self.cut(_pixels(p), b) for p, b in zip(pictures[some], given[some], strict=True)]
             crop, to_crop, boxes = (np.stack(column) for column in zip(*cuts, strict=True))
             points, confidence = self.run(torch.from_numpy(crop).permute(0, 3, 1, 2))
-            points = crops.apply(crops.invert(to_crop), points)
+            points, to_crop = points / self.size, to_crop / self.size
             points[confidence < self.threshold] = np.nan
-            parts.append((points, confidence, boxes))
+            back = crops.invert(to_crop)
+            parts.append((crops.apply(back, points), confidence, boxes, to_crop))
             if self.regressor:
-                named.append(self.regressor.predict(points, (crop, to_crop)))
-        points, confidence, boxes = (np.concatenate(column) for column in zip(*parts, strict=True))
+                named_points, sureness = self.regressor.predict(points, crop)
+                named.append((crops.apply(back, named_points), sureness))
+        points, confidence, boxes, to_crops = (np.concatenate(column) for column in zip(*parts, strict=True))
         own = None
         if self.regressor:
             named_points, sureness = (np.concatenate(column) for column in zip(*named, strict=True))
             own = NamedPoints(named_points, sureness, self.regressor.names)
-        return Landmarks(points, confidence, boxes, self.names, own)
+        return Landmarks(points, confidence, boxes, to_crops, self.names, own)
 
     def cut(self, picture: np.ndarray, box: np.ndarray | None) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """The crop (S, S, 3) of any picture, the map (2, 3) to it, and the box (4,) that was used."""

@@ -99,8 +99,9 @@ def draw_named_points(database: Database, options: Options, experiment: Experime
         raise UserError(f"{experiment.folder} has no named points; learn some with tools/name_points.py")
     experiment.open()
     images, pictures, landmarks = _some(detector, detector.database.test, RESULT_ROWS * RESULT_COLUMNS)
-    whole = np.tile(np.eye(2, 3), (len(pictures), 1, 1))
-    points, confidence = detector.regressor.predict(landmarks, (np.stack(pictures), whole))
+    seen = np.stack(pictures)
+    points, confidence = detector.regressor.predict(landmarks / seen.shape[1], seen)
+    points *= seen.shape[1]
     names, colours = detector.regressor.names, palette(points.shape[1])
     drawn = sheet(pictures, list(points), colours, RESULT_COLUMNS, RESULT_ROWS)
     surest = int(confidence.mean(axis=1).argmax())

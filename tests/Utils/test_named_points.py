@@ -59,6 +59,25 @@ def test_the_error_falls_with_annotated_pictures_and_leave_one_out_tells_it():
     np.testing.assert_allclose(expected[3], measured[3], rtol=0.15)
 
 
+@pytest.mark.parametrize("mirror", [False, True])
+def test_crops_tell_where_an_object_is_if_it_stands_alike_in_them(mirror):
+    """The landmarks' noise moves and turns the frame; the crops around the objects do not move."""
+    landmarks, points = many(60, noise=3)
+    landmarks, points = landmarks / 100 + 0.2, points / 100 + 0.2
+    if mirror:
+        landmarks[::2], points[::2] = (np.abs(own[::2] - (1, 0)) for own in (landmarks, points))
+    shifts = np.random.default_rng(1).normal(0, 1, (60, 1, 2))
+    errors = []
+    for moved in (0 * shifts, shifts):
+        frame = common_frame(landmarks + moved)
+        regressor, _, _ = fit(frame, (landmarks + moved)[:20], (points + moved)[:20], ["p"])
+        off = regressor.predict((landmarks + moved)[20:])[0] - (points + moved)[20:]
+        errors.append(np.linalg.norm(off, axis=2).mean())
+    assert errors[0] < 0.9 * errors[1]
+    alone, _ = regressor.predict(landmarks[:1] + 20)  # far from all crops
+    np.testing.assert_allclose(alone - 20, regressor.predict(landmarks[:1])[0], atol=0.05)
+
+
 def test_missing_landmarks_ride_on_the_others():
     landmarks, points = many(60, noise=1.5)
     frame = common_frame(landmarks)

@@ -8,13 +8,12 @@ from Utils.crops import apply, warp
 from Utils.named_points import common_frame, fit, load_regressor
 from Utils.refinement import SIDE, describe, gradients, view_map
 
-SQUARE = np.array(
-    [(30, 30), (98, 30), (98, 98), (30, 98), (40, 30), (50, 30)], np.float64
-)  # not its own mirror image
+# In sides of the picture; not its own mirror image.
+SQUARE = np.array([(30, 30), (98, 30), (98, 98), (30, 98), (40, 30), (50, 30)]) / 128
 
 
 def marks(count: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Pictures (n, 128, 128, 3) of a mark up to some 9 pixels from the middle, and the marks' places (n, 1, 2)."""
+    """Pictures (n, 128, 128, 3) of a mark some 3 pixels from the middle, and where it is (n, 1, 2), in sides."""
     rng = np.random.default_rng(seed)
     middles = 64 + rng.normal(0, 3, (count, 1, 2))
     pictures = np.full((count, 128, 128, 3), 90, np.uint8)
@@ -22,15 +21,14 @@ def marks(count: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
         for step, back in (((14, 0), 0), ((0, 9), 1)):  # |-
             ends = (np.array([middle - np.multiply(back, step), middle + step]) * 16 - 8).round().astype(int)
             cv2.line(picture, ends[0].tolist(), ends[1].tolist(), (220, 220, 220), 2, cv2.LINE_AA, 4)
-    return pictures, middles
+    return pictures, middles / 128
 
 
-def learned(count: int, maps: np.ndarray | None = None):
-    """A regressor of marks, with its errors; maps: from other pixels to the pictures."""
+def learned(count: int):
+    """A regressor of marks, with its errors."""
     pictures, points = marks(count, 0)
-    landmarks = SQUARE + np.random.default_rng(1).normal(0, 0.3, (count, len(SQUARE), 2))
-    whole = np.eye(2, 3)[None].repeat(count, axis=0)
-    return fit(common_frame(landmarks), landmarks, points, ["middle"], (pictures, whole))
+    landmarks = SQUARE + np.random.default_rng(1).normal(0, 0.3 / 128, (count, len(SQUARE), 2))
+    return fit(common_frame(landmarks), landmarks, points, ["middle"], pictures)
 
 
 def test_points_move_to_what_they_look_like():
@@ -38,9 +36,9 @@ def test_points_move_to_what_they_look_like():
     pictures, points = marks(30, 5)
     landmarks = np.repeat(SQUARE[None], 30, axis=0)
     rough, unsure = regressor.predict(landmarks)
-    fine, sure = regressor.predict(landmarks, (pictures, np.eye(2, 3)[None].repeat(30, axis=0)))
+    fine, sure = regressor.predict(landmarks, pictures)
     before, after = (np.linalg.norm(found - points, axis=2).mean() for found in (rough, fine))
-    assert before > 3
+    assert before > 3 / 128
     assert after < 0.4 * before
     np.testing.assert_allclose((errors * sizes[:, None]).mean(), after, rtol=0.4)
     assert (sure > unsure).all()
@@ -51,35 +49,32 @@ def test_turned_and_mirrored_pictures_of_any_scale_look_alike(turn):
     angle, scale, mirror = turn
     c, s = scale * np.cos(angle), scale * np.sin(angle)
     m = np.array([[c * mirror, -s, 0], [s * mirror, c, 0]])
-    m[:, 2] = 100 - m[:, :2] @ (64, 64)
+    m[:, 2] = 0.5 - m[:, :2] @ (0.5, 0.5)
     regressor, _, _ = learned(20)
     pictures, points = marks(10, 6)
     landmarks = np.repeat(SQUARE[None], 10, axis=0)
-    turned = np.stack([warp(picture, m, 200, cv2.BORDER_REPLICATE) for picture in pictures])
-    whole = np.eye(2, 3)[None].repeat(10, axis=0)
-    upright, _ = regressor.predict(landmarks, (pictures, whole))
-    found, _ = regressor.predict(apply(m, landmarks), (turned, whole))
-    np.testing.assert_allclose(found, apply(m, upright), atol=1.5 * scale)
-    assert np.linalg.norm(found - apply(m, points), axis=2).mean() < 1.5 * scale
+    turned = np.stack([warp(picture, m * (1, 1, 128), 128, cv2.BORDER_REPLICATE) for picture in pictures])
+    upright, _ = regressor.predict(landmarks, pictures)
+    found, _ = regressor.predict(apply(m, landmarks), turned)
+    np.testing.assert_allclose(found, apply(m, upright), atol=1.5 / 128 * scale)
+    assert np.linalg.norm(found - apply(m, points), axis=2).mean() < 1.5 / 128 * scale
 
 
-def test_crops_may_have_pixels_of_their_own():
-    """As a detector sees them: landmarks in pixels of the picture, crops of half their size."""
+def test_crops_may_be_of_any_size():
     regressor, _, _ = learned(20)
     pictures, points = marks(10, 6)
-    half = np.array([[0.5, 0, 0], [0, 0.5, 0]])
     small = np.stack([cv2.resize(picture, (64, 64), interpolation=cv2.INTER_AREA) for picture in pictures])
-    found, _ = regressor.predict(np.repeat(SQUARE[None], 10, axis=0), (small, half[None].repeat(10, axis=0)))
-    assert np.linalg.norm(found - points, axis=2).mean() < 1.5
+    found, _ = regressor.predict(np.repeat(SQUARE[None], 10, axis=0), small)
+    assert np.linalg.norm(found - points, axis=2).mean() < 1.5 / 128
 
 
 def test_a_point_that_nothing_tells_stays():
     """In pictures without anything to see, and of a single picture."""
     count = 12
-    landmarks = SQUARE + np.random.default_rng(1).normal(0, 0.3, (count, len(SQUARE), 2))
-    points = 64 + np.random.default_rng(2).normal(0, 3, (count, 2, 2))
+    landmarks = SQUARE + np.random.default_rng(1).normal(0, 0.3 / 128, (count, len(SQUARE), 2))
+    points = 0.5 + np.random.default_rng(2).normal(0, 3 / 128, (count, 2, 2))
     points[1:, 1] = np.nan
-    pictures = np.full((count, 128, 128, 3), 90, np.uint8), np.eye(2, 3)[None].repeat(count, axis=0)
+    pictures = np.full((count, 128, 128, 3), 90, np.uint8)
     regressor, _, _ = fit(common_frame(landmarks), landmarks, points, ["p", "q"], pictures)
     assert regressor.refiner.shares.tolist() == [1, 1]
     np.testing.assert_allclose(regressor.predict(landmarks, pictures)[0], regressor.predict(landmarks)[0])
@@ -89,7 +84,7 @@ def test_it_is_kept(tmp_path):
     regressor, _, _ = learned(10)
     regressor.save(tmp_path / "a.pickle")
     again = load_regressor(tmp_path / "a.pickle", len(SQUARE))
-    pictures = marks(3, 5)[0], np.eye(2, 3)[None].repeat(3, axis=0)
+    pictures, _ = marks(3, 5)
     landmarks = np.repeat(SQUARE[None], 3, axis=0)
     landmarks[1] = np.nan
     found, _ = again.predict(landmarks, pictures)

@@ -24,13 +24,14 @@ class Shifted:
     mirror = regressor = None
 
     def cut(self, picture, box):
-        return picture, np.eye(2, 3), box
+        return np.tile(picture[:, :1], (1, len(picture), 1)), np.eye(2, 3), box
 
     def __call__(self, pictures, boxes):
         read = [picture if isinstance(picture, np.ndarray) else read_picture(picture) for picture in pictures]
         points = LANDMARKS + np.array([own.mean() for own in read])[:, None, None] * (1.0, 0.0)
         confidence = np.full(points.shape[:2], 0.75, np.float32)
-        return Landmarks(points, confidence, np.tile([[0.0, 0, 90, 60]], (len(points), 1)), self.names)
+        to_crops = np.tile(np.eye(2, 3) / 90, (len(points), 1, 1))
+        return Landmarks(points, confidence, np.tile([[0.0, 0, 90, 60]], (len(points), 1)), to_crops, self.names)
 
 
 @pytest.fixture
@@ -63,7 +64,7 @@ def test_points_are_learned_as_they_are_annotated(annotator, tmp_path):
     assert annotator.following(second, "left") == (second, "left")
     annotator.save()
     regressor = load_regressor(annotator.experiment.named_points(3), 4)
-    np.testing.assert_allclose(regressor.predict(LANDMARKS[None] + (4, 0))[0][0, 0], [24, 30], atol=1e-3)
+    np.testing.assert_allclose(90 * regressor.predict((LANDMARKS[None] + (4, 0)) / 90)[0][0, 0], [24, 30], atol=1e-3)
     again = app.Annotator(Shifted(), annotator.experiment, annotator.folder, tmp_path / "points.csv", None)
     np.testing.assert_array_equal(again.points[second], annotator.points[second])
     with pytest.raises(UserError, match="name the points"):

@@ -24,13 +24,16 @@ class Shifted:
     iteration = 3
 
     def cut(self, picture, box):
-        return picture, np.eye(2, 3), box
+        return np.tile(picture[:, :1], (1, len(picture), 1)), np.eye(2, 3), box
 
     def __call__(self, pictures, boxes):
         assert all(box is None for box in boxes)
         shifts = np.array([float(read_picture(path).mean()) for path in pictures])
         points = LANDMARKS + shifts[:, None, None] * (1.0, 0.0)
-        return Landmarks(points, np.ones(points.shape[:2], np.float32), np.zeros((len(points), 4)), list("abcd"))
+        to_crops = np.tile(np.eye(2, 3) / 90, (len(points), 1, 1))
+        return Landmarks(
+            points, np.ones(points.shape[:2], np.float32), np.zeros((len(points), 4)), to_crops, list("abcd")
+        )
 
 
 @pytest.fixture
@@ -53,7 +56,7 @@ def test_points_are_learned_and_kept_with_their_errors(folder, tmp_path, capsys)
     experiment.open()
     learn(Shifted(), experiment, folder, table, boxes_of(folder, files))
     regressor = load_regressor(experiment.named_points(3), 4)
-    np.testing.assert_allclose(regressor.predict(LANDMARKS[None] + 7)[0], [[[37, 17]]], atol=1e-3)
+    np.testing.assert_allclose(90 * regressor.predict((LANDMARKS[None] + 7) / 90)[0], [[[37, 17]]], atol=1e-3)
     with (experiment.logs / "NamedPoints.csv").open() as file:
         rows = list(csv.DictReader(file))
     assert [row["point"] for row in rows] == ["tip", "all"]

@@ -27,7 +27,14 @@ class Still:
         named = NamedPoints(np.tile([[[20.0, 25.5]]], (count, 1, 1)), np.full((count, 1), 0.625, np.float32), ["tip"])
         points = np.tile([[[10.0, 5.0], [30.0, 46.0]]], (count, 1, 1))
         box = np.tile([[0.0, 0, 60, 50]], (count, 1))
-        return Landmarks(points, np.ones((count, 2), np.float32), box, list(self.names), named)
+        return Landmarks(
+            points,
+            np.ones((count, 2), np.float32),
+            box,
+            np.tile(np.eye(2, 3), (count, 1, 1)),
+            list(self.names),
+            named,
+        )
 
 
 def test_named_points_have_files_and_copies_of_their_own(tmp_path):
