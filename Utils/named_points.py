@@ -277,15 +277,15 @@ def fit(
     near = np.exp(-np.linalg.norm(positions[:, None] - frame.shape, axis=2) / (2 * REACH))
     near = np.repeat(near / np.sqrt(np.nanmean(near**2, axis=1, keepdims=True)), 2, axis=1)
     near = np.nan_to_num(near)  # of a landmark that the frame lacks
-    near = np.column_stack([near, np.ones((len(near), 4))])
+    scales = [np.column_stack([near, np.full((len(near), 4), weight)]) for weight in CORNER_WEIGHTS]
     for _ in range(_REFITS):
         tries = []
-        for near[:, -4:] in CORNER_WEIGHTS:
-            parts = [_Part(near[p] * inputs[has], rest[has, p], weights[has, p]) for p, has in enumerate(known.T)]
+        for scale in scales:
+            parts = [_Part(scale[p] * inputs[has], rest[has, p], weights[has, p]) for p, has in enumerate(known.T)]
             score = np.stack([part.score() for part in parts])
             score += score.mean(axis=0) - 0.5 * (np.log10(STRENGTHS / USUAL_STRENGTH) / STRENGTH_SPREAD) ** 2
-            tries.append((score, parts, near.copy()))
-        score, parts, near = max(tries, key=lambda tried: tried[0].max(axis=1).sum())
+            tries.append((score, parts, scale))
+        score, parts, scale = max(tries, key=lambda tried: tried[0].max(axis=1).sum())
         chosen = STRENGTHS[score.argmax(axis=1)]
         solved = [part.solve(strength, frame.noise) for part, strength in zip(parts, chosen, strict=True)]
         missed = np.full(targets.shape, np.nan)
@@ -294,7 +294,7 @@ def fit(
         errors = np.linalg.norm(missed, axis=2)
         weights = _trust(errors, known, frame)
     offsets, slopes, noise, covariance = (np.stack(column) for column in zip(*solved, strict=True))
-    slopes, covariance = near[..., None] * slopes, near[:, :, None] * covariance * near[:, None]
+    slopes, covariance = scale[..., None] * slopes, scale[:, :, None] * covariance * scale[:, None]
     means = np.stack([inputs[has].T @ part.share for part, has in zip(parts, known.T, strict=True)])
     refiner = None
     if crops is not None:
