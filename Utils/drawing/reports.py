@@ -34,20 +34,21 @@ TRAIN_LONGER = (
 def report_failure(
     experiment: Experiment, found: np.ndarray, follows: np.ndarray | None = None, remedy: str = TRAIN_LONGER
 ) -> bool:
-    """Whether no landmark is found often, or fewer than half follow the picture; if so, log what to try.
+    """Whether no landmark is found often, or fewer than half of those follow the picture; if so, log what to try.
 
     found: (L,) share of the pictures with each landmark; follows: (L,) bool, None where it is unknown.
     """
-    if not (found > OFTEN).any():
+    often = found > OFTEN
+    if not often.any():
         experiment.log(
             f"Failed: no landmark is found in over {100 * OFTEN:.0f}% of the pictures, the best one in "
             f"{100 * found.max(initial=0):.0f}%; {remedy}"
         )
         return True
-    if follows is not None and 2 * follows.sum() < len(follows):
+    if follows is not None and 2 * (follows & often).sum() < often.sum():
         experiment.log(
-            f"Failed: only {follows.sum()} of {len(follows)} landmarks follow a picture that is turned and shifted; "
-            f"the others may be places in the crop, not parts of the object; {remedy}"
+            f"Failed: only {(follows & often).sum()} of {often.sum()} landmarks follow a picture that is turned and "
+            f"shifted; the others may be places in the crop, not parts of the object; {remedy}"
         )
         return True
     return False
