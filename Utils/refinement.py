@@ -17,7 +17,7 @@ from Utils.crops import warp
 SIDE, MARGIN = 128, 0.4  # of a view, pixels; and its margin around the mean shape, in sizes of the object
 CELLS, SPACING, DIRECTIONS, BLUR = 4, 6.0, 8, 2.5  # a description: cells per side, their distance and blur, pixels
 STAGES = 3  # each learns what the one before has left
-STARTS, PLACES = 6, 300  # places around each annotated point, at least; and in all pictures together
+PLACES, STARTS = 300, (6, 30)  # around a point, in all annotated pictures together; in one, at least and at most
 STRENGTHS = 10.0 ** np.arange(-3, 0.1, 0.5)  # of the ridge, per place
 WORTHWHILE = 0.97  # share of the error that must be left at most
 FARTHEST = 3.0  # standard deviations of the predictions that a point moves at most
@@ -88,7 +88,7 @@ def learn(
     """
     rng = np.random.default_rng(0)
     count, number = points.shape[:2]
-    starts, known = max(STARTS, PLACES // count), ~np.isnan(points).any(axis=2)
+    starts, known = int(np.clip(PLACES // count, *STARTS)), ~np.isnan(points).any(axis=2)
     before = np.where(np.isnan(missed), noise[:, None] * rng.standard_normal(missed.shape), missed)
     after, limits, shares, solved = before.copy(), [], np.ones(number), []
     for _ in range(STAGES):
