@@ -28,7 +28,7 @@ def main(argv: list[str] | None = None) -> int:
     if options.predictions:
         database = DATABASES[options.dataset_name].rules(options.hyper)
         predictions = load_predictions(options.predictions)
-        landmarks, steady, follows = np.arange(predictions.points.shape[1]), None, None
+        landmarks, figures, steady = np.arange(predictions.points.shape[1]), None, None
         experiment.open()
     else:
         detector = LandmarkDetector.from_experiment(experiment, options)
@@ -36,13 +36,13 @@ def main(argv: list[str] | None = None) -> int:
         experiment.open()
         experiment.describe_run(options.facts())
         landmarks, measured = detector.active, steadiness(detector, database.test)
-        follows = measured.following()
+        steady = measured.steady()
         others_r2 = explained_by_the_others(measured.points).r2
-        steady = (measured.error, measured.r2, others_r2)
+        figures = (measured.error, measured.r2, others_r2)
         if database.test.landmarks is None:
-            report_steadiness(experiment, measured.found, follows, measured.error)
-            report_landmarks(experiment, landmarks, measured.found, steadiness=steady)
-            return int(report_failure(experiment, measured.found, follows))
+            report_steadiness(experiment, measured.found, steady, measured.error)
+            report_landmarks(experiment, landmarks, measured.found, steadiness=figures)
+            return int(report_failure(experiment, measured.found, steady))
         predictions = landmarks_of(detector)
         save_predictions(predictions, experiment.predictions(detector.iteration))
 
@@ -50,9 +50,9 @@ def main(argv: list[str] | None = None) -> int:
     report_errors(experiment, errors, options.hyper.seed)
     movement = explained_movement(predictions.points, predictions.groundtruth)
     found = 1 - missing_share(predictions.points)
-    report_landmarks(experiment, landmarks, found, movement, errors, steady)
+    report_landmarks(experiment, landmarks, found, movement, errors, figures)
     remedy = CHECK_PREDICTIONS if options.predictions else TRAIN_LONGER
-    return int(report_failure(experiment, found, follows, remedy))
+    return int(report_failure(experiment, found, steady, remedy))
 
 
 if __name__ == "__main__":

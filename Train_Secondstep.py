@@ -30,8 +30,8 @@ def main(argv: list[str] | None = None) -> int:
             step.resume()
         step.run()
         detector = LandmarkDetector.of_training(step)
-        steady = training_steadiness(detector)
-        failed = report_failure(experiment, steady.found, steady.following())
+        measured = training_steadiness(detector)
+        failed = report_failure(experiment, measured.found, measured.steady())
         if not experiment.relations(step.iteration).exists():
             detector.learn_relations(experiment)
     distributed.stop()

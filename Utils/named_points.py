@@ -11,7 +11,8 @@ which landmarks are wrong, lose their weight. Where pictures are at hand, points
 annotated (Utils/refinement.py).
 
 Lengths in the frame are in sizes of the object: twice the root mean square distance of the mean shape's landmarks
-from their centre. Landmarks and points of a picture are in sides of its crop, NaN if they are unknown.
+from their centre. Landmarks and points come in pixels of their pictures, NaN if they are unknown, with the maps from
+these pixels to the crops that the network saw, of side 1.
 """
 
 from dataclasses import dataclass, replace
@@ -35,8 +36,8 @@ STRENGTHS = 10.0 ** np.arange(-3, 4.1, 0.5)  # variance of the ridge's predictio
 USUAL_STRENGTH = 1.0  # and how far, in powers of ten, it may lie from that
 STRENGTH_SPREAD = 2.0
 PRIOR_PICTURES = 2.0  # so many pictures the noise that is expected before any annotation counts as
-CORNER_WEIGHTS = (0.0, 1.0)  # of the crop's corners; the one that predicts left-out pictures best
-UNUSUAL = 6.0  # a crop whose corners are displaced by so many of their spreads tells nothing
+CORNER_WEIGHTS = (0.0, 1.0)  # of the inputs that the crop's corners are, to try; 0 leaves them out
+USUAL_CORNERS, ODD_CORNERS = 3.0, 6.0  # in spreads; a crop that is farther off counts less, then nothing
 NEAR = 0.05  # a point's confidence is the chance that it lies so near
 LEAST = 1e-3  # spread and noise are never taken for smaller
 _STARTS, _ROUNDS, _REFITS = 4, 5, 3
@@ -47,7 +48,8 @@ class Frame:
     """The common frame of all pictures of an experiment.
 
     shape: (L, 2), of size 1; spread: root mean square displacement per axis; noise: root mean square error per axis
-    with which the others predict a landmark; corners: (2, 2), the crop's, with their usual displacement.
+    with which the others predict a landmark; corners: (2, 2), median of `crop_corners`; corner_spread: their usual
+    deviation per axis.
     """
 
     shape: np.ndarray
@@ -57,8 +59,11 @@ class Frame:
     corner_spread: float
 
 
-def common_frame(landmarks: np.ndarray) -> Frame:
-    """The frame of landmarks (n, L, 2) of many pictures; UserError if no picture has two of them."""
+def common_frame(landmarks: np.ndarray, to_crops: np.ndarray) -> Frame:
+    """The frame of landmarks (n, L, 2) of many pictures with their maps (n, 2, 3) to crops.
+
+    UserError if no picture has two of them.
+    """
     counts = (~np.isnan(landmarks).any(axis=2)).sum(axis=1)
     if counts.max(initial=0) < 2:
         raise UserError("no picture shows two landmarks; train longer, or lower the threshold")
@@ -76,7 +81,7 @@ def common_frame(landmarks: np.ndarray) -> Frame:
     size = _size(shape)
     shape, aligned = shape / size, aligned / size
     displacements = aligned - shape
-    all_corners = crop_corners(to_frame(shape, landmarks))
+    all_corners = crop_corners(to_frame(shape, landmarks), to_crops)
     corners = known_median(all_corners.reshape(-1, 4)).reshape(2, 2)
     corner_spread = max(1.5 * float(np.nanmedian(np.abs(all_corners - corners))), LEAST)
     spread = max(float(np.sqrt(np.nanmean(displacements**2))), LEAST)
@@ -130,11 +135,14 @@ def _similarity(shape: np.ndarray, landmarks: np.ndarray) -> tuple[np.ndarray, n
     return maps, distance.sum(axis=1) / counts
 
 
-def crop_corners(maps: np.ndarray) -> np.ndarray:
-    """Two opposite corners (n, 2, 2) of crops in the frame, to which the maps (n, 2, 3) are; of mirrored ones too."""
+def crop_corners(maps: np.ndarray, to_crops: np.ndarray) -> np.ndarray:
+    """Where two opposite corners of each crop lie in the frame, (n, 2, 2); in mirrored crops, those that correspond.
+
+    maps, to_crops: (n, 2, 3), from pixels to the frame and to the crops.
+    """
     is_mirrored = maps[:, 0, 0] * maps[:, 1, 1] < maps[:, 0, 1] * maps[:, 1, 0]
-    corners = np.array([[[0.0, 0.0], [1.0, 1.0]], [[1.0, 0.0], [0.0, 1.0]]])
-    return apply(maps, corners[is_mirrored.astype(int)])
+    corners = np.array([[[0.0, 0.0], [1.0, 1.0]], [[1.0, 0.0], [0.0, 1.0]]])[is_mirrored.astype(int)]
+    return apply(maps, apply(invert(to_crops), corners))
 
 
 def ride(frame: Frame, displacements: np.ndarray, points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -180,14 +188,16 @@ class Regressor:
     counts: np.ndarray
     refiner: Refiner | None = None
 
-    def predict(self, landmarks: np.ndarray, crops: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
-        """Points (n, P, 2) of landmarks (n, L, 2), and their confidence (n, P) float32.
+    def predict(
+        self, landmarks: np.ndarray, to_crops: np.ndarray, crops: np.ndarray | None = None
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Points (n, P, 2) of landmarks (n, L, 2) with their maps to crops, and their confidence (n, P) float32.
 
         In crops (n, S, S, 3) RGB uint8, the points are refined. A picture with fewer than two landmarks has points
         NaN and confidence 0.
         """
         maps = to_frame(self.frame.shape, landmarks)
-        inputs, riding, lost = _inputs(self.frame, maps, landmarks, self.positions)
+        inputs, riding, lost = _inputs(self.frame, maps, landmarks, to_crops, self.positions)
         off = inputs[:, None] - self.inputs_mean
         points = self.positions + riding + self.offsets + np.einsum("npd,pdc->npc", off, self.weights)
         unsure = (
@@ -197,7 +207,7 @@ class Regressor:
         there = ~np.isnan(maps).any(axis=(1, 2))
         if self.refiner is not None and crops is not None and there.any():
             view = self.refiner.view
-            views = refinement.views_of(compose(view, maps[there]), crops[there])
+            views = refinement.views_of(compose(view, maps[there]), to_crops[there], crops[there])
             refined = self.refiner.refine(views, apply(view, points[there]))
             points[there] = apply(invert(view), refined)
             variance[there] *= self.refiner.shares
@@ -219,44 +229,53 @@ def load_regressor(path: Path, landmarks: int) -> Regressor:
         assert content.pop("format") == FORMAT
         refiner = None if content["refiner"] is None else Refiner(**content["refiner"])
         regressor = Regressor(**{**content, "frame": Frame(**content["frame"]), "refiner": refiner})
-        points, _ = regressor.predict(regressor.frame.shape[None], np.zeros((1, 8, 8, 3), np.uint8))
+        points, _ = regressor.predict(
+            regressor.frame.shape[None], np.eye(2, 3)[None], np.zeros((1, 8, 8, 3), np.uint8)
+        )
         assert landmarks == regressor.frame.shape.shape[0]
         assert points.shape == (1, len(regressor.names), 2)
     except (AssertionError, AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
-        raise UserError(f"{path} does not belong to these {landmarks} landmarks or is damaged; {REMEDY}") from error
+        raise UserError(
+            f"{path} does not belong to these {landmarks} landmarks, is damaged or of an earlier version; {REMEDY}"
+        ) from error
     return regressor
 
 
 def _inputs(
-    frame: Frame, maps: np.ndarray, landmarks: np.ndarray, positions: np.ndarray
+    frame: Frame, maps: np.ndarray, landmarks: np.ndarray, to_crops: np.ndarray, positions: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """What the regression sees (n, 2L + 4) and how points ride (n, P, 2) on landmarks (n, L, 2).
 
-    maps: (n, 2, 3), to the frame. A missing landmark rides on the others. Also returns the variance (n, P) that
-    missing landmarks add.
+    maps, to_crops: (n, 2, 3), from pixels to the frame and to the crops. A missing landmark rides on the others. Also
+    returns the variance (n, P) that missing landmarks add.
     """
     displacements = apply(maps, landmarks) - frame.shape
     both, variance = ride(frame, displacements, np.concatenate([frame.shape, positions]))
     _, complete = ride(frame, 0 * frame.shape[None], positions)
     count = len(frame.shape)
     filled = np.where(np.isnan(displacements), both[:, :count], displacements)
-    inputs = np.nan_to_num(filled).reshape(len(filled), -1) / (frame.spread * np.sqrt(2 * count))
-    corners = (crop_corners(maps) - frame.corners).reshape(-1, 4) / frame.corner_spread
-    is_usual = (np.abs(corners) < UNUSUAL).all(axis=1, keepdims=True)
-    inputs = np.concatenate([inputs, np.where(is_usual, corners, 0) / 2], axis=1)
-    return inputs, both[:, count:], variance[:, count:] - complete
+    inputs = np.nan_to_num(filled).reshape(len(filled), 2 * count) / (frame.spread * np.sqrt(2 * count))
+    corners = np.nan_to_num(crop_corners(maps, to_crops) - frame.corners).reshape(-1, 4) / frame.corner_spread
+    oddness = np.abs(corners).max(axis=1, keepdims=True)
+    corners *= np.interp(oddness, (USUAL_CORNERS, ODD_CORNERS), (1, 0)) / 2
+    return np.concatenate([inputs, corners], axis=1), both[:, count:], variance[:, count:] - complete
 
 
 def fit(
-    frame: Frame, landmarks: np.ndarray, points: np.ndarray, names: list[str], crops: np.ndarray | None = None
+    frame: Frame,
+    landmarks: np.ndarray,
+    to_crops: np.ndarray,
+    points: np.ndarray,
+    names: list[str],
+    crops: np.ndarray | None = None,
 ) -> tuple[Regressor, np.ndarray, np.ndarray]:
     """The regressor of annotated pictures, landmarks (n, L, 2) and points (n, P, 2), and its errors.
 
-    crops: (n, S, S, 3) RGB uint8, in which it learns to refine points.
-
     The errors (n, P), in sizes of the object, are those of a regressor that has not seen the picture (leave-one-out);
-    NaN where the point is not annotated or is annotated only there. Also returns the objects' sizes (n,), in sides of
-    their crops. Raises UserError if a point has no picture with two landmarks.
+    NaN where the point is not annotated or is annotated only there. Also returns the objects' sizes (n,) in pixels.
+    Raises UserError if a point has no picture with two landmarks.
+
+    to_crops: (n, 2, 3), from pixels to the crops; crops: (n, S, S, 3) RGB uint8, in which it learns to refine points.
     """
     maps = to_frame(frame.shape, landmarks)
     targets = apply(maps, points)
@@ -267,12 +286,12 @@ def fit(
     weights = known.astype(float)
     positions = known_mean(targets)
     for _ in range(_ROUNDS):
-        inputs, riding, _ = _inputs(frame, maps, landmarks, positions)
+        inputs, riding, _ = _inputs(frame, maps, landmarks, to_crops, positions)
         rest = np.where(known[..., None], targets - riding, 0)
         positions = (weights[..., None] * rest).sum(axis=0) / weights.sum(axis=0)[:, None]
         distance = np.where(known, np.linalg.norm(rest - positions, axis=2), np.nan)
         weights = _trust(distance, known, frame)
-    inputs, riding, _ = _inputs(frame, maps, landmarks, positions)
+    inputs, riding, _ = _inputs(frame, maps, landmarks, to_crops, positions)
     rest = targets - positions - riding
     near = np.exp(-np.linalg.norm(positions[:, None] - frame.shape, axis=2) / (2 * REACH))
     near = np.repeat(near / np.sqrt(np.nanmean(near**2, axis=1, keepdims=True)), 2, axis=1)
@@ -285,7 +304,7 @@ def fit(
             score = np.stack([part.score() for part in parts])
             score += score.mean(axis=0) - 0.5 * (np.log10(STRENGTHS / USUAL_STRENGTH) / STRENGTH_SPREAD) ** 2
             tries.append((score, parts, scale))
-        score, parts, scale = max(tries, key=lambda tried: tried[0].max(axis=1).sum())
+        score, parts, scale = max(tries, key=lambda tried: round(float(tried[0].max(axis=1).sum()), 6))
         chosen = STRENGTHS[score.argmax(axis=1)]
         solved = [part.solve(strength, frame.noise) for part, strength in zip(parts, chosen, strict=True)]
         missed = np.full(targets.shape, np.nan)
@@ -300,7 +319,7 @@ def fit(
     if crops is not None:
         there = ~np.isnan(maps).any(axis=(1, 2))
         view = refinement.view_map(np.concatenate([frame.shape, positions]))
-        views = refinement.views_of(compose(view, maps[there]), crops[there])
+        views = refinement.views_of(compose(view, maps[there]), to_crops[there], crops[there])
         lengths = view[0, 0] * noise
         refiner, left = refinement.learn(
             view, views, apply(view, targets[there]), view[0, 0] * missed[there], lengths
@@ -308,7 +327,7 @@ def fit(
         errors[there] *= left
     counts = known.sum(axis=0)
     regressor = Regressor(names, frame, positions, offsets, means, slopes, noise, covariance, counts, refiner)
-    return regressor, errors, 1 / np.sqrt(np.abs(np.linalg.det(maps[:, :, :2])))
+    return regressor, errors, 1 / np.linalg.norm(maps[:, :, 0], axis=1)
 
 
 def _trust(errors: np.ndarray, known: np.ndarray, frame: Frame) -> np.ndarray:
@@ -357,13 +376,13 @@ class _Part:
         return self.offset, slopes, noise, strength * (np.eye(len(self.mean)) - known)
 
 
-def most_telling(frame: Frame, landmarks: np.ndarray, count: int) -> np.ndarray:
+def most_telling(frame: Frame, landmarks: np.ndarray, to_crops: np.ndarray, count: int) -> np.ndarray:
     """Which `count` of the pictures, by their landmarks (n, L, 2), tell most about all of them, in order.
 
     Each choice lessens the variance of the ridge regression, summed over all pictures, as much as one picture can.
     Unusual shapes count as if they were nearer to the mean: in many of them landmarks are wrong.
     """
-    inputs, _, _ = _inputs(frame, to_frame(frame.shape, landmarks), landmarks, np.zeros((0, 2)))
+    inputs, _, _ = _inputs(frame, to_frame(frame.shape, landmarks), landmarks, to_crops, np.zeros((0, 2)))
     off = inputs - inputs.mean(axis=0)
     far = np.linalg.norm(off, axis=1, keepdims=True)
     off = off * np.median(far) / np.maximum(far, max(np.median(far), LEAST))

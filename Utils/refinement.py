@@ -12,12 +12,12 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from Utils.crops import warp
+from Utils.crops import compose, invert, warp
 
 SIDE, MARGIN = 128, 0.4  # of a view, pixels; and its margin around the mean shape, in sizes of the object
 CELLS, SPACING, DIRECTIONS, BLUR = 4, 6.0, 8, 2.5  # a description: cells per side, their distance and blur, pixels
 STAGES = 3  # each learns what the one before has left
-PLACES, STARTS = 300, (6, 30)  # around a point, in all annotated pictures together; in one, at least and at most
+PLACES, STARTS = 300, (6, 30)  # training places per point in all pictures together; least and most in one
 STRENGTHS = 10.0 ** np.arange(-3, 0.1, 0.5)  # of the ridge, per place
 WORTHWHILE = 0.97  # share of the error that must be left at most
 FARTHEST = 3.0  # standard deviations of the predictions that a point moves at most
@@ -142,7 +142,7 @@ def _learn_point(
     return chosen or stays
 
 
-def views_of(to_view: np.ndarray, crops: np.ndarray) -> np.ndarray:
-    """Views (n, SIDE, SIDE, 3) of crops (n, S, S, 3) uint8; to_view: (n, 2, 3), from sides of the crop."""
-    maps = to_view / (crops.shape[1], crops.shape[1], 1)
+def views_of(to_view: np.ndarray, to_crops: np.ndarray, crops: np.ndarray) -> np.ndarray:
+    """Views (n, SIDE, SIDE, 3) of crops (n, S, S, 3) uint8; the maps (n, 2, 3) are from the same pixels."""
+    maps = compose(to_view, invert(to_crops)) / (crops.shape[1], crops.shape[1], 1)
     return np.stack([warp(crop, m, SIDE, cv2.BORDER_REPLICATE) for crop, m in zip(crops, maps, strict=True)])

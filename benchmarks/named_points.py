@@ -25,7 +25,7 @@ from Databases.normalisers import root_of_extent
 from Networks.inference.detector import LandmarkDetector
 from Networks.inference.landmarks import landmarks_of
 from Networks.recipes import RECIPES
-from Utils.crops import apply
+from Utils.crops import apply, invert
 from Utils.evaluation import known_mean, normalised_errors
 from Utils.named_points import common_frame, fit, most_telling
 from Utils.options import parse
@@ -77,7 +77,6 @@ def main() -> None:
     detector = LandmarkDetector.from_experiment(Experiment(options.log_path, options.experiment_name), options)
     database = detector.open_data_set()
     predictions = landmarks_of(detector)
-    landmarks, truth = predictions.points / PREDICTION_SIZE, predictions.groundtruth / PREDICTION_SIZE
     cuts = [
         (*crop_picture(database, database.read(images, i), images.boxes[i], PREDICTION_SIZE), images.boxes[i])
         for images in (database.regression, database.test)
@@ -85,23 +84,25 @@ def main() -> None:
     ]
     crops, maps, boxes = (np.stack(column) for column in zip(*cuts, strict=True))
     boxes = apply(maps, boxes.reshape(-1, 2, 2)).reshape(-1, 4)
+    landmarks, truth = (apply(invert(maps), own) for own in (predictions.points, predictions.groundtruth))
+    to_crops = maps / PREDICTION_SIZE
     normalisers = root_of_extent(truth)
     normalisers[normalisers == 0] = np.nan  # of a picture that shows one point
-    frame = common_frame(landmarks)
+    frame = common_frame(landmarks, to_crops)
 
     def error(rows: np.ndarray, tested: np.ndarray, peer: bool = False) -> tuple[float, ...]:
         """Of the mean shape, of named points without refinement, with it, and of dlib."""
         known = (~np.isnan(truth[rows]).any(axis=2)).any(axis=0)
         names = [str(k) for k in np.flatnonzero(known)]
-        regressor, _, _ = fit(frame, landmarks[rows], truth[rows][:, known], names, crops[rows])
+        regressor, _, _ = fit(frame, landmarks[rows], to_crops[rows], truth[rows][:, known], names, crops[rows])
         there = truth[tested][:, known]
         shape = np.broadcast_to(known_mean(truth[rows][:, known]), there.shape)
-        plain, _ = regressor.predict(landmarks[tested])
-        refined, _ = regressor.predict(landmarks[tested], crops[tested])
+        plain, _ = regressor.predict(landmarks[tested], to_crops[tested])
+        refined, _ = regressor.predict(landmarks[tested], to_crops[tested], crops[tested])
         found = [shape, plain, refined]
         if peer:
-            pixels = PREDICTION_SIZE * truth[rows][:, known]
-            found.append(shape_predictor(crops, boxes, rows, pixels, tested) / PREDICTION_SIZE)
+            learned = apply(maps[rows], truth[rows][:, known])
+            found.append(apply(invert(maps[tested]), shape_predictor(crops, boxes, rows, learned, tested)))
         return tuple(percent(own, there, normalisers[tested]) for own in found)
 
     orders = [np.random.default_rng(seed).permutation(len(truth)) for seed in range(options.own.draws)]
@@ -117,14 +118,15 @@ def main() -> None:
     half = len(truth) // 2
     for count in CHOSEN:
         random = [error(order[:count], order[half:])[2] for order in orders]
-        telling = [order[most_telling(frame, landmarks[order[:half]], count)] for order in orders]
+        seen = [(landmarks[order[:half]], to_crops[order[:half]]) for order in orders]
+        telling = [order[most_telling(frame, *own, count)] for own, order in zip(seen, orders, strict=True)]
         chosen = [error(rows, order[half:])[2] for rows, order in zip(telling, orders, strict=True)]
         print(f"{count} random pictures of one half: {np.mean(random):.2f}, chosen ones: {np.mean(chosen):.2f}")
     rows = orders[0][:half]
     names = [str(k) for k in range(truth.shape[1])]
-    regressor, _, _ = fit(frame, landmarks[rows], truth[rows], names, crops[rows])
+    regressor, _, _ = fit(frame, landmarks[rows], to_crops[rows], truth[rows], names, crops[rows])
     start = time.perf_counter()
-    regressor.predict(landmarks, crops)
+    regressor.predict(landmarks, to_crops, crops)
     print(f"{1000 * (time.perf_counter() - start) / len(crops):.1f} ms per picture for {len(names)} points")
 
 

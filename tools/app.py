@@ -34,17 +34,15 @@ from tools.name_points import (
     boxes_of,
     check_names,
     crops_of,
-    fit_pixels,
     folder_of,
     keep,
     landmarks_of,
     mean_of,
     read_table,
 )
-from Utils.crops import apply, invert
 from Utils.drawing.marks import fitted, mark_named, palette
 from Utils.drawing.plots import data_address
-from Utils.named_points import Regressor, common_frame, most_telling
+from Utils.named_points import Regressor, common_frame, fit, most_telling
 from Utils.options import parse
 from Utils.runtime.arguments import add_threshold, path_of, whole
 from Utils.runtime.errors import UserError, exit_cleanly, one_line
@@ -177,8 +175,8 @@ class Annotator:
         self.boxes = boxes_of(self.folder, self.files)
         boxes = list(self.boxes.values())
         self.landmarks, self.to_crops = landmarks_of(self.detector, self.folder, self.files, boxes)
-        self.frame = common_frame(self.landmarks)
-        telling = most_telling(self.frame, self.landmarks, min(count, len(self.files)))
+        self.frame = common_frame(self.landmarks, self.to_crops)
+        telling = most_telling(self.frame, self.landmarks, self.to_crops, min(count, len(self.files)))
         self.chosen = list(dict.fromkeys([*self.points, *(self.files[i] for i in telling)]))
         for file in self.chosen:
             self.points.setdefault(file, np.full((len(self.names), 2), np.nan))
@@ -208,7 +206,7 @@ class Annotator:
             return None
         rows = [self.files.index(file) for file in annotated]
         crops = self._crops(annotated)
-        return fit_pixels(self.frame, self.landmarks[rows], self.to_crops[rows], points, self.names, crops)
+        return fit(self.frame, self.landmarks[rows], self.to_crops[rows], points, self.names, crops)
 
     def _crops(self, files: list[str]) -> np.ndarray:
         return crops_of(self.detector, self.folder, files, [self.boxes[file] for file in files])
@@ -222,8 +220,8 @@ class Annotator:
         rest = [i for i, file in enumerate(self.files) if np.isnan(self.points.get(file, np.nan)).all()]
         some = evenly(np.array(rest, int), OTHERS)
         files = [self.files[i] for i in some]
-        points, _ = regressor.predict(self.landmarks[some], self._crops(files) if files else None)
-        points = apply(invert(self.to_crops[some]), points)
+        crops = self._crops(files) if files else None
+        points, _ = regressor.predict(self.landmarks[some], self.to_crops[some], crops)
         shown = [self.draw(file, own, SMALL)[0] for file, own in zip(files, points, strict=True)]
         known = f"{mean_of(100 * errors)} % of the object's size, {mean_of(errors * sizes[:, None])} pixels"
         said = known if np.isfinite(errors).any() else "known after two pictures"

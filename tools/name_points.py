@@ -27,8 +27,7 @@ from Databases.point_table import PointTable
 from Networks.inference.detector import LandmarkDetector
 from Networks.recipes import RECIPES
 from Networks.second_step import CONFIDENT
-from Utils.crops import apply
-from Utils.named_points import Frame, Regressor, common_frame, fit, most_telling
+from Utils.named_points import Regressor, common_frame, fit, most_telling
 from Utils.options import Options, parse
 from Utils.runtime.arguments import add_threshold, path_of, whole
 from Utils.runtime.errors import UserError, exit_cleanly, one_line
@@ -134,15 +133,14 @@ def read_table(folder: Path, files: list[str], file: Path | None, names: list[st
 def landmarks_of(
     detector: LandmarkDetector, folder: Path, files: list[str], boxes: list[np.ndarray | None]
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Landmarks (n, L, 2) of pictures, in sides of their crops, and the maps (n, 2, 3) from their pixels to these."""
+    """Landmarks (n, L, 2) of pictures, in their pixels, and the maps (n, 2, 3) from these to the crops, of side 1."""
     found = []
     with Progress("Landmarks", len(files)) as progress:
         for start in range(0, len(files), GROUP):
             some = slice(start, start + GROUP)
             found.append(detector([folder / file for file in files[some]], boxes[some]))
             progress.update(len(files[some]))
-    to_crops = np.concatenate([own.to_crops for own in found])
-    return apply(to_crops, np.concatenate([own.points for own in found])), to_crops
+    return np.concatenate([own.points for own in found]), np.concatenate([own.to_crops for own in found])
 
 
 def crops_of(
@@ -151,14 +149,6 @@ def crops_of(
     """The crops (n, S, S, 3) of pictures, as the detector sees them."""
     several = zip(files, boxes, strict=True)
     return np.stack([detector.cut(read_picture(folder / file), box)[0] for file, box in several])
-
-
-def fit_pixels(
-    frame: Frame, landmarks: np.ndarray, to_crops: np.ndarray, points: np.ndarray, names: list[str], crops: np.ndarray
-) -> tuple[Regressor, np.ndarray, np.ndarray]:
-    """`fit` of points (n, P, 2) in pixels of the pictures; the sizes (n,) of the objects are in these pixels, too."""
-    regressor, errors, sizes = fit(frame, landmarks, apply(to_crops, points), names, crops)
-    return regressor, errors, sizes / np.sqrt(np.abs(np.linalg.det(to_crops[:, :, :2])))
 
 
 def learn(detector: LandmarkDetector, experiment: Experiment, folder: Path, table: PointTable, boxes: Boxes) -> None:
@@ -170,14 +160,14 @@ def learn(detector: LandmarkDetector, experiment: Experiment, folder: Path, tabl
     own = [boxes[file] if np.isnan(box).any() else box for file, box in zip(table.files, table.boxes, strict=True)]
     each = [*own, *(boxes[file] for file in others)]
     landmarks, to_crops = landmarks_of(detector, folder, [*table.files, *others], each)
-    frame, count = common_frame(landmarks), len(table.files)
+    frame, count = common_frame(landmarks, to_crops), len(table.files)
     crops = crops_of(detector, folder, table.files, own)
-    learned = fit_pixels(frame, landmarks[:count], to_crops[:count], table.points, table.names, crops)
+    learned = fit(frame, landmarks[:count], to_crops[:count], table.points, table.names, crops)
     keep(*learned, experiment, detector.iteration)
 
 
 def keep(regressor: Regressor, errors: np.ndarray, sizes: np.ndarray, experiment: Experiment, iteration: int) -> None:
-    """Save the regressor, and print and write to Logs/NamedPoints.csv its errors as `fit_pixels` returns them."""
+    """Save the regressor, and print and write to Logs/NamedPoints.csv its errors as `fit` returns them."""
     path = experiment.named_points(iteration)
     regressor.save(path)
     percent, pixels = 100 * errors, errors * sizes[:, None]
@@ -219,8 +209,8 @@ def choose(detector: LandmarkDetector, folder: Path, boxes: Boxes, count: int) -
     if len(boxes) < count:
         raise UserError(f"--choose {count}: {folder} has only {len(boxes)} pictures; choose fewer")
     files = evenly(np.array(sorted(boxes)), max(MOST_CHOICES, count)).tolist()
-    landmarks, _ = landmarks_of(detector, folder, files, [boxes[file] for file in files])
-    return [files[i] for i in most_telling(common_frame(landmarks), landmarks, count)]
+    seen = landmarks_of(detector, folder, files, [boxes[file] for file in files])
+    return [files[i] for i in most_telling(common_frame(*seen), *seen, count)]
 
 
 def copy_pictures(folder: Path, files: list[str], output: Path, names: list[str]) -> None:

@@ -223,13 +223,11 @@ class LandmarkDetector:
             cuts = [self.cut(_pixels(p), b) for p, b in zip(pictures[some], given[some], strict=True)]
             crop, to_crop, boxes = (np.stack(column) for column in zip(*cuts, strict=True))
             points, confidence = self.run(torch.from_numpy(crop).permute(0, 3, 1, 2))
-            points, to_crop = points / self.size, to_crop / self.size
+            points = crops.apply(crops.invert(to_crop), points)
             points[confidence < self.threshold] = np.nan
-            back = crops.invert(to_crop)
-            parts.append((crops.apply(back, points), confidence, boxes, to_crop))
+            parts.append((points, confidence, boxes, to_crop / self.size))
             if self.regressor:
-                named_points, sureness = self.regressor.predict(points, crop)
-                named.append((crops.apply(back, named_points), sureness))
+                named.append(self.regressor.predict(points, to_crop / self.size, crop))
         points, confidence, boxes, to_crops = (np.concatenate(column) for column in zip(*parts, strict=True))
         own = None
         if self.regressor:

@@ -33,9 +33,9 @@ class Steadiness:
     r2: np.ndarray
     points: np.ndarray
 
-    def following(self) -> np.ndarray:
-        """(L,) bool: landmarks that are found often and keep to the picture, not to the crop."""
-        return (self.found > OFTEN) & (np.nan_to_num(self.r2, nan=-1) > STEADY)
+    def steady(self) -> np.ndarray:
+        """(L,) bool: landmarks that keep to the picture, not to the crop, where they are found."""
+        return np.nan_to_num(self.r2, nan=-1) > STEADY
 
 
 def steadiness(detector: LandmarkDetector, images: ImageSet) -> Steadiness:

@@ -80,7 +80,7 @@ def draw_results(database: Database, options: Options, experiment: Experiment) -
     found = _found(detector, experiment)
     report_failure(experiment, found)
     kept = np.flatnonzero(found > OFTEN)
-    images, pictures, points = _some(detector, database.test, RESULT_ROWS * RESULT_COLUMNS)
+    images, pictures, points, _ = _some(detector, database.test, RESULT_ROWS * RESULT_COLUMNS)
     points = points[:, kept]
     names, colours = [str(k) for k in detector.active[kept]], palette(len(found))[kept]
     drawn = sheet(pictures, list(points), colours, RESULT_COLUMNS, RESULT_ROWS)
@@ -98,10 +98,12 @@ def draw_named_points(database: Database, options: Options, experiment: Experime
     if detector.regressor is None:
         raise UserError(f"{experiment.folder} has no named points; learn some with tools/name_points.py")
     experiment.open()
-    images, pictures, landmarks = _some(detector, detector.database.test, RESULT_ROWS * RESULT_COLUMNS)
-    seen = np.stack(pictures)
-    points, confidence = detector.regressor.predict(landmarks / seen.shape[1], seen)
-    points *= seen.shape[1]
+    images, pictures, drawn_landmarks, to_tiles = _some(
+        detector, detector.database.test, RESULT_ROWS * RESULT_COLUMNS
+    )
+    landmarks = crops.apply(crops.invert(to_tiles), drawn_landmarks)
+    points, confidence = detector.regressor.predict(landmarks, to_tiles / TILE, np.stack(pictures))
+    points = crops.apply(to_tiles, points)
     names, colours = detector.regressor.names, palette(points.shape[1])
     drawn = sheet(pictures, list(points), colours, RESULT_COLUMNS, RESULT_ROWS)
     surest = int(confidence.mean(axis=1).argmax())
@@ -122,7 +124,7 @@ def _found(detector: LandmarkDetector, experiment: Experiment) -> np.ndarray:
 
 def landmark_strips(detector: LandmarkDetector, images: ImageSet, side: int) -> list[np.ndarray | None]:
     """For each landmark a row (side, n * side, 3) of patches around it, at most STRIP; None if it is never found."""
-    _, pictures, points = _some(detector, images, STRIP_PICTURES)
+    _, pictures, points, _ = _some(detector, images, STRIP_PICTURES)
     strips: list[np.ndarray | None] = []
     for own, colour in zip(points.swapaxes(0, 1), palette(points.shape[1]), strict=True):
         rows = evenly(np.flatnonzero(np.isfinite(own[:, 0])), STRIP)
@@ -131,13 +133,19 @@ def landmark_strips(detector: LandmarkDetector, images: ImageSet, side: int) -> 
     return strips
 
 
-def _some(detector: LandmarkDetector, images: ImageSet, most: int) -> tuple[ImageSet, list[np.ndarray], np.ndarray]:
-    """At most `most` of the images, their crops as drawn, and the landmarks (n, L, 2) in these, NaN if not found."""
+def _some(
+    detector: LandmarkDetector, images: ImageSet, most: int
+) -> tuple[ImageSet, list[np.ndarray], np.ndarray, np.ndarray]:
+    """At most `most` of the images, their crops as drawn, and the landmarks (n, L, 2) in these, NaN if not found.
+
+    Also returns the maps (n, 2, 3) from the images to the drawn crops.
+    """
     some = images.subset(evenly(np.arange(len(images)), most))
-    points, confidences, _ = detector.predict(some, "Pictures to draw")
+    points, confidences, to_crops = detector.predict(some, "Pictures to draw")
     points[confidences < detector.threshold] = np.nan
     pictures = [_crop(detector.database, some, i) for i in range(len(some))]
-    return some, pictures, points * (TILE / detector.size)
+    scale = TILE / detector.size
+    return some, pictures, scale * points, scale * to_crops
 
 
 def _patch(picture: np.ndarray, point: np.ndarray, colour: np.ndarray, side: int) -> np.ndarray:

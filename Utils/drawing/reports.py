@@ -32,11 +32,11 @@ TRAIN_LONGER = (
 
 
 def report_failure(
-    experiment: Experiment, found: np.ndarray, follows: np.ndarray | None = None, remedy: str = TRAIN_LONGER
+    experiment: Experiment, found: np.ndarray, steady: np.ndarray | None = None, remedy: str = TRAIN_LONGER
 ) -> bool:
     """Whether no landmark is found often, or fewer than half of those follow the picture; if so, log what to try.
 
-    found: (L,) share of the pictures with each landmark; follows: (L,) bool, None where it is unknown.
+    found: (L,) share of the pictures with each landmark; steady: (L,) bool, None where it is unknown.
     """
     often = found > OFTEN
     if not often.any():
@@ -45,9 +45,9 @@ def report_failure(
             f"{100 * found.max(initial=0):.0f}%; {remedy}"
         )
         return True
-    if follows is not None and 2 * (follows & often).sum() < often.sum():
+    if steady is not None and 2 * steady[often].sum() < often.sum():
         experiment.log(
-            f"Failed: only {(follows & often).sum()} of {often.sum()} landmarks follow a picture that is turned and "
+            f"Failed: only {steady[often].sum()} of {often.sum()} landmarks follow a picture that is turned and "
             f"shifted; the others may be places in the crop, not parts of the object; {remedy}"
         )
         return True
@@ -114,16 +114,16 @@ def report_landmarks(
     experiment.log(f"A table of all landmarks: {path}")
 
 
-def report_steadiness(experiment: Experiment, found: np.ndarray, follows: np.ndarray, error: np.ndarray) -> None:
+def report_steadiness(experiment: Experiment, found: np.ndarray, steady: np.ndarray, error: np.ndarray) -> None:
     """Log what is known of landmarks without groundtruth.
 
-    found: (L,) share of the test images with each landmark; follows: (L,) bool; error: (L,) percent of the crop's
+    found: (L,) share of the test images with each landmark; steady: (L,) bool; error: (L,) percent of the crop's
     side.
     """
     experiment.log("No groundtruth landmarks: forward and backward error are unknown")
     experiment.log(
         f"Landmarks: {len(found)}, each found in {100 * found.mean():.1f}% of the test pictures on average; "
-        f"{follows.sum()} of them are found in over {100 * OFTEN:.0f}% and follow known warps"
+        f"{steady[found > OFTEN].sum()} of them are found in over {100 * OFTEN:.0f}% and follow known warps"
     )
     if np.isfinite(error).any():
         experiment.log(f"Steadiness under known warps: {np.nanmean(error):.2f}% of the picture's side")

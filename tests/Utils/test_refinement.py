@@ -24,19 +24,25 @@ def marks(count: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
     return pictures, middles / 128
 
 
+def whole(pictures: np.ndarray) -> np.ndarray:
+    """Maps to crops that show the whole picture."""
+    return np.eye(2, 3)[None].repeat(len(pictures), axis=0)
+
+
 def learned(count: int):
     """A regressor of marks, with its errors."""
     pictures, points = marks(count, 0)
     landmarks = SQUARE + np.random.default_rng(1).normal(0, 0.3 / 128, (count, len(SQUARE), 2))
-    return fit(common_frame(landmarks), landmarks, points, ["middle"], pictures)
+    maps = whole(pictures)
+    return fit(common_frame(landmarks, maps), landmarks, maps, points, ["middle"], pictures)
 
 
 def test_points_move_to_what_they_look_like():
     regressor, errors, sizes = learned(20)
     pictures, points = marks(30, 5)
     landmarks = np.repeat(SQUARE[None], 30, axis=0)
-    rough, unsure = regressor.predict(landmarks)
-    fine, sure = regressor.predict(landmarks, pictures)
+    rough, unsure = regressor.predict(landmarks, whole(landmarks))
+    fine, sure = regressor.predict(landmarks, whole(landmarks), pictures)
     before, after = (np.linalg.norm(found - points, axis=2).mean() for found in (rough, fine))
     assert before > 3 / 128
     assert after < 0.4 * before
@@ -54,8 +60,8 @@ def test_turned_and_mirrored_pictures_of_any_scale_look_alike(turn):
     pictures, points = marks(10, 6)
     landmarks = np.repeat(SQUARE[None], 10, axis=0)
     turned = np.stack([warp(picture, m * (1, 1, 128), 128, cv2.BORDER_REPLICATE) for picture in pictures])
-    upright, _ = regressor.predict(landmarks, pictures)
-    found, _ = regressor.predict(apply(m, landmarks), turned)
+    upright, _ = regressor.predict(landmarks, whole(landmarks), pictures)
+    found, _ = regressor.predict(apply(m, landmarks), whole(pictures), turned)
     np.testing.assert_allclose(found, apply(m, upright), atol=1.5 / 128 * scale)
     assert np.linalg.norm(found - apply(m, points), axis=2).mean() < 1.5 / 128 * scale
 
@@ -64,7 +70,7 @@ def test_crops_may_be_of_any_size():
     regressor, _, _ = learned(20)
     pictures, points = marks(10, 6)
     small = np.stack([cv2.resize(picture, (64, 64), interpolation=cv2.INTER_AREA) for picture in pictures])
-    found, _ = regressor.predict(np.repeat(SQUARE[None], 10, axis=0), small)
+    found, _ = regressor.predict(np.repeat(SQUARE[None], 10, axis=0), whole(pictures), small)
     assert np.linalg.norm(found - points, axis=2).mean() < 1.5 / 128
 
 
@@ -75,9 +81,13 @@ def test_a_point_that_nothing_tells_stays():
     points = 0.5 + np.random.default_rng(2).normal(0, 3 / 128, (count, 2, 2))
     points[1:, 1] = np.nan
     pictures = np.full((count, 128, 128, 3), 90, np.uint8)
-    regressor, _, _ = fit(common_frame(landmarks), landmarks, points, ["p", "q"], pictures)
+    maps = whole(pictures)
+    regressor, _, _ = fit(common_frame(landmarks, maps), landmarks, maps, points, ["p", "q"], pictures)
     assert regressor.refiner.shares.tolist() == [1, 1]
-    np.testing.assert_allclose(regressor.predict(landmarks, pictures)[0], regressor.predict(landmarks)[0])
+    np.testing.assert_allclose(
+        regressor.predict(landmarks, whole(landmarks), pictures)[0],
+        regressor.predict(landmarks, whole(landmarks))[0],
+    )
 
 
 def test_it_is_kept(tmp_path):
@@ -87,8 +97,8 @@ def test_it_is_kept(tmp_path):
     pictures, _ = marks(3, 5)
     landmarks = np.repeat(SQUARE[None], 3, axis=0)
     landmarks[1] = np.nan
-    found, _ = again.predict(landmarks, pictures)
-    np.testing.assert_array_equal(found, regressor.predict(landmarks, pictures)[0])
+    found, _ = again.predict(landmarks, whole(landmarks), pictures)
+    np.testing.assert_array_equal(found, regressor.predict(landmarks, whole(landmarks), pictures)[0])
     assert np.isnan(found[1]).all()
 
 

@@ -192,7 +192,8 @@ def test_named_points_come_with_the_landmarks_of_their_checkpoint(tmp_path):
     assert detector(spot(30, 40, 64, 64)).named is None
 
     shown = np.array([[[0.0, 0.0], [10.0, 0.0]], [[5.0, 5.0], [5.0, 25.0]]])
-    regressor, _, _ = fit(common_frame(shown), shown, shown.mean(axis=1, keepdims=True), ["middle"])
+    whole = np.tile(np.eye(2, 3), (2, 1, 1))
+    regressor, _, _ = fit(common_frame(shown, whole), shown, whole, shown.mean(axis=1, keepdims=True), ["middle"])
     regressor.save(experiment.named_points(7))
     with pytest.raises(UserError, match="belongs to another checkpoint; run tools/name_points.py again"):
         detector.learn_names(experiment)

@@ -59,9 +59,9 @@ def test_a_landmark_has_to_be_found_again_in_every_pose(tmp_path):
     database.shifts[:, 1] -= 12
     detector = LandmarkDetector(UpperSpot(), database, tiny_options(tmp_path, "readout=centroid"), np.array([0]))
     database.poses = pose_maps(POSES["any"])
-    assert steadiness(detector, database.training).following().tolist() == [True]
+    assert steadiness(detector, database.training).steady().tolist() == [True]
     detector.run = lambda pictures: detector.read(detector.network.forward_heatmaps(pictures / 255))
-    assert steadiness(detector, database.training).following().tolist() == [False]
+    assert steadiness(detector, database.training).steady().tolist() == [False]
 
 
 def test_landmarks_in_the_same_place_explain_each_other(tmp_path):
