@@ -11,7 +11,6 @@ from Databases.groundtruth import PREDICTION_SIZE
 from Networks.execution import inference_batches
 from Networks.inference.detector import LandmarkDetector, warped
 from Utils import crops
-from Utils.movement import OFTEN
 from Utils.runtime.progress import Progress
 
 STEADY = 0.8  # R2 under known warps from which a landmark counts as one that follows the picture
