@@ -84,8 +84,8 @@ def main() -> None:
     ]
     crops, maps, boxes = (np.stack(column) for column in zip(*cuts, strict=True))
     boxes = apply(maps, boxes.reshape(-1, 2, 2)).reshape(-1, 4)
-    landmarks, truth = (apply(invert(maps), own) for own in (predictions.points, predictions.groundtruth))
-    to_crops = maps / PREDICTION_SIZE
+    truth, to_crops = predictions.groundtruth, maps / PREDICTION_SIZE  # errors are measured in the crops
+    landmarks, annotated = (apply(invert(maps), own) for own in (predictions.points, truth))
     normalisers = root_of_extent(truth)
     normalisers[normalisers == 0] = np.nan  # of a picture that shows one point
     frame = common_frame(landmarks, to_crops)
@@ -94,15 +94,14 @@ def main() -> None:
         """Of the mean shape, of named points without refinement, with it, and of dlib."""
         known = (~np.isnan(truth[rows]).any(axis=2)).any(axis=0)
         names = [str(k) for k in np.flatnonzero(known)]
-        regressor, _, _ = fit(frame, landmarks[rows], to_crops[rows], truth[rows][:, known], names, crops[rows])
+        regressor, _, _ = fit(frame, landmarks[rows], to_crops[rows], annotated[rows][:, known], names, crops[rows])
         there = truth[tested][:, known]
         shape = np.broadcast_to(known_mean(truth[rows][:, known]), there.shape)
         plain, _ = regressor.predict(landmarks[tested], to_crops[tested])
         refined, _ = regressor.predict(landmarks[tested], to_crops[tested], crops[tested])
-        found = [shape, plain, refined]
+        found = [shape, apply(maps[tested], plain), apply(maps[tested], refined)]
         if peer:
-            learned = apply(maps[rows], truth[rows][:, known])
-            found.append(apply(invert(maps[tested]), shape_predictor(crops, boxes, rows, learned, tested)))
+            found.append(shape_predictor(crops, boxes, rows, truth[rows][:, known], tested))
         return tuple(percent(own, there, normalisers[tested]) for own in found)
 
     orders = [np.random.default_rng(seed).permutation(len(truth)) for seed in range(options.own.draws)]
@@ -124,7 +123,7 @@ def main() -> None:
         print(f"{count} random pictures of one half: {np.mean(random):.2f}, chosen ones: {np.mean(chosen):.2f}")
     rows = orders[0][:half]
     names = [str(k) for k in range(truth.shape[1])]
-    regressor, _, _ = fit(frame, landmarks[rows], to_crops[rows], truth[rows], names, crops[rows])
+    regressor, _, _ = fit(frame, landmarks[rows], to_crops[rows], annotated[rows], names, crops[rows])
     start = time.perf_counter()
     regressor.predict(landmarks, to_crops, crops)
     print(f"{1000 * (time.perf_counter() - start) / len(crops):.1f} ms per picture for {len(names)} points")
