@@ -113,7 +113,7 @@ class Database(ABC):
         """The point map (2, 3) from a picture of width x height pixels to its size x size crop."""
 
     def some_training(self) -> ImageSet:
-        """At most 500 training pictures, evenly from all; fewer if objects stand in several poses."""
+        """At most `JUDGED` training pictures, evenly from all; fewer if objects stand in several poses."""
         most = JUDGED // min(len(self.poses), 5)
         return self.training.subset(evenly(np.arange(len(self.training)), most))
 
