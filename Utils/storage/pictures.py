@@ -35,8 +35,9 @@ def read_picture(path: Path | str) -> np.ndarray:
     with the file's name, if it is missing, empty, cut off, not a picture, or of a size or depth that is not read.
     """
     with _opened(path) as image:
-        image.verify()  # the checksums of a PNG, which loading ignores
-    with _opened(path) as image:
+        if image.format == "PNG":
+            with _opened(path) as copy:
+                copy.verify()  # checksums, which loading ignores
         is_deep = ";16" in str(image.tile)
         _orientation(image)  # as in `picture_size`: loading may find another one at the end of a PNG
         image.load()  # turns a TIFF
