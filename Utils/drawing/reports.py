@@ -34,7 +34,7 @@ TRAIN_LONGER = (
 def report_failure(
     experiment: Experiment, found: np.ndarray, steady: np.ndarray | None = None, remedy: str = TRAIN_LONGER
 ) -> bool:
-    """Whether no landmark is found often, or fewer than half of those follow the picture; if so, log what to try.
+    """Whether no landmark is found often, or fewer than a quarter of those follow the picture; if so, log what to try.
 
     found: (L,) share of the pictures with each landmark; steady: (L,) bool, None where it is unknown.
     """
@@ -45,7 +45,7 @@ def report_failure(
             f"{100 * found.max(initial=0):.0f}%; {remedy}"
         )
         return True
-    if steady is not None and 2 * steady[often].sum() < often.sum():
+    if steady is not None and 4 * steady[often].sum() < often.sum():
         experiment.log(
             f"Failed: only {steady[often].sum()} of {often.sum()} landmarks follow a picture that is turned and "
             f"shifted; the others may be places in the crop, not parts of the object; {remedy}"

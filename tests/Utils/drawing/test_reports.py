@@ -29,10 +29,12 @@ def test_one_landmark_is_no_failure(experiment, capsys):
 
 
 def test_landmarks_that_keep_their_place_in_the_crop_are_a_failure(experiment, capsys):
-    found = np.array([1, 0.9, 0.9, 0.1, 0.1])  # two maps are no landmarks
-    assert not report_failure(experiment, found, np.array([True, True, False, False, False]), "try this")
-    assert report_failure(experiment, found, np.array([True, False, False, False, False]), "try this")
-    assert "only 1 of 3 landmarks follow a picture that is turned and shifted" in capsys.readouterr().out
+    found = np.array([1, 1, 1, 1, 0.9, 0.1, 0.1])  # two maps are no landmarks
+    steady = np.arange(7) < 2
+    assert not report_failure(experiment, found, steady, "try this")
+    steady[1] = False
+    assert report_failure(experiment, found, steady, "try this")
+    assert "only 1 of 5 landmarks follow a picture that is turned and shifted" in capsys.readouterr().out
 
 
 def test_the_table_says_how_often_landmarks_are_found_without_groundtruth_too(experiment):
