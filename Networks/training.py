@@ -3,6 +3,7 @@
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -24,6 +25,10 @@ from Utils.runtime.progress import Progress
 from Utils.storage.experiment import Experiment
 from Utils.storage.files import save_checkpoint
 
+OPTIMIZERS: Mapping[str, Callable[..., torch.optim.Optimizer]] = {
+    "rmsprop": partial(torch.optim.RMSprop, foreach=True),
+    "adam": partial(torch.optim.Adam, betas=(0.9, 0.99), fused=True),
+}
 ITERATIONS_PER_LOOK = 20  # between two values of the progress bar and of TensorBoard
 
 
@@ -67,8 +72,8 @@ class Training(ABC):
                 f"a batch of {self.batch_size} does not divide among {distributed.world()} processes; set batch_size"
             )
         self.network = network
-        self.optimizer = torch.optim.RMSprop(
-            network.parameters(), lr=self.hyper.learning_rate, weight_decay=weight_decay, foreach=True
+        self.optimizer = OPTIMIZERS[self.hyper.optimizer](
+            network.parameters(), lr=self.hyper.learning_rate, weight_decay=weight_decay
         )
         self.average = recipe.average(network) if recipe.average else None
         self.iteration = 0

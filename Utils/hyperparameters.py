@@ -97,9 +97,12 @@ class Hyperparameters(BaseModel):
         description="over all processes together; 0: the paper's, 16 pairs of pictures in step one and 32 pictures "
         "in step two",
     )
-    learning_rate: float = Field(5e-4, ge=0, description="RMSprop's")
-    weight_decay: float = Field(1e-5, ge=0, description="RMSprop's in step one")
-    heatmap_weight_decay: float = Field(1e-5, ge=0, description="RMSprop's in step two")
+    optimizer: Literal["rmsprop", "adam"] = Field(
+        "rmsprop", description="`rmsprop`, the paper's, or `adam`, which bears a higher learning rate"
+    )
+    learning_rate: float = Field(5e-4, ge=0, description="the optimiser's")
+    weight_decay: float = Field(1e-5, ge=0, description="the optimiser's in step one")
+    heatmap_weight_decay: float = Field(1e-5, ge=0, description="the optimiser's in step two")
     image_size: int = Field(256, ge=64, multiple_of=64, description="side of the crop in pixels; a multiple of 64")
     width: int = Field(256, ge=32, multiple_of=32, description="FAN's features; a multiple of 32")
     confidence_superpoint: float = Field(0.1, ge=0, le=1, description="score that a generic keypoint has to exceed")

@@ -77,7 +77,7 @@ class ConsensusHyperparameters(Hyperparameters):
     zooms_superpoint: Zooms = (1.0,)
     readout: Readout = "centroid"
     heatmap_weight_decay: float = Field(
-        0.0, ge=0, description="RMSprop's in step two, where gradients are too small for any"
+        0.0, ge=0, description="the optimiser's in step two, where gradients are too small for any"
     )
 
     @property

@@ -34,7 +34,7 @@ TRAIN_LONGER = (
 def report_failure(
     experiment: Experiment, found: np.ndarray, steady: np.ndarray | None = None, remedy: str = TRAIN_LONGER
 ) -> bool:
-    """Whether no landmark is found often, or fewer than a quarter of those follow the picture; if so, log what to try.
+    """Whether no landmark is found often, or under a quarter of those follow the picture; if so, log what to try.
 
     found: (L,) share of the pictures with each landmark; steady: (L,) bool, None where it is unknown.
     """
