@@ -28,23 +28,25 @@ PRESETS: dict[str, dict[str, Any]] = {
         "number_of_clusters": 60,
         "batch_size": 8,
         "confidence_fan": 0.05,  # after so short a training the detector is unsure
-        "iterations_first": 500,
-        "clustering_rounds": 5,
+        "optimizer": "adam",
+        "learning_rate": 2e-3,
+        "iterations_first": 400,
+        "clustering_rounds": 2,
         "iterations_per_scheduler_step": 30,
         "gradient_accumulation": 1,
-        "total_iterations": 1600,
-        "learning_rate_steps": (1200, 1450),
-        "iterations_before_merging": 700,
+        "total_iterations": 1100,
+        "learning_rate_steps": (880, 1000),
+        "iterations_before_merging": 450,
         "min_cluster_points": 50,
     },
 }
 # The Demo's: its rounds of step one take longer and gain less than step two.
 PRESETS["brief"] = PRESETS["small"] | {
-    "iterations_first": 400,
+    "iterations_first": 300,
     "clustering_rounds": 0,
-    "total_iterations": 1300,
-    "learning_rate_steps": (1050, 1200),
-    "iterations_before_merging": 550,
+    "total_iterations": 700,
+    "learning_rate_steps": (560, 645),
+    "iterations_before_merging": 300,
 }
 
 # Marks a field that may differ between a network's training and its use.
