@@ -120,6 +120,8 @@ class SecondStep(Training):
                 f"{checkpoint} was saved within a round, whose labels are not made yet; "
                 f"let Train_Firststep.py end it with --resume"
             )
+        if recipe.find_poses and len(database.poses) > 1 and not experiment.poses().exists():
+            raise UserError(f"{experiment.poses()} is missing, which tells how objects stand; restore it, or train step one again")
         network = load_fan(first, checkpoint, options)
         centroids, _ = clusters_from_state(first)
         keypoints = load_labels(labels_file, database.training.names, options, centroids)

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from Databases.posed import POSES, pose_maps
 from Networks.inference.detector import LandmarkDetector
 from Networks.inference.landmarks import landmarks_of
 from Networks.second_step import (
@@ -15,7 +16,7 @@ from Utils.drawing.reports import report_failure
 from Utils.keypoints import KeypointTable
 from Utils.runtime.errors import UserError
 from Utils.storage.experiment import Experiment
-from Utils.storage.files import load_checkpoint, save_checkpoint
+from Utils.storage.files import dump_pickle, load_checkpoint, save_checkpoint
 
 EDGE, CORNER = 0.41111228, 0.16901332
 
@@ -125,6 +126,15 @@ def test_a_round_of_step_one_has_to_have_ended(tmp_path):
     save_checkpoint({**content, "relabelled": False}, experiment.first_step_checkpoint(9))
     with pytest.raises(UserError, match="Train_Firststep.py end it with --resume"):
         second_step(TinyDatabase(), tiny_options(tmp_path), experiment)
+
+
+def test_poses_of_step_one_have_to_be_there(tmp_path):
+    database, experiment, options = TinyDatabase(), prepare(tmp_path), tiny_options(tmp_path, "recipe=consensus")
+    database.poses = pose_maps(POSES["any"])
+    with pytest.raises(UserError, match="Poses.pickle is missing"):
+        second_step(database, options, experiment)
+    dump_pickle({}, experiment.poses())
+    second_step(database, options, experiment)
 
 
 def test_the_architecture_need_not_be_told_again(tmp_path):
