@@ -121,7 +121,9 @@ class SecondStep(Training):
                 f"let Train_Firststep.py end it with --resume"
             )
         if recipe.find_poses and len(database.poses) > 1 and not experiment.poses().exists():
-            raise UserError(f"{experiment.poses()} is missing, which tells how objects stand; restore it, or train step one again")
+            raise UserError(
+                f"{experiment.poses()}, which says how objects stand, is missing; restore it, or train step one again"
+            )
         network = load_fan(first, checkpoint, options)
         centroids, _ = clusters_from_state(first)
         keypoints = load_labels(labels_file, database.training.names, options, centroids)

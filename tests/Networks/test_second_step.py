@@ -131,7 +131,7 @@ def test_a_round_of_step_one_has_to_have_ended(tmp_path):
 def test_poses_of_step_one_have_to_be_there(tmp_path):
     database, experiment, options = TinyDatabase(), prepare(tmp_path), tiny_options(tmp_path, "recipe=consensus")
     database.poses = pose_maps(POSES["any"])
-    with pytest.raises(UserError, match="Poses.pickle is missing"):
+    with pytest.raises(UserError, match="Poses.pickle, which says how objects stand, is missing"):
         second_step(database, options, experiment)
     dump_pickle({}, experiment.poses())
     second_step(database, options, experiment)
