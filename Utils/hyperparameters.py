@@ -139,7 +139,9 @@ class Hyperparameters(BaseModel):
         500, ge=0, description="step two does not learn clusters with this many keypoints or fewer"
     )
     recipe: str = Field("paper", description="`paper` is the method to the letter")
-    preset: str = Field("full", description="size and length: `full`, the values of this table, `small` or `brief`")
+    preset: str = Field(
+        "full", description="size, length and optimiser: `full`, the values of this table, `small` or `brief`"
+    )
     readout: Readout = "cell"
     precision: Literal["auto", "float32", "bfloat16"] = Field(
         "auto",
