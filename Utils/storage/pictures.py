@@ -36,7 +36,7 @@ def read_picture(path: Path | str) -> np.ndarray:
     """
     with _opened(path) as image:
         if image.format == "PNG":
-            with _opened(path) as copy:
+            with Image.open(path, formats=("PNG",)) as copy:
                 copy.verify()  # checksums, which loading ignores
         is_deep = ";16" in str(image.tile)
         _orientation(image)  # as in `picture_size`: loading may find another one at the end of a PNG
