@@ -44,6 +44,7 @@ from Networks.execution import uses_bfloat16
 from Networks.generic_keypoints import detect_generic_keypoints
 from Networks.recipes import RECIPES, recipe_of
 from Networks.superpoint import load_superpoint
+from Networks.training import OPTIMIZERS
 from Utils.descriptors import DescriptorStore
 from Utils.hyperparameters import hyperparameters
 from Utils.options import Options
@@ -159,7 +160,7 @@ def measure_waiting(database: Pictures, arguments, device: torch.device) -> None
             parts = recipe_of(options.hyper)
             losses = partial(losses, recipe=parts)
             average = parts.average(network) if parts.average else None
-            optimizer = torch.optim.RMSprop(network.parameters(), foreach=True)
+            optimizer = OPTIMIZERS[options.hyper.optimizer](network.parameters())
             batches = training_batches(samples, 0, 3, batch, 0, device)
             loop(losses, network, optimizer, [next(batches)], options)
             with sync_debug_mode("error", device):
@@ -207,7 +208,7 @@ def compare_results(database: Pictures, arguments, device: torch.device) -> None
     for place in (device, torch.device("cpu")):
         options = tiny_options(arguments, place)
         for name, samples, losses, network, batch in steps_of(database, database.keypoints(40, 64), options):
-            optimizer = torch.optim.RMSprop(network.parameters(), lr=options.hyper.learning_rate, foreach=True)
+            optimizer = OPTIMIZERS[options.hyper.optimizer](network.parameters(), lr=options.hyper.learning_rate)
             seen = []
             for one in training_batches(samples, 0, COMPARED, batch, 0, place):
                 loop(losses, network, optimizer, [one], options)
@@ -230,7 +231,7 @@ def measure_process_group(database: Pictures, arguments, device: torch.device) -
     def trained() -> torch.Tensor:
         """The weights after some iterations."""
         _, samples, losses, network, batch = steps_of(database, database.keypoints(40, 64), options)[0]
-        optimizer = torch.optim.RMSprop(network.parameters(), lr=options.hyper.learning_rate, foreach=True)
+        optimizer = OPTIMIZERS[options.hyper.optimizer](network.parameters(), lr=options.hyper.learning_rate)
         for one in training_batches(samples, 0, COMPARED, batch, 0, device):
             optimizer.zero_grad(set_to_none=True)
             losses(network, one.to(device), "float32")["total"].backward()

@@ -36,6 +36,7 @@ from Networks.generic_keypoints import BATCH_SIZE, detect_generic_keypoints
 from Networks.relabelling import store_fan_keypoints
 from Networks.second_step import second_step_losses
 from Networks.superpoint import load_superpoint
+from Networks.training import OPTIMIZERS
 from Utils.descriptors import DescriptorStore
 from Utils.hyperparameters import hyperparameters
 from Utils.keypoints import KeypointTable
@@ -91,7 +92,7 @@ def measure_training(
     """
     device, hyper = options.device, options.hyper
     decay = hyper.weight_decay if name == "step one" else hyper.heatmap_weight_decay
-    optimizer = torch.optim.RMSprop(network.parameters(), lr=hyper.learning_rate, weight_decay=decay, foreach=True)
+    optimizer = OPTIMIZERS[hyper.optimizer](network.parameters(), lr=hyper.learning_rate, weight_decay=decay)
     count = arguments.iterations
     ready = [batch.to(device) for batch in training_batches(samples, 0, 2, batch_size, 0, device)]
     loop(losses, network, optimizer, ready, options)

@@ -25,6 +25,7 @@ def test_the_user_comes_before_the_data_set_the_preset_and_the_recipe():
     assert isinstance(hyper, BirdSettings)
     assert (hyper.wings, hyper.recipe, hyper.readout, hyper.place_weight) == (2, "consensus", "centroid", 0.03)
     assert (hyper.number_of_clusters, hyper.image_size, hyper.weight_decay) == (250, 128, 1e-5)
+    assert hyper.learning_rate == 2e-3  # the preset's
     hyper = hyperparameters(["number_of_clusters=7", "readout=cell", "image_size=64"], RECIPES, Birds)
     assert (hyper.number_of_clusters, hyper.image_size, hyper.width, hyper.readout) == (7, 64, 32, "cell")
     hyper = hyperparameters(["preset=full", "recipe=paper"], RECIPES, Birds)
